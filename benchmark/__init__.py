@@ -1,0 +1,1 @@
+"""The harness: contracts, data, plan, store, runners, records and reports."""

@@ -1,0 +1,1 @@
+"""Networks: targets, judges, generators and discriminators."""

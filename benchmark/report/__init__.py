@@ -1,0 +1,1 @@
+"""Tables, figures and the HTML leaderboard, made from records alone."""
