@@ -1,0 +1,65 @@
+"""Independent models that evaluators ask. The harness trains or loads them; evaluators only query them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .evidence import Images
+from .networks.network import Network
+
+
+class Judge:
+    """A trained classifier in evaluation mode, queried in chunks without gradients.
+
+    Args:
+        network: the classifier; its last latent are the features.
+        device: where it runs.
+        chunk: images per forward pass.
+    """
+
+    def __init__(self, network: Network, device: torch.device, chunk: int = 256) -> None:
+        self._network = network.eval().to(device)
+        self._device = device
+        self._chunk = chunk
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits `float32 N K` on the CPU, of `uint8 N C H W`."""
+        return torch.cat([self._network.logits(x).cpu() for x in self._batches(pixels)])
+
+    def features(self, pixels: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Last latent `float32 N D` on the CPU, of `uint8 N C H W`; `transform` maps each batch in [0, 1] first."""
+        change = transform or (lambda x: x)
+        return torch.cat([self._network.features(change(x)).cpu() for x in self._batches(pixels)])
+
+    def _batches(self, pixels: Tensor) -> Iterator[Tensor]:
+        with torch.inference_mode():
+            for part in pixels.split(self._chunk):
+                yield part.to(self._device).float().div(255)
+
+
+class Judges:
+    """The judges of one cell.
+
+    Args:
+        classifier: makes the evaluation classifier on first use.
+    """
+
+    def __init__(self, classifier: Callable[[], Judge]) -> None:
+        self._make = classifier
+        self._classifier: Judge | None = None
+
+    @property
+    def classifier(self) -> Judge:
+        """The evaluation classifier of the protocol."""
+        if self._classifier is None:
+            self._classifier = self._make()
+        return self._classifier
+
+
+def accuracy(logits: Tensor, images: Images) -> float:
+    """Share of labelled images whose largest logit is their label, in [0, 1]."""
+    assert images.labels is not None
+    return float((logits.argmax(1) == images.labels.cpu()).double().mean())
