@@ -1,0 +1,142 @@
+"""Entry points to components, lazily: listing imports none of them.
+
+Built-ins and plugins register alike, in the entry-point groups `privbench.datasets`, `.defenses`, `.attacks`,
+`.evaluators` and `.networks`. What is broken is named when it is asked for; everything else keeps working.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .errors import BrokenComponentError, UnknownComponentError
+
+Kind = Literal["dataset", "defense", "attack", "evaluator", "network"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: where it comes from, without importing it."""
+
+    kind: Kind
+    name: str
+    target: str
+    distribution: str
+    release: str
+
+    def summary(self) -> str:
+        """First sentence of the component's docstring, read from its source file; empty if it cannot be read."""
+        module, _, attribute = self.target.partition(":")
+        try:
+            spec = importlib.util.find_spec(module)
+            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([])
+        except (ImportError, OSError, SyntaxError, ValueError):
+            return ""
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == attribute:
+                return (ast.get_docstring(node) or "").split("\n")[0]
+        return ""
+
+
+def _group(kind: Kind) -> str:
+    return f"privbench.{kind}s"
+
+
+def _entry(kind: Kind, point: EntryPoint) -> Entry:
+    distribution = point.dist
+    name, release = (distribution.name, distribution.version) if distribution else ("unknown", "0")
+    return Entry(kind, point.name, point.value, name, release)
+
+
+@cache
+def _points(kind: Kind) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=_group(kind)))
+
+
+def refresh() -> None:
+    """Forget what was found, so that a package installed since is seen."""
+    _points.cache_clear()
+
+
+def entries(kind: Kind) -> list[Entry]:
+    """All registered components of a kind by name; a name registered twice appears twice."""
+    return sorted({_entry(kind, point) for point in _points(kind)}, key=lambda entry: (entry.name, entry.distribution))
+
+
+def names(kind: Kind) -> list[str]:
+    """Registered names of a kind, sorted."""
+    return sorted({point.name for point in _points(kind)})
+
+
+def find(kind: Kind, name: str) -> Entry:
+    """The one entry of that name.
+
+    Raises:
+        UnknownComponentError: nothing registers the name.
+        BrokenComponentError: two packages register it.
+    """
+    found = [entry for entry in entries(kind) if entry.name == name]
+    if not found:
+        raise UnknownComponentError(kind, name, names(kind))
+    if len(found) > 1:
+        owners = " and ".join(f"{entry.distribution} ({entry.target})" for entry in found)
+        raise BrokenComponentError(f"{kind} {name!r} is registered by {owners}; uninstall one of them")
+    return found[0]
+
+
+def load(kind: Kind, name: str) -> type[Any]:
+    """Import a component's class.
+
+    Raises:
+        UnknownComponentError: nothing registers the name.
+        BrokenComponentError: it does not import, is of the wrong type, or two packages register it.
+    """
+    entry = find(kind, name)
+    point = next(point for point in _points(kind) if point.name == name)
+    try:
+        component = point.load()
+    except Exception as cause:
+        reason = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+        raise BrokenComponentError(f"{kind} {name!r} ({entry.target}) does not import: {reason}") from cause
+    base = _base(kind)
+    if not (isinstance(component, type) and issubclass(component, base)):
+        raise BrokenComponentError(f"expected {kind} {name!r} ({entry.target}) to be a subclass of {base.__name__}")
+    missing = sorted(getattr(component, "__abstractmethods__", ()))
+    if missing:
+        raise BrokenComponentError(f"{kind} {name!r} ({entry.target}) does not define {', '.join(missing)}")
+    return component
+
+
+def _base(kind: Kind) -> type[Any]:
+    from . import contracts
+
+    if kind == "network":
+        from .networks.network import Network
+
+        return Network
+    bases: dict[str, type[Any]] = {
+        "dataset": contracts.Dataset,
+        "defense": contracts.Defense,
+        "attack": contracts.Attack,
+        "evaluator": contracts.Evaluator,
+    }
+    return bases[kind]
+
+
+def singular(word: str, kinds: Iterable[Kind] = KINDS) -> Kind:
+    """The kind named by `word`, singular or plural.
+
+    Raises:
+        UnknownComponentError: it names none.
+    """
+    for kind in kinds:
+        if word in (kind, f"{kind}s"):
+            return kind
+    raise UnknownComponentError("kind of component", word, [f"{kind}s" for kind in kinds])
