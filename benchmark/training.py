@@ -1,0 +1,331 @@
+"""The one training loop: device, seeds, progress, divergence, checkpoint and resume.
+
+Every random number of step `i` comes from a generator seeded by (stage, loop, i), never from a running state. A loop
+that resumes at step `i` therefore gives the same bytes as one that was never interrupted, and a checkpoint holds
+nothing but networks and optimisers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from .contracts import Protocol as DataProtocol
+from .contracts import Recipe
+from .datasets.loader import Batches
+from .errors import DivergedError, InvalidConfigurationError
+from .evidence import Images
+from .networks.network import Network
+from .seeds import derive
+
+if TYPE_CHECKING:
+    from .store import Checkpoint
+
+#: A checkpoint is written after this many seconds, and later again if writing one is slow.
+CHECKPOINT_SECONDS = 15.0
+#: Writing checkpoints may cost this share of the time at most.
+CHECKPOINT_SHARE = 0.02
+#: Points kept of each training curve.
+CURVE_POINTS = 100
+
+Step = Callable[[int, torch.Generator], Mapping[str, Tensor]]
+State = Mapping[str, nn.Module | Optimizer]
+Loss = Callable[[Network, Tensor, Tensor], Tensor]
+
+
+class Progress(Protocol):
+    """What a loop reports to; the command line draws it."""
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        """A loop of `total` steps starts at step `done`."""
+
+    def advance(self, done: int, losses: Mapping[str, float]) -> None:
+        """`done` steps are over."""
+
+    def end(self) -> None:
+        """The loop is over."""
+
+
+class Silent:
+    """Reports to nobody."""
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        """Ignore."""
+
+    def advance(self, done: int, losses: Mapping[str, float]) -> None:
+        """Ignore."""
+
+    def end(self) -> None:
+        """Ignore."""
+
+
+class Context:
+    """What a stage works with.
+
+    Args:
+        protocol: the data set's protocol.
+        device: where to compute.
+        seed: of the stage; everything random is derived from it.
+        checkpoint: of the stage, or `None` to keep nothing.
+        progress: told of every step.
+    """
+
+    def __init__(
+        self,
+        protocol: DataProtocol,
+        device: torch.device,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.protocol = protocol
+        self.device = device
+        self.seed = seed
+        self.progress: Progress = progress or Silent()
+        #: Facts that go into the artifact, such as the final loss.
+        self.notes: dict[str, Any] = {}
+        #: Training curves by loop and series: `[[step, value], ...]`.
+        self.curves: dict[str, dict[str, list[list[float]]]] = {}
+        self._checkpoint = checkpoint
+        self._began = time.monotonic()
+        self._before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the stage, that before an interruption included."""
+        return self._before + time.monotonic() - self._began
+
+    def generator(self, *name: str | int) -> torch.Generator:
+        """A generator on the device, seeded by the stage and `name`."""
+        return torch.Generator(self.device).manual_seed(derive(self.seed, *name))
+
+    @contextlib.contextmanager
+    def seeded(self, *name: str | int) -> Iterator[None]:
+        """Seed PyTorch's global generators inside the block, for layers that know no other, and restore them after."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(derive(self.seed, *name))
+            yield
+
+    def loop(self, name: str, steps: int, state: State, step: Step) -> None:
+        """Run `step(i, generator)` for `i` in `range(steps)`, resuming where a checkpoint left off.
+
+        Args:
+            name: of the loop, unique in the stage.
+            steps: how many.
+            state: every module and optimiser that `step` changes, by name.
+            step: does one step and returns its losses (scalars) by name.
+
+        Raises:
+            DivergedError: a loss is infinite or not a number.
+        """
+        on_device = {key: value.to(self.device) for key, value in state.items() if isinstance(value, nn.Module)}
+        assert all(on_device[key] is state[key] for key in on_device)
+        done = self._resume(name, state)
+        keeper = _Keeper(self, name, steps, state, done)
+        generator = torch.Generator(self.device)
+        self.progress.begin(name, steps, done)
+        with self.seeded(name):
+            for i in range(done, steps):
+                torch.manual_seed(derive(self.seed, name, i))
+                generator.manual_seed(derive(self.seed, name, "generator", i))
+                keeper.after(i, step(i, generator))
+        self.progress.end()
+
+    def _resume(self, name: str, state: State) -> int:
+        found = self._checkpoint.load(name) if self._checkpoint else None
+        if found is None:
+            return 0
+        groups, info = found
+        for key, value in state.items():
+            _restore(value, groups.get(key, {}), info["state"][key])
+        self.curves[name] = info["curves"]
+        self._before = max(self._before, info["seconds"])
+        return int(info["done"])
+
+    def save(self, name: str, done: int, state: State) -> None:
+        """Keep the state of loop `name` after `done` steps."""
+        if self._checkpoint is None:
+            return
+        groups, facts = {}, {}
+        for key, value in state.items():
+            groups[key], facts[key] = _extract(value)
+        info = {"done": done, "state": facts, "curves": self.curves.get(name, {}), "seconds": self.seconds}
+        self._checkpoint.save(name, groups, info)
+
+    def fit(
+        self,
+        name: str,
+        network: Network,
+        images: Images,
+        recipe: Recipe,
+        loss: Loss,
+        *,
+        sampler: str | None = None,
+        augmentation: str | None = None,
+    ) -> None:
+        """Train a classifier on labelled images and leave it in evaluation mode.
+
+        Args:
+            name: of the loop.
+            network: trained in place, moved to the device.
+            images: training images with labels.
+            recipe: optimiser, schedule, length.
+            loss: of `(network, x, y)`.
+            sampler: `shuffle` or `identity`; the protocol's by default.
+            augmentation: `none`, `flip` or `crop_flip`; the protocol's by default.
+
+        Note:
+            The network after the last step is kept. The released code of BiDO keeps the epoch with the best accuracy
+            on the test split, which lets the test data choose.
+        """
+        network.to(self.device).train()
+        batches = Batches(
+            images,
+            recipe.batch_size,
+            derive(self.seed, name, "batches"),
+            sampler=sampler or self.protocol.sampler,  # type: ignore[arg-type]
+            instances=self.protocol.instances,
+            augmentation=augmentation or self.protocol.augmentation,  # type: ignore[arg-type]
+            device=self.device,
+        )
+        optimizer = make_optimizer(recipe, network)
+        steps = recipe.epochs * batches.steps_per_epoch
+        steps = min(steps, recipe.max_steps or steps)
+
+        def step(i: int, generator: torch.Generator) -> dict[str, Tensor]:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, i // batches.steps_per_epoch)
+            x, y = batches.at(i)
+            assert y is not None
+            value = loss(network, x, y)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            return {"loss": value.detach()}
+
+        self.loop(name, steps, {"network": network, "optimizer": optimizer}, step)
+        self.notes["steps"] = steps
+        self.notes["epochs"] = steps / batches.steps_per_epoch
+        network.eval()
+
+
+class _Keeper:
+    """Looks after one loop: divergence, curve, progress and checkpoints."""
+
+    def __init__(self, context: Context, name: str, steps: int, state: State, done: int) -> None:
+        self._context, self._name, self._steps, self._state = context, name, steps, state
+        self._curve = context.curves.setdefault(name, {})
+        self._interval = max(1, steps // CURVE_POINTS)
+        # Reading a loss waits for the device, so on accelerators it is read only now and then.
+        self._look = 1 if context.device.type == "cpu" else 25
+        self._kept, self._kept_at, self._cost, self._shown = done, time.monotonic(), 0.0, 0.0
+
+    def after(self, i: int, losses: Mapping[str, Tensor]) -> None:
+        last = i + 1 == self._steps
+        on_curve = i % self._interval == 0 or last
+        if not (on_curve or last or i % self._look == 0):
+            return
+        values = {key: float(value) for key, value in losses.items()}
+        self._check(i, values)
+        if on_curve:
+            for key, value in values.items():
+                self._curve.setdefault(key, []).append([i, value])
+        now = time.monotonic()
+        if now - self._shown > 0.1 or last:
+            self._shown = now
+            self._context.progress.advance(i + 1, values)
+        if now - self._kept_at > max(CHECKPOINT_SECONDS, self._cost / CHECKPOINT_SHARE):
+            self._keep(i + 1)
+
+    def _keep(self, done: int) -> None:
+        began = time.monotonic()
+        self._context.save(self._name, done, self._state)
+        self._kept, self._kept_at = done, time.monotonic()
+        self._cost = self._kept_at - began
+
+    def _check(self, i: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            if not math.isfinite(value):
+                kept = f"the last good checkpoint is at step {self._kept}" if self._kept else "no checkpoint was kept"
+                raise DivergedError(
+                    f"{self._name} diverged: {key} is {value} at step {i + 1} of {self._steps} ({kept}); "
+                    "lower the learning rate or the weight of the regulariser"
+                )
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """The step size in `epoch` (from 0)."""
+    return recipe.learning_rate * recipe.gamma ** sum(epoch >= milestone for milestone in recipe.milestones)
+
+
+def make_optimizer(recipe: Recipe, network: nn.Module) -> Optimizer:
+    """The recipe's optimiser over the parameters that want a gradient."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def cross_entropy(network: Network, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of the logits, in nats."""
+    return functional.cross_entropy(network.logits(x), y)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        InvalidConfigurationError: this machine has none of that name.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in counts or (index and not index.isdigit()):
+        raise InvalidConfigurationError(f"expected device to be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if int(index or 0) >= counts[kind]:
+        raise InvalidConfigurationError(f"expected device {name!r} to exist, got {counts[kind]} of its kind; use auto")
+    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
+
+
+def _extract(value: nn.Module | Optimizer) -> tuple[dict[str, Tensor], Any]:
+    if isinstance(value, nn.Module):
+        return {key: tensor.detach().cpu().contiguous() for key, tensor in value.state_dict().items()}, None
+    state = value.state_dict()
+    tensors, numbers = {}, {}
+    for index, entries in state["state"].items():
+        for key, entry in entries.items():
+            if isinstance(entry, Tensor):
+                tensors[f"{index}.{key}"] = entry.detach().cpu().contiguous()
+            elif entry is not None:
+                numbers[f"{index}.{key}"] = entry
+    return tensors, numbers
+
+
+def _restore(value: nn.Module | Optimizer, tensors: Mapping[str, Tensor], facts: Any) -> None:
+    if isinstance(value, nn.Module):
+        value.load_state_dict(dict(tensors), strict=True)
+        return
+    entries: dict[int, dict[str, Any]] = {}
+    for name, entry in {**tensors, **facts}.items():
+        index, _, key = name.partition(".")
+        entries.setdefault(int(index), {})[key] = entry
+    value.load_state_dict({"state": entries, "param_groups": value.state_dict()["param_groups"]})
