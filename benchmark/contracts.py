@@ -161,6 +161,10 @@ class Dataset(Component):
             MissingDataError: a file is missing, truncated or not what it should be.
         """
 
+    def fingerprint(self, root: Path) -> str:
+        """What identifies the files behind the protocol, for cache keys; empty where checksums are published."""
+        return ""
+
     def check(self, root: Path) -> list[str]:
         """What is missing or damaged below `root`, one sentence each; empty when all is there."""
         return []
@@ -253,6 +257,8 @@ class Evaluator(Component):
     needs: ClassVar[tuple[str, ...]]
     #: Judges it asks: `classifier`.
     judges: ClassVar[tuple[str, ...]] = ()
+    #: Run only when named with `--evaluator`.
+    optional: ClassVar[bool] = False
     scores: ClassVar[tuple[Definition, ...]]
 
     def unavailable(self, protocol: Protocol) -> str | None:
