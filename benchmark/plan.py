@@ -1,0 +1,133 @@
+"""Cells to stages: shared ones once, each under a key made of everything that decides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .contracts import StageKind
+from .spec import KEY_FORMAT, Cell, digest, unsupported
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cached step.
+
+    Args:
+        kind: of the step.
+        key: SHA-256 of everything that decides its result.
+        title: short name for progress and messages.
+        inputs: keys of the stages it reads, by role.
+        cell: one of the cells it serves; those share all that the stage depends on.
+    """
+
+    kind: StageKind
+    key: str
+    title: str
+    inputs: Mapping[str, str]
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A cell that has no meaning."""
+
+    cell: Cell
+    reason: str
+
+
+@dataclass
+class Plan:
+    """Stages in an order in which every stage follows its inputs.
+
+    Args:
+        stages: by key, in order.
+        cells: the cells to run, by the key of their scores.
+        skipped: cells without a meaning, with the reason.
+    """
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    cells: dict[str, Cell] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def consumers(self) -> dict[str, list[Stage]]:
+        """The stages that read each stage."""
+        found: dict[str, list[Stage]] = {key: [] for key in self.stages}
+        for stage in self.stages.values():
+            for key in stage.inputs.values():
+                found[key].append(stage)
+        return found
+
+
+def make(cells: Iterable[Cell], root: Path) -> Plan:
+    """Plan cells.
+
+    Args:
+        cells: what to run.
+        root: the data folder; data sets without published checksums are identified by its files.
+    """
+    plan = Plan()
+    fingerprints: dict[str, str] = {}
+    for cell in cells:
+        reason = unsupported(cell)
+        if reason:
+            plan.skipped.append(Skipped(cell, reason))
+            continue
+        data = digest(cell.dataset.identity())
+        if data not in fingerprints:
+            fingerprints[data] = cell.dataset.component.fingerprint(root)
+        _add(plan, cell, fingerprints[data])
+    return plan
+
+
+def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
+    """Add the stages of one cell that the plan does not have yet."""
+    attack = cell.attack.component
+
+    def stage(kind: StageKind, title: str, inputs: dict[str, str], **parts: Any) -> str:
+        content = {
+            "format": KEY_FORMAT,
+            "stage": kind,
+            "dataset": cell.dataset.identity(kind),
+            "data": fingerprint,
+            "inputs": inputs,
+            **parts,
+        }
+        key = digest(content)
+        plan.stages.setdefault(key, Stage(kind, key, title, inputs, cell))
+        return key
+
+    data = cell.dataset.name
+    target = stage(
+        "target",
+        f"target {data} {cell.defense.name} seed {cell.seed}",
+        {},
+        defense=cell.defense.identity("target"),
+        seed=cell.seed,
+    )
+    inputs = {"target": target}
+    if attack.prior != "none":
+        reads = {"target": target} if attack.prior == "target" else {}
+        whose = f" of {cell.defense.name}" if reads else ""
+        inputs["prior"] = stage(
+            "prior",
+            f"prior {data} {cell.attack.name}{whose} seed {cell.seed}",
+            reads,
+            attack=cell.attack.identity("prior"),
+            seed=cell.seed,
+        )
+    evidence = stage(
+        "evidence", f"evidence {cell.title}", inputs, attack=cell.attack.identity("evidence"), seed=cell.seed
+    )
+    inputs = {**inputs, "evidence": evidence}
+    if any(choice.component.judges for choice in cell.evaluators):
+        inputs["judge"] = stage("judge", f"judge {data}", {})
+    scores = stage(
+        "scores",
+        f"scores {cell.title}",
+        inputs,
+        evaluators=[choice.identity("scores") for choice in cell.evaluators],
+    )
+    plan.cells[scores] = cell

@@ -1,0 +1,269 @@
+"""The five stages: judge, target, prior, evidence, scores. Each reads artifacts and writes one."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .access import View, open_view
+from .contracts import Part
+from .errors import CorruptArtifactError, PrivbenchError
+from . import evidence as evidence_kinds
+from .evidence import Evidence, Images, Predictions, Request, Score
+from .judges import Judge, Judges, accuracy
+from .machine import environment, peak_memory
+from .models import judge_network, load_judge, predict, state, target_source
+from .networks.network import Network
+from .plan import Stage
+from .report.pictures import grid_png
+from .seeds import derive
+from .spec import Cell, Choice, canonical
+from .store import Artifact, Store
+from .training import Context, Progress, cross_entropy
+
+log = logging.getLogger("privbench")
+
+#: Draws per label shown in a record's picture.
+PICTURE_ROWS = 4
+#: Labels shown in a record's picture.
+PICTURE_COLUMNS = 10
+
+
+class Workshop:
+    """Where stages run.
+
+    Args:
+        store: holds artifacts.
+        data_root: the data folder.
+        device: where to compute.
+        progress: told of every training step.
+    """
+
+    def __init__(self, store: Store, data_root: Path, device: torch.device, progress: Progress | None = None) -> None:
+        self.store = store
+        self.data_root = data_root
+        self.device = device
+        self.progress = progress
+        self._images: dict[str, Images] = {}
+
+    def images(self, dataset: Choice, part: Part) -> Images:
+        """One part of a data set, read once."""
+        key = canonical([dataset.identity(), part])
+        if key not in self._images:
+            self._images[key] = dataset.component.load(part, self.data_root)
+        return self._images[key]
+
+    def artifact(self, stage: Stage, role: str) -> Artifact:
+        """The artifact that a stage reads in a role."""
+        kind = role
+        found = self.store.find(kind, stage.inputs[role])
+        if found is None:
+            raise CorruptArtifactError(f"{stage.title} needs a {role} that is no longer in the store; run it again")
+        return found
+
+    def context(self, stage: Stage) -> Context:
+        """What the stage's component works with."""
+        return Context(
+            stage.cell.dataset.component.protocol,
+            self.device,
+            derive(0 if stage.kind == "judge" else stage.cell.seed, stage.key),
+            self.store.checkpoint(stage.kind, stage.key),
+            self.progress,
+        )
+
+
+def run(stage: Stage, workshop: Workshop) -> Artifact:
+    """Compute a stage and store its artifact; the caller holds the stage's lock."""
+    torch.use_deterministic_algorithms(workshop.device.type == "cpu")
+    if workshop.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(workshop.device)
+    artifact = _STAGES[stage.kind](stage, workshop)
+    workshop.store.checkpoint(stage.kind, stage.key).clear()
+    return artifact
+
+
+def _write(
+    stage: Stage,
+    workshop: Workshop,
+    context: Context,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    files: Mapping[str, bytes] | None = None,
+    **facts: Any,
+) -> Artifact:
+    info = {
+        "title": stage.title,
+        "seconds": round(context.seconds, 3),
+        "peak_memory_bytes": peak_memory(workshop.device),
+        "device": str(workshop.device),
+        "notes": context.notes,
+        "curves": context.curves,
+        **facts,
+    }
+    return workshop.store.write(
+        stage.kind, stage.key, tensors=tensors, info=info, inputs=dict(stage.inputs), files=files or {}
+    )
+
+
+def _judge(stage: Stage, workshop: Workshop) -> Artifact:
+    dataset, context = stage.cell.dataset, workshop.context(stage)
+    protocol = context.protocol
+    with context.seeded("initialise"):
+        network = judge_network(protocol, pretrained=protocol.pretrained)
+    train = workshop.images(dataset, "judge_train")
+    augmentation = "flip" if protocol.augmentation == "crop_flip" else protocol.augmentation
+    recipe = dataset.component.judge
+    context.fit("judge", network, train, recipe, cross_entropy, sampler="shuffle", augmentation=augmentation)
+    test = workshop.images(dataset, "judge_test")
+    value = accuracy(Judge(network, workshop.device).logits(test.pixels), test)
+    facts = {"network": protocol.judge_network, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
+    return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=protocol.pretrained)
+
+
+def _target(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    private = workshop.images(cell.dataset, "private_train")
+    network: Network = cell.defense.component.train(private, context)
+    test = workshop.images(cell.dataset, "private_test")
+    assert test.labels is not None
+    logits = predict(network, test.pixels, workshop.device, context.seed)
+    tensors = {"network": state(network), "predictions": {"logits": logits, "labels": test.labels}}
+    return _write(
+        stage,
+        workshop,
+        context,
+        tensors,
+        defense=cell.defense.identity(),
+        protocol=context.protocol.model_dump(mode="json"),
+        test_accuracy=accuracy(logits, test),
+        n=len(test),
+        prediction_seed=context.seed,
+    )
+
+
+def _prior(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    public = workshop.images(cell.dataset, "public")
+    attack = cell.attack.component
+    if attack.prior == "public":
+        prior, queries = attack.learn(None, public, context), {}
+    else:
+        source = target_source(workshop.artifact(stage, "target"), cell, workshop)
+        with open_view(attack.access, source, device=workshop.device, seed=context.seed) as view:
+            prior = attack.learn(view, public, context)
+            queries = _queries(view, cell)
+    return _write(stage, workshop, context, prior, queries=queries)
+
+
+def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    protocol, attack = context.protocol, cell.attack.component
+    source = target_source(workshop.artifact(stage, "target"), cell, workshop)
+    prior: dict[str, dict[str, Tensor]] = {}
+    if "prior" in stage.inputs:
+        stored = workshop.artifact(stage, "prior")
+        prior = {group: stored.tensors(group) for group in stored.groups}
+    request = Request(tuple(range(protocol.attacked)), protocol.draws, protocol.trials, protocol.group)
+    with open_view(attack.access, source, device=workshop.device, seed=context.seed) as view:
+        found = attack.run(view, prior, request, context)
+        queries = _queries(view, cell)
+    if type(found).__name__ != attack.yields:
+        raise PrivbenchError(
+            f"expected attack {cell.attack.name} to return {attack.yields}, got {type(found).__name__}; "
+            "its author must correct `yields` or `run`"
+        )
+    tensors = {attack.yields: {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}}
+    return _write(stage, workshop, context, tensors, queries=queries)
+
+
+def _scores(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    read = {role: workshop.artifact(stage, role) for role in stage.inputs}
+    items: dict[str, Any] = {
+        "Predictions": Predictions(**read["target"].tensors("predictions")),
+        cell.attack.component.yields: _evidence_of(cell, read["evidence"]),
+    }
+    evidence = Evidence(context.protocol, items, lambda part: workshop.images(cell.dataset, part))  # type: ignore[arg-type]
+    judges = Judges(lambda: load_judge(read["judge"], context.protocol, workshop.device))
+    scores: dict[str, Any] = {}
+    failed = False
+    for choice in cell.evaluators:
+        found, broke = _score(choice, evidence, judges)
+        failed |= broke
+        scores |= found
+    facts = _facts(read)
+    picture = _picture(items)
+    files = {"scores.json": canonical(scores).encode()} | ({"picture.png": picture} if picture else {})
+    facts |= {"environment": environment(workshop.device), "failed": failed}
+    return _write(stage, workshop, context, {}, files, **facts)
+
+
+def _score(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str, Any], bool]:
+    """The scores of one evaluator as JSON, and whether it raised."""
+    evaluator = choice.component
+    definitions = {definition.name: definition for definition in evaluator.scores}
+    broke = False
+    try:
+        found = evaluator.score(evidence, judges)
+        if set(found) != set(definitions):
+            raise TypeError(f"expected the scores {sorted(definitions)}, got {sorted(found)}")
+    except Exception as cause:  # a plugin's fault must not take the other scores along
+        log.debug("evaluator %s failed", choice.name, exc_info=True)
+        found, broke = {name: Score(None, reason=f"{choice.name} failed: {_sentence(cause)}") for name in definitions}, True
+    return {
+        name: dataclasses.asdict(score)
+        | {"evaluator": choice.name, "definition": definitions[name].model_dump(mode="json")}
+        for name, score in found.items()
+    }, broke
+
+
+def _queries(view: View, cell: Cell) -> dict[str, int]:
+    """What the attack asked of the target; refuses an attack that changed it."""
+    if not view.unchanged():
+        raise PrivbenchError(f"attack {cell.attack.name} changed the target's weights; its author must not train them")
+    return dict(view.queries)
+
+
+def _evidence_of(cell: Cell, artifact: Artifact) -> Any:
+    kind = cell.attack.component.yields
+    return getattr(evidence_kinds, kind)(**artifact.tensors(kind))
+
+
+def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
+    """What a record says of the stages behind the scores."""
+    queries: dict[str, int] = {}
+    for role in ("prior", "evidence"):
+        for name, count in (read[role].info.get("queries", {}) if role in read else {}).items():
+            queries[name] = queries.get(name, 0) + count
+    about = ("network", "test_accuracy", "n", "pretrained")
+    return {
+        "artifacts": {role: {"key": artifact.key, "digest": artifact.digest} for role, artifact in read.items()},
+        "costs": {
+            role: {name: artifact.info[name] for name in ("seconds", "peak_memory_bytes")}
+            for role, artifact in read.items()
+        },
+        "stage_curves": {role: artifact.info["curves"] for role, artifact in read.items() if artifact.info["curves"]},
+        "judge": {name: read["judge"].info[name] for name in about} if "judge" in read else {},
+        "queries": queries,
+    }
+
+
+def _picture(items: Mapping[str, Any]) -> bytes | None:
+    """A grid of reconstructions of the first trial: rows are draws, columns labels."""
+    found = items.get("ClassReconstructions")
+    if found is None or not found.pixels.numel():
+        return None
+    pixels = found.pixels[0, :PICTURE_ROWS, :PICTURE_COLUMNS]
+    return grid_png(pixels.numpy(), [str(int(label)) for label in found.labels[:PICTURE_COLUMNS]])
+
+
+def _sentence(cause: BaseException) -> str:
+    return str(cause) if isinstance(cause, PrivbenchError) else f"{type(cause).__name__}: {cause}"
+
+
+_STAGES = {"judge": _judge, "target": _target, "prior": _prior, "evidence": _evidence, "scores": _scores}
