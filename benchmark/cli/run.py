@@ -1,0 +1,152 @@
+"""`privbench run` and `privbench plan`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from ..plan import Plan
+    from ..runners.local import Outcome
+    from ..store import Store
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages to compute at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+
+
+def run(
+    matrix: options.MatrixFile = None,
+    dataset: options.Datasets = [],  # noqa: B006
+    defense: options.Defenses = [],  # noqa: B006
+    attack: options.Attacks = [],  # noqa: B006
+    evaluator: options.Evaluators = [],  # noqa: B006
+    seed: options.Seeds = [],  # noqa: B006
+    budget: options.BudgetOption = None,
+    setting: options.Settings = [],  # noqa: B006
+    data: options.DataFolder = None,
+    store: options.StoreFolder = None,
+    results: options.ResultsFolder = None,
+    device: options.DeviceOption = "auto",
+    jobs: Jobs = 1,
+    as_json: Json = False,
+) -> None:
+    """Train or load targets, attack them, score the attacks, write records and print a table.
+
+    What is in the store already is not computed again; an interrupted run goes on where it stopped.
+    """
+    chosen = options.matrix_of(matrix, dataset, defense, attack, evaluator, seed, budget, setting)
+    from ..api import execute
+    from ..folders import data_root, results_root, store_root
+    from .progress import Display
+
+    began = time.monotonic()
+    with Display() as display:
+        plan, outcome, records = execute(
+            chosen.cells(),
+            data=data_root(data),
+            store=store_root(store),
+            results=results_root(results),
+            device=device,
+            jobs=jobs,
+            listener=display,
+        )
+    _present(records, as_json)
+    problems = _problems(plan, outcome, records)
+    for problem in problems:
+        typer.echo(f"privbench: {problem}", err=True)
+    done = f"{len(outcome.computed)} of {len(plan.stages)} stages computed in {time.monotonic() - began:.1f} s"
+    typer.echo(f"{done}; {len(records)} records in {results_root(results)}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _present(records: list[Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([json.loads(record.model_dump_json()) for record, _ in records], indent=1))
+    elif records:
+        from rich.console import Console
+
+        from ..records import Records
+        from ..report.tables import console
+
+        Console().print(console(Records([record for record, _ in records])))
+
+
+def _problems(plan: Plan, outcome: Outcome, records: list[Any]) -> list[str]:
+    """What the user must know: cells without a meaning, failed stages, undefined scores."""
+    found = [f"n/a: {skipped.cell.title}: {skipped.reason}" for skipped in plan.skipped]
+    found += [f"{plan.stages[key].title} failed: {reason}" for key, reason in outcome.failures.items()]
+    for record, _ in records:
+        cell = record.cell
+        found += [
+            f"{cell.defense.name} under {cell.attack.name}: {name} is undefined: {score.reason}"
+            for name, score in record.scores.items()
+            if score.value is None
+        ]
+    return found
+
+
+def plan(
+    matrix: options.MatrixFile = None,
+    dataset: options.Datasets = [],  # noqa: B006
+    defense: options.Defenses = [],  # noqa: B006
+    attack: options.Attacks = [],  # noqa: B006
+    evaluator: options.Evaluators = [],  # noqa: B006
+    seed: options.Seeds = [],  # noqa: B006
+    budget: options.BudgetOption = None,
+    setting: options.Settings = [],  # noqa: B006
+    data: options.DataFolder = None,
+    store: options.StoreFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Show the stages of a run and what is cached; runs nothing."""
+    chosen = options.matrix_of(matrix, dataset, defense, attack, evaluator, seed, budget, setting)
+    from ..folders import data_root, store_root
+    from ..plan import make
+    from ..store import Store
+
+    made = make(chosen.cells(), data_root(data))
+    rows = _rows(made, Store(store_root(store)))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "cached", "took", "key")
+    for row in rows["stages"]:
+        took = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        table.add_row(row["title"], "yes" if row["cached"] else "no", took, row["key"][:12])
+    Console().print(table)
+    missing = sum(not row["cached"] for row in rows["stages"])
+    typer.echo(f"{len(made.cells)} cells, {len(made.stages)} stages, {missing} to compute")
+    for entry in rows["skipped"] + rows["not_run"]:
+        typer.echo(f"n/a: {entry['what']}: {entry['reason']}")
+
+
+def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
+    stages = []
+    for stage in made.stages.values():
+        artifact = store.find(stage.kind, stage.key, verify=False)
+        stages.append(
+            {
+                "kind": stage.kind,
+                "title": stage.title,
+                "key": stage.key,
+                "inputs": dict(stage.inputs),
+                "cached": artifact is not None,
+                "seconds": artifact.info["seconds"] if artifact else None,
+            }
+        )
+    skipped = [{"what": skipped.cell.title, "reason": skipped.reason} for skipped in made.skipped]
+    reasons = {(name, reason) for cell in made.cells.values() for name, reason in cell.not_run}
+    return {
+        "stages": stages,
+        "skipped": skipped,
+        "not_run": [{"what": name, "reason": reason} for name, reason in sorted(reasons)],
+    }

@@ -1,0 +1,101 @@
+"""`privbench list` and `privbench show`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..contracts import Component
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+
+
+def list_components(
+    kind: Annotated[
+        str | None, typer.Argument(help="defenses, attacks, datasets, evaluators or networks; all by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is registered, built in or by plugins; imports none of it."""
+    from .. import registry
+
+    kinds = [registry.singular(kind)] if kind else list(registry.KINDS)
+    found = [entry for each in kinds for entry in registry.entries(each)]
+    rows = [
+        {"kind": e.kind, "name": e.name, "from": f"{e.distribution} {e.release}", "summary": e.summary()} for e in found
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("kind", "name", "from", "summary")
+    for row in rows:
+        table.add_row(*(Text(row[column]) for column in ("kind", "name", "from", "summary")))
+    Console().print(table)
+
+
+def show(
+    kind: Annotated[str, typer.Argument(help="defense, attack, dataset, evaluator or network.")],
+    name: Annotated[str, typer.Argument(help="A name from `privbench list`.")],
+    as_json: Json = False,
+) -> None:
+    """Show a component: what it does, its fields with their values under each budget, its presets."""
+    from .. import registry
+
+    chosen = registry.singular(kind)
+    component = registry.load(chosen, name)
+    facts = {
+        "kind": chosen,
+        "name": name,
+        "version": component.version,
+        "about": (component.__doc__ or "").strip(),
+        "fields": [] if chosen == "network" else list(_fields(component)),
+        "presets": {key: dict(value) for key, value in getattr(component, "presets", {}).items()},
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1, default=str))
+        return
+    _print(facts)
+
+
+def _fields(component: type[Component], prefix: str = "") -> Any:
+    """Fields in the order of the class; those of nested configurations follow with dotted names."""
+    from ..contracts import BUDGETS, Configuration
+    from ..spec import budget_values, defaults
+
+    standard = defaults(component)
+    by_budget = {budget: budget_values(component, budget) for budget in BUDGETS}
+    for field, info in component.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Configuration):
+            nested = info.get_default(call_default_factory=True)
+            for row in _fields(info.annotation, f"{prefix}{field}."):
+                value = nested
+                for part in row["name"].removeprefix(f"{prefix}{field}.").split("."):
+                    value = getattr(value, part)
+                yield row | {"full": value}
+            continue
+        values = {budget: by_budget[budget].get(field, standard.get(field, "required")) for budget in BUDGETS}
+        yield {"name": f"{prefix}{field}", "about": info.description or "", **values}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text(f"{facts['kind']} {facts['name']}, version {facts['version']}\n\n{facts['about']}\n"))
+    if facts["fields"]:
+        table = Table("field", "full", "quick", "smoke", "meaning")
+        for row in facts["fields"]:
+            quick, smoke = (str(row[b]) if row[b] != row["full"] else "" for b in ("quick", "smoke"))
+            table.add_row(*(Text(text) for text in (row["name"], str(row["full"]), quick, smoke, row["about"])))
+        console.print(table)
+    for name, values in facts["presets"].items():
+        console.print(Text(f"preset {name}: {json.dumps(values, default=str)}"))

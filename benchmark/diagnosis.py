@@ -1,0 +1,92 @@
+"""What this machine has: devices, data, weights, free disk; and what each missing piece would enable."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import registry
+from .errors import PrivbenchError
+from .networks.pretrained import PUBLISHED, published_path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is there or not.
+
+    Args:
+        what: its name.
+        present: whether it is there.
+        detail: what it is, or what it would enable and how to get it.
+    """
+
+    what: str
+    present: bool
+    detail: str
+
+
+def diagnose(data_root: Path, store_root: Path) -> list[Finding]:
+    """Look at everything that a run may need."""
+    return [*_devices(), *_folders(data_root, store_root), *_datasets(data_root), *_weights(), *_components()]
+
+
+def _devices() -> list[Finding]:
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(cuda))
+    mps = torch.backends.mps.is_available()
+    return [
+        Finding("CPU", True, f"{torch.get_num_threads()} threads, torch {torch.__version__}"),
+        Finding("CUDA", cuda > 0, names or "a CUDA device would make the budget `full` practical"),
+        Finding("MPS", mps, "Apple GPU" if mps else "an Apple GPU would speed up training on a Mac"),
+    ]
+
+
+def _folders(data_root: Path, store_root: Path) -> list[Finding]:
+    findings = []
+    for what, folder in (("data folder", data_root), ("store folder", store_root)):
+        parent = folder
+        while not parent.exists():
+            parent = parent.parent
+        free = shutil.disk_usage(parent).free / 2**30
+        enough = free >= 2
+        detail = f"{folder}, {free:.0f} GiB free"
+        findings.append(Finding(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more"))
+    return findings
+
+
+def _datasets(root: Path) -> list[Finding]:
+    findings = []
+    for name in registry.names("dataset"):
+        try:
+            problems = registry.load("dataset", name)().check(root)
+        except PrivbenchError as cause:
+            problems = [str(cause)]
+        detail = "complete" if not problems else f"{problems[0]}; `privbench data prepare {name}` helps"
+        findings.append(Finding(f"data set {name}", not problems, detail))
+    return findings
+
+
+def _weights() -> list[Finding]:
+    findings = []
+    for name, enables in PUBLISHED.items():
+        path = published_path(name)
+        there = path.is_file()
+        findings.append(Finding(f"weights {name}", there, str(path) if there else f"would enable {enables}; put them at {path}"))
+    return findings
+
+
+def _components() -> list[Finding]:
+    findings = []
+    for kind in registry.KINDS:
+        broken = []
+        for name in registry.names(kind):
+            try:
+                registry.load(kind, name)
+            except PrivbenchError as cause:
+                broken.append(str(cause))
+        count = len(registry.names(kind)) - len(broken)
+        findings.append(Finding(f"{kind}s", not broken, "; ".join([f"{count} work", *broken])))
+    return findings

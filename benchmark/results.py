@@ -1,0 +1,82 @@
+"""From scores artifacts to records."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .plan import Plan, Stage
+from .records import SCHEMA, Record, save
+from .runners.local import Outcome
+from .spec import Cell, Selection, digest, resolve
+from .store import Artifact
+
+
+def write_records(plan: Plan, outcome: Outcome, results: Path) -> list[tuple[Record, Path]]:
+    """Save a record of every cell that has its scores."""
+    written = []
+    for key, artifact in outcome.scores.items():
+        cell = plan.cells[key]
+        record = make_record(cell, plan.stages[key], artifact)
+        picture = artifact.file("picture.png") if record.picture else None
+        written.append((record, save(record, results, picture)))
+    return written
+
+
+def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
+    """The record of one cell, made from its scores artifact alone."""
+    info = artifact.info
+    identity = cell.identity()
+    key = digest({"cell": identity, "scores": stage.key})
+    scores: dict[str, Any] = json.loads(artifact.file("scores.json"))
+    artifacts = {**info["artifacts"], "scores": {"key": artifact.key, "digest": artifact.digest}}
+    values = {
+        "schema_version": SCHEMA,
+        "key": key,
+        "protocol": cell.dataset.component.protocol.id,
+        "cell": identity,
+        "command": command(cell),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "scores": scores,
+        "not_run": dict(cell.not_run),
+        "queries": info["queries"],
+        "costs": info["costs"],
+        "environment": info["environment"],
+        "artifacts": artifacts,
+        "judge": info["judge"],
+        "curves": info["stage_curves"],
+        "flags": [],
+        "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
+    }
+    return Record.model_validate(values)
+
+
+def command(cell: Cell) -> list[str]:
+    """The command that runs the cell again: names, and every field that they alone would not give."""
+    words = ["privbench", "run"]
+    for choice in (cell.dataset, cell.defense, cell.attack):
+        words += [f"--{choice.kind}", choice.name]
+    words += ["--budget", cell.budget, "--seed", str(cell.seed)]
+    for choice in cell.evaluators:
+        words += ["--evaluator", choice.name]
+    for choice in (cell.dataset, cell.defense, cell.attack, *cell.evaluators):
+        usual = resolve(choice.kind, Selection(choice.name), cell.budget, {}, cell.dataset).component
+        scope = choice.name if choice.kind == "evaluator" else choice.kind
+        differences = _differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json"))
+        for path, value in differences:
+            words += ["--set", f"{scope}.{path}={json.dumps(value)}"]
+    return words
+
+
+def _differences(values: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        other = usual.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(value, other, f"{prefix}{name}.")
+        elif value != other:
+            found.append((f"{prefix}{name}", value))
+    return found
