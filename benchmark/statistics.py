@@ -1,0 +1,147 @@
+"""Intervals and spreads of reported numbers, in float64; what shows no variation gives `None`, never a width."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Interval = tuple[float, float]
+LEVEL = 0.95
+#: Resampled values held in memory at a time (32 MiB).
+_CELLS = 1 << 22
+
+
+def wilson(successes: float, n: float) -> Interval | None:
+    """Wilson score interval (95 %) of a proportion.
+
+    With `p = successes / n` and `z = 1.96`: `(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`.
+
+    References:
+        E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+
+    Args:
+        successes: in [0, n]; an expected count may be fractional.
+        n: trials, or an effective number of them.
+
+    Returns:
+        The bounds, in [0, 1]; `None` without a trial.
+
+    Example:
+        >>> [round(bound, 4) for bound in wilson(8, 10)]
+        [0.4902, 0.9433]
+    """
+    from scipy.special import ndtri
+
+    assert 0 <= successes <= n
+    if n == 0:
+        return None
+    p, z = successes / n, float(ndtri((1 + LEVEL) / 2))
+    centre, scale = p + z * z / (2 * n), 1 + z * z / n
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, min(p, (centre - half) / scale)), min(1.0, max(p, (centre + half) / scale))
+
+
+def student(values: ArrayLike, bounds: Interval = (-math.inf, math.inf)) -> Interval | None:
+    """Student-t interval (95 %) of a mean, `mean +- t(n-1) s / sqrt(n)`, cut to `bounds`.
+
+    Args:
+        values: `N` finite numbers, one per independent unit.
+        bounds: the range that the mean can have, such as (0, 1) for a fraction.
+
+    Returns:
+        The bounds; `None` for fewer than two values and for values that are all equal, whose spread says nothing.
+
+    Example:
+        >>> [round(bound, 4) for bound in student([1.0, 2.0, 3.0])]
+        [-0.4841, 4.4841]
+    """
+    from scipy.special import stdtrit
+
+    x = _finite(values)
+    if x.size < 2 or np.ptp(x) == 0:
+        return None
+    half = float(stdtrit(x.size - 1, (1 + LEVEL) / 2)) * float(x.std(ddof=1)) / math.sqrt(x.size)
+    mean = float(x.mean())
+    return max(bounds[0], mean - half), min(bounds[1], mean + half)
+
+
+def stratified(values: ArrayLike) -> Interval | None:
+    """Interval (95 %) of a mean of fractions over fixed labels, of which only the draws vary.
+
+    With `p` the mean and `V = sum_k s_k^2 / (n K^2)` the variance of the stratified mean (`s_k` the sample standard
+    deviation of label k): Wilson's interval with the effective number of trials `p (1 - p) / V`.
+
+    Args:
+        values: `K n`, values in [0, 1], draws of each label.
+
+    Returns:
+        The bounds, in [0, 1]; `None` for one draw and where no label's draws differ.
+    """
+    x = _finite(values)
+    labels, draws = x.shape
+    assert np.all((x >= 0) & (x <= 1))
+    if labels == 0 or draws < 2 or not np.ptp(x, axis=1).any():
+        return None
+    p = float(x.mean())
+    variance = float(x.var(axis=1, ddof=1).sum()) / (draws * labels**2)
+    effective = p * (1 - p) / variance
+    return wilson(p * effective, effective)
+
+
+def two_level(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval | None:
+    """Percentile bootstrap interval (95 %) of a mean over labels and draws.
+
+    Each resample takes K labels with replacement and, of each, n draws with replacement.
+
+    References:
+        A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", section 3.8, 1997.
+
+    Args:
+        values: `K n`, finite; the draws of each label.
+        resamples: bootstrap resamples.
+        seed: seed of the resampling; the same seed gives the same interval.
+
+    Returns:
+        The bounds; `None` for one label and for values that are all equal.
+
+    Note:
+        With few labels a percentile interval is too narrow; the Student-t interval over label means is beside it.
+    """
+    x = _finite(values)
+    labels, draws = x.shape
+    if labels < 2 or draws == 0 or np.ptp(x) == 0:
+        return None
+    generator = np.random.Generator(np.random.PCG64(seed))
+    step = max(1, _CELLS // x.size)
+    means = [_resample(x, min(step, resamples - start), generator) for start in range(0, resamples, step)]
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _resample(x: NDArray[np.float64], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    labels, draws = x.shape
+    rows = generator.integers(labels, size=(count, labels, 1))
+    columns = generator.integers(draws, size=(count, labels, draws))
+    means: NDArray[np.float64] = x[rows, columns].mean(axis=(1, 2))
+    return means
+
+
+def sample_std(values: ArrayLike) -> float | None:
+    """Sample standard deviation (ddof 1); `None` for fewer than two values.
+
+    Example:
+        >>> sample_std([1.0, 3.0]), sample_std([1.0])
+        (1.4142135623730951, None)
+    """
+    x = _finite(values)
+    if x.size < 2:
+        return None
+    return 0.0 if np.ptp(x) == 0 else float(x.std(ddof=1))
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(values, dtype=np.float64)
+    assert np.isfinite(x).all()
+    return x
