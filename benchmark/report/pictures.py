@@ -1,0 +1,60 @@
+"""Pictures of reconstructions as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+#: Shown size of a small image, in pixels; larger ones keep their own.
+TILE = 64
+_GAP = 4
+_HEADER = 18
+_BACKGROUND = 255
+_INK = 40
+
+
+def grid_png(pixels: NDArray[np.uint8], labels: Sequence[str | int]) -> bytes:
+    """Draw reconstructions as a grid: a row per draw, a column per label, the label above its column.
+
+    Small images are enlarged by a whole factor without smoothing, so that each pixel stays what the attack found.
+
+    Args:
+        pixels: `uint8 S K C H W`, one or three channels, at least one image.
+        labels: K names.
+
+    Returns:
+        A PNG; equal input gives equal bytes.
+    """
+    draws, columns, channels, height, width = pixels.shape
+    assert pixels.dtype == np.uint8
+    assert channels in (1, 3)
+    assert len(labels) == columns
+    factor = max(1, TILE // max(height, width))
+    step_y, step_x = height * factor + _GAP, width * factor + _GAP
+    canvas = np.full((_HEADER + draws * step_y, columns * step_x + _GAP, channels), _BACKGROUND, np.uint8)
+    for row in range(draws):
+        for column in range(columns):
+            tile = pixels[row, column].transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
+            y, x = _HEADER + row * step_y, _GAP + column * step_x
+            canvas[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+    image = Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas)
+    _name_columns(image, labels, step_x)
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _name_columns(image: Image.Image, labels: Sequence[str | int], step: int) -> None:
+    """Write each label above the middle of its column; what does not fit is cut."""
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    ink = _INK if image.mode == "L" else (_INK,) * 3
+    for column, label in enumerate(labels):
+        text = str(label)
+        while len(text) > 1 and draw.textlength(text, font) > step:
+            text = text[:-1]
+        middle = _GAP + column * step + (step - _GAP) / 2
+        draw.text((middle - draw.textlength(text, font) / 2, 1), text, fill=ink, font=font)
