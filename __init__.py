@@ -30,7 +30,7 @@ _PUBLIC = {
     "load_records": "benchmark.records",
 }
 
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
+__all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

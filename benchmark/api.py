@@ -116,7 +116,9 @@ def load_target(
     stage = next(stage for stage in make([cell], root).stages.values() if stage.kind == "target")
     artifact = workshop.store.find("target", stage.key)
     if artifact is None:
-        command = f"privbench run --dataset {dataset} --defense {defense} --attack kedmi --seed {seed} --budget {budget}"
+        command = (
+            f"privbench run --dataset {dataset} --defense {defense} --attack kedmi --seed {seed} --budget {budget}"
+        )
         raise PrivbenchError(f"expected {stage.title} to be in the store; train it with `{command}`")
     return _load_target(artifact, cell, workshop.images(cell.dataset, "private_test"), chosen)
 

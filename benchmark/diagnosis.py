@@ -74,7 +74,9 @@ def _weights() -> list[Finding]:
     for name, enables in PUBLISHED.items():
         path = published_path(name)
         there = path.is_file()
-        findings.append(Finding(f"weights {name}", there, str(path) if there else f"would enable {enables}; put them at {path}"))
+        findings.append(
+            Finding(f"weights {name}", there, str(path) if there else f"would enable {enables}; put them at {path}")
+        )
     return findings
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import evidence as evidence_kinds
 from .access import View, open_view
 from .contracts import Part
 from .errors import CorruptArtifactError, PrivbenchError
-from . import evidence as evidence_kinds
 from .evidence import Evidence, Images, Predictions, Request, Score
 from .judges import Judge, Judges, accuracy
 from .machine import environment, peak_memory
@@ -214,7 +214,10 @@ def _score(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str
             raise TypeError(f"expected the scores {sorted(definitions)}, got {sorted(found)}")
     except Exception as cause:  # a plugin's fault must not take the other scores along
         log.debug("evaluator %s failed", choice.name, exc_info=True)
-        found, broke = {name: Score(None, reason=f"{choice.name} failed: {_sentence(cause)}") for name in definitions}, True
+        found, broke = (
+            {name: Score(None, reason=f"{choice.name} failed: {_sentence(cause)}") for name in definitions},
+            True,
+        )
     return {
         name: dataclasses.asdict(score)
         | {"evaluator": choice.name, "definition": definitions[name].model_dump(mode="json")}

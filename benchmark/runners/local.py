@@ -226,7 +226,7 @@ def _result(future: Future[str | None]) -> str | None:
 
 
 def _devices(device: torch.device, jobs: int) -> list[torch.device]:
-    if device.type == "cuda" and device.index is None or (device.type == "cuda" and jobs > 1):
+    if (device.type == "cuda" and device.index is None) or (device.type == "cuda" and jobs > 1):
         count = torch.cuda.device_count()
         return [torch.device("cuda", i % count) for i in range(jobs)]
     return [device] * jobs

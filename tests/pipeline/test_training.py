@@ -1,0 +1,129 @@
+"""The loop resumes with the same bytes, names divergence, and seeds every step by itself."""
+
+import pytest
+import torch
+from privbench.benchmark.contracts import Protocol, Recipe
+from privbench.benchmark.errors import DivergedError, InvalidConfigurationError
+from privbench.benchmark.evidence import Images
+from privbench.benchmark.networks.network import Network
+from privbench.benchmark.training import Context, choose_device, cross_entropy, learning_rate
+from torch import nn
+
+PROTOCOL = Protocol(
+    name="toy", version=1, image=(1, 4, 4), classes=3, judge_classes=3, target_network="toy", judge_network="toy",
+    attacked=3, draws=2,
+)  # fmt: skip
+
+
+class Memory:
+    """A checkpoint in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[dict, dict]] = {}
+
+    def load(self, name):
+        return self.kept.get(name)
+
+    def save(self, name, groups, info):
+        self.kept[name] = ({k: {n: t.clone() for n, t in g.items()} for k, g in groups.items()}, info)
+
+    def clear(self):
+        self.kept.clear()
+
+
+def toy() -> Network:
+    return Network(
+        {
+            "flat": nn.Flatten(),
+            "hidden": nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.3)),
+            "logits": nn.Linear(8, 3),
+        }
+    )
+
+
+def images() -> Images:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(60) % 3
+    pixels = torch.randint(0, 255, (60, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    return Images(pixels, labels)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train(recipe: Recipe, checkpoint: Memory | None, stop: int | None = None) -> dict[str, torch.Tensor]:
+    context = Context(PROTOCOL, torch.device("cpu"), 5, checkpoint)
+    with context.seeded("initialise"):
+        network = toy()
+    calls = 0
+
+    def loss(net, x, y):
+        nonlocal calls
+        calls += 1
+        if stop is not None and calls > stop:
+            raise Interrupted
+        return cross_entropy(net, x, y)
+
+    context.fit("target", network, images(), recipe, loss)
+    return network.state_dict()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_interrupted_and_resumed_gives_the_same_bytes(monkeypatch, optimizer: str, stop: int) -> None:
+    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SHARE", 1e9)
+    recipe = Recipe(optimizer=optimizer, learning_rate=0.05, epochs=4, batch_size=16, milestones=(2,))
+    whole = train(recipe, None)
+    memory = Memory()
+    with pytest.raises(Interrupted):
+        train(recipe, memory, stop)
+    assert memory.kept["target"][1]["done"] == stop
+    resumed = train(recipe, memory)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_global_generator_is_left_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train(Recipe(epochs=1, batch_size=16), None)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_divergence_is_named_with_its_step() -> None:
+    context = Context(PROTOCOL, torch.device("cpu"), 5)
+
+    def step(i, generator):
+        return {"loss": torch.tensor(float("nan") if i == 4 else 1.0)}
+
+    with pytest.raises(DivergedError, match="step 5 of 9"):
+        context.loop("target", 9, {}, step)
+
+
+def test_every_step_has_its_own_random_numbers() -> None:
+    seen = []
+    context = Context(PROTOCOL, torch.device("cpu"), 5)
+
+    def step(i, generator):
+        seen.append((float(torch.rand(())), float(torch.rand((), generator=generator))))
+        return {}
+
+    context.loop("a", 5, {}, step)
+    first, seen = list(seen), []
+    context.loop("a", 5, {}, step)
+    assert first == seen
+    assert len({value for pair in first for value in pair}) == 10
+
+
+def test_schedule() -> None:
+    recipe = Recipe(learning_rate=1.0, milestones=(2, 4), gamma=0.5)
+    assert [learning_rate(recipe, epoch) for epoch in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_unknown_devices_are_refused() -> None:
+    for name in ("gpu", "cuda:x", "cuda:99"):
+        with pytest.raises(InvalidConfigurationError, match=name):
+            choose_device(name)

@@ -1,0 +1,148 @@
+"""Selections, settings and matrices: what they mean and how they refuse."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privbench.benchmark.contracts import Configuration, Recipe, setting
+from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
+from privbench.benchmark.spec import (
+    Matrix,
+    Selection,
+    budget_values,
+    canonical,
+    defaults,
+    digest,
+    parse_settings,
+    read_matrix,
+    resolve,
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_canonical_json_reads_back_and_ignores_order(value: object) -> None:
+    text = canonical({"b": value, "a": 1})
+    assert json.loads(text) == {"a": 1, "b": value}
+    assert digest({"b": value, "a": 1}) == digest({"a": 1, "b": value})
+
+
+@given(st.text(max_size=40))
+def test_any_setting_text_is_understood_or_refused_in_one_sentence(text: str) -> None:
+    try:
+        found = parse_settings([text])
+    except InvalidConfigurationError as error:
+        assert "--set" in str(error)
+    else:
+        assert len(found) == 1
+
+
+class Nested(Configuration):
+    recipe: Recipe = setting(Recipe(epochs=3), "training")
+    width: int = setting(10, "channels", smoke=2, quick=5, ge=1)
+
+
+def test_budget_reaches_nested_fields_and_full_is_as_published() -> None:
+    assert budget_values(Nested, "quick") == {"recipe": {"max_steps": 400}, "width": 5}
+    assert budget_values(Nested, "full") == {}
+    assert defaults(Nested)["recipe"]["epochs"] == 3
+
+
+def test_layers_win_in_order_class_preset_budget_user() -> None:
+    digits = resolve("dataset", Selection("digits"), "quick", {})
+    plain = resolve("defense", Selection("bido_hsic"), "quick", {}, digits).component
+    assert (plain.lambda_x, plain.lambda_y) == (2, 20), "the preset of MNIST, Table 8, serves its family"
+    named = resolve("defense", Selection("bido_hsic", "celeba-c"), "quick", {}, digits).component
+    assert (named.lambda_x, named.lambda_y) == (0.05, 0.5), "Table 6"
+    user = resolve("defense", Selection("bido_hsic"), "quick", {"defense.lambda_x": 7, "bido_hsic.recipe.max_steps": 3}, digits)
+    assert (user.component.lambda_x, user.component.recipe.max_steps, user.component.lambda_y) == (7, 3, 20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"defense.lambda_z": 1}, ["defense.lambda_z", "defense.lambda_x"]),
+        ({"defense.recipe.epoch": 1}, ["defense.recipe.epoch", "defense.recipe.epochs"]),
+        ({"defense.recipe.epochs": 0}, ["defense.recipe.epochs", "greater than or equal to 1", "0"]),
+        ({"defense.lambda_x": "much"}, ["defense.lambda_x", "number", "much"]),
+        ({"defense.estimator": "magic"}, ["defense.estimator", "normalized", "magic"]),
+        ({"defense.recipe": 3}, ["defense.recipe", "3"]),
+    ],
+)
+def test_wrong_fields_are_named(settings: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(PrivbenchError) as caught:
+        resolve("defense", Selection("bido_hsic"), "quick", settings)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def _matrix(**changes: object) -> Matrix:
+    values: dict[str, object] = {
+        "datasets": (Selection("digits"),),
+        "defenses": (Selection("none"), Selection("bido_hsic")),
+        "attacks": (Selection("kedmi"),),
+    }
+    return Matrix(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_matrix_is_the_product_of_its_lists() -> None:
+    cells = _matrix(seeds=(0, 1)).cells()
+    assert [(c.defense.name, c.seed) for c in cells] == [("none", 0), ("none", 1), ("bido_hsic", 0), ("bido_hsic", 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"budget": "quik"}, "budget"),
+        ({"seeds": (-1,)}, "seed"),
+        ({"seeds": ()}, "seeds"),
+        ({"settings": {"atack.iterations": 5}}, "atack"),
+        ({"defenses": (Selection("bido_hsik"),)}, "bido_hsic"),
+        ({"defenses": (Selection("bido_hsic", "celeba-x"),)}, "celeba-x"),
+    ],
+)
+def test_a_wrong_matrix_is_refused(changes: dict[str, object], word: str) -> None:
+    with pytest.raises(PrivbenchError, match=word):
+        _matrix(**changes).cells()
+
+
+def test_a_matrix_file_names_the_path_of_a_wrong_entry(tmp_path) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_text('defenses = ["none"]\nattacks = ["kedmi", {name = "kedmi", iterations = 0}]\n')
+    with pytest.raises(InvalidConfigurationError, match=r"attacks\[1\]\.iterations"):
+        read_matrix(path).cells()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["defenses = [", "defenses = 'none'", "attacks = ['kedmi']", "defense = ['none']", "defenses=['none']\nattacks=[3]",
+     "defenses=['none']\nattacks=['kedmi']\nseeds=1", "defenses=['none']\nattacks=['kedmi']\nset=1"],
+)  # fmt: skip
+def test_a_damaged_matrix_file_is_one_sentence(tmp_path, text: str) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_text(text)
+    with pytest.raises(PrivbenchError) as caught:
+        read_matrix(path).cells()
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_a_matrix_file_says_the_same_as_options(tmp_path) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_text(
+        'defenses = [{name = "bido_hsic", preset = "celeba-c", lambda_x = 1.5}]\nattacks = ["kedmi"]\nbudget = "smoke"\n'
+        "seeds = [3]\n[set]\n'attack.iterations' = 9\n"
+    )
+    cell = read_matrix(path).cells()[0]
+    assert (cell.defense.component.lambda_x, cell.defense.component.lambda_y) == (1.5, 0.5)
+    assert (cell.seed, cell.budget, cell.attack.component.iterations) == (3, "smoke", 9)
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(UnknownComponentError, match="did you mean 'kedmi'"):
+        _matrix(attacks=(Selection("kedmy"),)).cells()
