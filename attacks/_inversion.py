@@ -1,0 +1,132 @@
+"""What attacks in the latent space of a generator share: published groups, gradients, frozen networks, pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..benchmark.access import WhiteBoxView
+
+#: Images that go through the networks at once, by kind of device; the rest of the memory is the target's.
+IMAGES_AT_ONCE = {"cpu": 64, "cuda": 1024}
+
+Part = tuple[slice, int]
+
+
+def parts(labels: int, group: int, repeats: int, device: torch.device) -> list[Part]:
+    """Cut a batch of `repeats` times `labels` latents, labels fastest, into what fits in memory.
+
+    The published attacks optimise `group` labels together, which decides the scale of a mean loss and what minibatch
+    discrimination compares with. A part holds whole groups of one size; the last group of each repeat is smaller
+    where `group` does not divide `labels`.
+
+    Returns:
+        Slices of the batch, each with the size of its groups.
+
+    Example:
+        >>> parts(5, 60, 2, torch.device("cpu")), parts(7, 4, 1, torch.device("cpu"))
+        ([(slice(0, 10, None), 5)], [(slice(0, 4, None), 4), (slice(4, 7, None), 3)])
+    """
+    whole, rest = divmod(labels, group)
+    sizes = ([group] * whole + [rest] * (rest > 0)) * repeats
+    limit = IMAGES_AT_ONCE.get(device.type, IMAGES_AT_ONCE["cpu"])
+    result, start = [], 0
+    for size, run in itertools.groupby(sizes):
+        left = len(list(run))
+        while left:
+            count = min(left, max(1, limit // size))
+            result.append((slice(start, start + count * size), size))
+            start += count * size
+            left -= count
+    return result
+
+
+def descend(
+    view: WhiteBoxView,
+    targets: Tensor,
+    cut: Sequence[Part],
+    images: Callable[[slice], Tensor],
+    prior: Callable[[Tensor, int], Tensor],
+    identity_weight: float,
+) -> dict[str, Tensor]:
+    """Add the gradient of the attack loss to the leaves behind `images`, part by part.
+
+    loss = sum over groups of the group's mean of [prior(x, group) + identity_weight * CE(T(x), y)]
+
+    Each group gets the gradient that the published attack, which runs one group at a time, gives it.
+
+    Args:
+        view: the white-box view of the target T.
+        targets: labels `int64 N` of the whole batch.
+        cut: what `parts` returned.
+        images: of a slice of the batch, `M C H W`, differentiable in the latents.
+        prior: loss of each image, `M`, from images and size of their groups.
+        identity_weight: factor of the cross-entropy.
+
+    Returns:
+        The mean prior loss and the mean cross-entropy of the batch.
+    """
+    sums = torch.zeros(2, device=targets.device)
+    for part, group in cut:
+        x = images(part)
+        realism = prior(x, group)
+        identity = functional.cross_entropy(view.logits(x), targets[part], reduction="none")
+        ((realism + identity_weight * identity).sum() / group).backward()  # type: ignore[no-untyped-call]
+        sums += torch.stack((realism.detach().sum(), identity.detach().sum()))
+    realism_mean, identity_mean = sums / len(targets)
+    return {"prior": realism_mean, "identity": identity_mean}
+
+
+def restored[M: nn.Module](module: M, state: Mapping[str, Tensor], device: torch.device) -> M:
+    """`module` with the weights of a prior, in evaluation mode and without gradients for its parameters."""
+    module.load_state_dict(dict(state), strict=True)
+    return module.to(device).eval().requires_grad_(False)
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """The state of `module` on the CPU, as a prior keeps it."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of `module` inside the block."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def adam(
+    module: nn.Module, learning_rate: float, betas: tuple[float, float], device: torch.device
+) -> torch.optim.Optimizer:
+    """Adam over the parameters of `module`, in one kernel where the device has it."""
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=betas, fused=fused)
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of `optimizer` down `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+@torch.no_grad()
+def pixels(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Images `uint8 ... C H W` on the CPU of latents `... D`, in 256 levels (rounded)."""
+    flat = z.reshape(-1, z.shape[-1])
+    limit = IMAGES_AT_ONCE.get(z.device.type, IMAGES_AT_ONCE["cpu"])
+    x = torch.cat([quantise(generator(part)) for part in flat.split(limit)])
+    return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+
+def quantise(x: Tensor) -> Tensor:
+    """Images in [0, 1] as `uint8` on the CPU, rounded to the nearest of 256 levels."""
+    return x.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()

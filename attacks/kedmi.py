@@ -1,0 +1,218 @@
+"""KED-MI: knowledge-enriched distributional model inversion."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..benchmark.access import View, WhiteBoxView
+from ..benchmark.contracts import Access, Attack, Prior, setting
+from ..benchmark.datasets.loader import Batches
+from ..benchmark.evidence import ClassReconstructions, Images, Request
+from ..benchmark.networks.discriminators import LabelDiscriminator
+from ..benchmark.networks.generators import Generator
+from ..benchmark.seeds import derive
+from ..benchmark.training import Context
+from ._inversion import adam, descend, frozen, parts, pixels, restored, update, weights
+
+
+class KEDMI(Attack):
+    """Recover a Gaussian in the latent space of a GAN that was trained with the target's soft labels.
+
+    The GAN is trained per target T on public images only. Its discriminator D has k logits l and an implicit fake
+    logit 0, so log p(real) = lse(l) - softplus(lse(l)) with lse the log-sum-exp:
+
+        L_D = mean CE(softmax T(x), softmax D(x))
+              + 1/2 mean[softplus(lse D(x_u)) - lse D(x_u) + softplus(lse D(G(z)))]
+        L_G = mean_f |mean f(x_u') - mean f(G(z))| + entropy_weight * sum H(softmax D(G(z)))
+
+    x, x_u, x_u' are three shuffles of the public set and f is D's feature before minibatch discrimination. The attack
+    minimises over (mu, logvar) of each label y, with one z = mu + exp(logvar / 2) eps per iteration,
+
+        -log p(real | G(z)) + identity_weight * CE(T(G(z)), y)
+
+    and answers with `draws` fresh samples of the Gaussian; none is selected.
+
+    References:
+        Chen, Kahla, Jia, Qi. Knowledge-Enriched Distributional Model Inversion Attacks. ICCV 2021.
+        https://arxiv.org/abs/2010.04092
+        Peng, Liu, Zhang, Lan, Ye, Liu, Han. Bilateral Dependency Optimization: Defending Against Model-inversion
+        Attacks. KDD 2022. https://arxiv.org/abs/2206.05483 (its released code sets the defaults).
+
+    Note:
+        The target stays in evaluation mode while the GAN is trained. The released code leaves it in training mode, so
+        that batch statistics make the labels and public images drift into the target that is then attacked.
+    Note:
+        No gradient is kept for the target's labels. The released code builds and stores it and never applies it.
+    Note:
+        Latents are not clamped. The released code clamps a local variable after each step, which changes nothing.
+    Note:
+        All trials and labels are optimised as one batch. Minibatch discrimination sees the same groups of labels as
+        in the released code and each group keeps its published loss (a mean over the group); Adam does not depend on
+        this scale, up to its eps.
+    Note:
+        Random numbers are seeded; the released code sets no seed.
+    """
+
+    access: ClassVar[Access] = "white_box"
+    yields: ClassVar[str] = "ClassReconstructions"
+    prior: ClassVar[Literal["none", "public", "target"]] = "target"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "mnist": {},
+        "cifar10": {},
+        "celeba": {},
+        "original": {"epochs": 120, "iterations": 2400, "initial_logvar": 1.0},
+    }
+
+    latent: int = setting(100, "dimension of z", ge=1)
+    epochs: int = setting(100, "passes of the GAN over the public images", ge=1, stages=("prior",))
+    max_steps: int | None = setting(
+        None, "discriminator steps at most; none means no cap", smoke=20, quick=300, ge=1, stages=("prior",)
+    )
+    batch_size: int = setting(64, "public images per step, from each of the three shuffles", ge=2, stages=("prior",))
+    learning_rate: float = setting(2e-4, "step size of Adam for both networks", gt=0, stages=("prior",))
+    betas: tuple[float, float] = setting((0.5, 0.999), "decay rates of Adam for both networks", stages=("prior",))
+    n_critic: int = setting(5, "discriminator steps per generator step", ge=1, stages=("prior",))
+    entropy_weight: float = setting(
+        1e-4, "factor of the entropy, summed over the batch, in the generator's loss", ge=0, stages=("prior",)
+    )
+    iterations: int = setting(5000, "steps of the attack", smoke=20, quick=300, ge=1, stages=("evidence",))
+    attack_learning_rate: float = setting(0.02, "step size of Adam for mu and logvar", gt=0, stages=("evidence",))
+    identity_weight: float = setting(100.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
+    initial_logvar: float = setting(0.0, "log-variance before the first step; mu starts at 0", stages=("evidence",))
+
+    def learn(self, view: View | None, public: Images, context: Context) -> Prior:
+        """Train generator and discriminator on public images and the target's soft labels of them."""
+        assert isinstance(view, WhiteBoxView)
+        gan = _GAN(self, view, public, context)
+        steps = self.epochs * gan.batches[0].steps_per_epoch
+        steps = min(steps, self.max_steps or steps)
+        context.loop("gan", steps, gan.state, gan.step)
+        context.notes["gan_steps"] = steps
+        return {"generator": weights(gan.generator), "discriminator": weights(gan.discriminator)}
+
+    def run(self, view: View, prior: Prior, request: Request, context: Context) -> ClassReconstructions:
+        """Fit one Gaussian per label and trial, then sample it."""
+        assert isinstance(view, WhiteBoxView)
+        device, image = context.device, context.protocol.image
+        generator = restored(Generator(image, self.latent), prior["generator"], device)
+        discriminator = LabelDiscriminator(image, context.protocol.classes)
+        discriminator = restored(discriminator, prior["discriminator"], device)
+        labels = torch.tensor(request.labels)
+        targets = labels.repeat(request.trials).to(device)
+        shape = (len(targets), self.latent)
+        gaussian = nn.ParameterDict(
+            {
+                "mean": nn.Parameter(torch.zeros(shape, device=device)),
+                "logvar": nn.Parameter(torch.full(shape, self.initial_logvar, device=device)),
+            }
+        )
+        optimizer = torch.optim.Adam(gaussian.parameters(), lr=self.attack_learning_rate)
+        cut = parts(len(labels), request.group, request.trials, device)
+
+        def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
+            noise = torch.randn(shape, generator=source, device=device)
+
+            def images(part: slice) -> Tensor:
+                z: Tensor = generator(_sample(gaussian, noise[part], part))
+                return z
+
+            optimizer.zero_grad(set_to_none=True)
+            losses = descend(
+                view, targets, cut, images, lambda x, group: fakeness(discriminator(x, group)), self.identity_weight
+            )
+            optimizer.step()
+            return losses
+
+        context.loop("attack", self.iterations, {"gaussian": gaussian, "optimizer": optimizer}, step)
+        source = context.generator("draws")
+        noise = torch.randn(request.draws, *shape, generator=source, device=device)
+        with torch.no_grad():
+            z = _sample(gaussian, noise, slice(None)).unflatten(1, (request.trials, len(labels))).transpose(0, 1)
+        return ClassReconstructions(pixels(generator, z), labels)
+
+
+def fakeness(logits: Tensor) -> Tensor:
+    """-log p(real) = softplus(lse) - lse of each row of logits `N k`, where the fake class has the logit 0."""
+    return functional.softplus(-logits.logsumexp(1))
+
+
+def discriminator_loss(labelled: Tensor, unlabelled: Tensor, fake: Tensor, target: Tensor) -> Tensor:
+    """L_D from D's logits of x, x_u and G(z) and the target's logits of x, all `N k`."""
+    supervised = functional.cross_entropy(labelled, target.softmax(1))
+    lse = fake.logsumexp(1)
+    return supervised + 0.5 * (fakeness(unlabelled).mean() + functional.softplus(lse).mean())
+
+
+def generator_loss(real: Tensor, fake: Tensor, logits: Tensor, entropy_weight: float) -> Tensor:
+    """L_G from D's features of x_u' and G(z), `N F`, and D's logits of G(z), `N k`."""
+    entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum()
+    return (real.mean(0) - fake.mean(0)).abs().mean() + entropy_weight * entropy
+
+
+def _sample(gaussian: nn.ParameterDict, noise: Tensor, part: slice) -> Tensor:
+    mean, logvar = gaussian["mean"][part], gaussian["logvar"][part]
+    z: Tensor = mean + (logvar / 2).exp() * noise
+    return z
+
+
+class _GAN:
+    """The two networks, their optimisers and one step of training."""
+
+    def __init__(self, attack: KEDMI, view: WhiteBoxView, public: Images, context: Context) -> None:
+        self._attack, self._view, self._device = attack, view, context.device
+        with context.seeded("initialise"):
+            self.generator = Generator(context.protocol.image, attack.latent).to(context.device)
+            self.discriminator = LabelDiscriminator(context.protocol.image, context.protocol.classes)
+            self.discriminator.to(context.device)
+        self._generator_optimizer = adam(self.generator, attack.learning_rate, attack.betas, context.device)
+        self._discriminator_optimizer = adam(self.discriminator, attack.learning_rate, attack.betas, context.device)
+        self.batches = [
+            Batches(public, attack.batch_size, derive(context.seed, "gan", shuffle), device=context.device)
+            for shuffle in ("labelled", "unlabelled", "matched")
+        ]
+
+    @property
+    def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything that a step changes."""
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "generator_optimizer": self._generator_optimizer,
+            "discriminator_optimizer": self._discriminator_optimizer,
+        }
+
+    def step(self, i: int, source: torch.Generator) -> dict[str, Tensor]:
+        """One step of the discriminator, and each `n_critic`-th time one of the generator."""
+        losses = {"discriminator": self._discriminate(i, source)}
+        if (i + 1) % self._attack.n_critic == 0:
+            losses["generator"] = self._generate(i, source)
+        return losses
+
+    def _noise(self, count: int, source: torch.Generator) -> Tensor:
+        return torch.randn(count, self._attack.latent, generator=source, device=self._device)
+
+    def _discriminate(self, i: int, source: torch.Generator) -> Tensor:
+        labelled, unlabelled = self.batches[0].at(i)[0], self.batches[1].at(i)[0]
+        with torch.no_grad():
+            target = self._view.logits(labelled)
+            fake = self.generator(self._noise(len(labelled), source))
+        x = torch.cat((labelled, unlabelled, fake))
+        logits = self.discriminator(x, group=len(labelled)).chunk(3)
+        loss = discriminator_loss(*logits, target)
+        update(self._discriminator_optimizer, loss)
+        return loss.detach()
+
+    def _generate(self, i: int, source: torch.Generator) -> Tensor:
+        with frozen(self.discriminator):
+            with torch.no_grad():
+                real = self.discriminator.features(self.batches[2].at(i)[0])
+            fake = self.discriminator.features(self.generator(self._noise(len(real), source)))
+            logits = self.discriminator.classify(fake)
+            loss = generator_loss(real, fake, logits, self._attack.entropy_weight)
+            update(self._generator_optimizer, loss)
+        return loss.detach()
+
