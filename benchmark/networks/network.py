@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from ..errors import InvalidConfigurationError
 
 
 class Network(nn.Module):
@@ -12,7 +16,10 @@ class Network(nn.Module):
 
     `stages` maps names to modules that run one after the other. The output of every stage but the last is a latent
     Z_j; the last stage, named `logits`, maps the last latent to the logits. A network takes images in [0, 1] and
-    normalises for itself.
+    normalises for itself. Latents may lie channels last in memory: flatten them, do not view them.
+
+    A network of the registry is made by `(image, classes, *, pretrained=False)`; `version` is raised when a change
+    alters results.
 
     Args:
         stages: modules by name, in order; the last is `logits`.
@@ -24,6 +31,8 @@ class Network(nn.Module):
         >>> net.layers, net.logits(x).shape, net.encode(x, "flat").shape
         (('flat',), torch.Size([2, 3]), torch.Size([2, 4]))
     """
+
+    version: ClassVar[int] = 1
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -38,6 +47,7 @@ class Network(nn.Module):
     def trace(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """All latents by name, and the logits, in one pass."""
         latents = {}
+        x = _channels_last(x)
         for name, stage in self.stages.items():
             x = stage(x)
             latents[name] = x
@@ -53,6 +63,7 @@ class Network(nn.Module):
 
     def encode(self, x: Tensor, layer: str) -> Tensor:
         """The latent Z at the cut layer `layer`."""
+        x = _channels_last(x)
         for name, stage in self.stages.items():
             x = stage(x)
             if name == layer:
@@ -72,6 +83,28 @@ class Network(nn.Module):
         """The last latent, flattened to `N D`: what judges compare in."""
         return self.encode(x, self.layers[-1]).flatten(1)
 
+    def backbone(self) -> tuple[dict[str, nn.Module], int]:
+        """The stages up to flat features `N D`, by name, and D: what another head, such as a bottleneck, is put on.
+
+        Raises:
+            InvalidConfigurationError: the network does not end in one linear layer.
+        """
+        head = self.stages["logits"]
+        if not isinstance(head, nn.Linear):
+            raise InvalidConfigurationError(
+                f"expected {type(self).__name__} to end in a linear layer, got {type(head).__name__}; "
+                "give it a method backbone()"
+            )
+        return {name: self.stages[name] for name in self.layers}, head.in_features
+
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
         return self.logits(x)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Lay images out as N H W C on a CPU, whose convolutions are then up to 1.5 times as fast; the values stay.
+
+    One channel has two equally valid layouts, so a copy is made to choose one.
+    """
+    return x.clone(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == "cpu" else x

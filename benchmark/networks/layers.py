@@ -1,0 +1,30 @@
+"""Convolution blocks that several networks share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def leaky_block(inputs: int, outputs: int, kernel: int, *, padding: int = 0, pool: bool = False) -> nn.Sequential:
+    """Convolution, batch norm, LeakyReLU(0.2) and, if `pool`, a 2 x 2 max pool: the block of MCNN and SCNN."""
+    layers = [
+        nn.Conv2d(inputs, outputs, kernel, padding=padding),
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(0.2, inplace=True),
+    ]
+    return nn.Sequential(*layers, nn.MaxPool2d(2)) if pool else nn.Sequential(*layers)
+
+
+def relu_block(inputs: int, outputs: int, depth: int) -> nn.Sequential:
+    """`depth` times (3 x 3 convolution, batch norm, ReLU), then a 2 x 2 max pool: the block of VGG."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Conv2d(outputs if i else inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+    return nn.Sequential(*layers, nn.MaxPool2d(2))
+
+
+def unshifted_norm(features: int) -> nn.BatchNorm1d:
+    """Batch norm whose bias stays at 0 and is not trained ("no shift")."""
+    norm = nn.BatchNorm1d(features)
+    norm.bias.requires_grad_(False)
+    return norm
