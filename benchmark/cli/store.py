@@ -1,0 +1,153 @@
+"""`privbench store`: what the store holds, whether it is sound, and what can go."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from ..errors import InvalidConfigurationError
+from ..folders import results_root, store_root
+from ..store import Entry, Store
+
+log = logging.getLogger("privbench")
+app = typer.Typer(no_args_is_help=True, help="Look after stored artifacts.")
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="The store. [env: PRIVBENCH_STORE]", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("ls")
+def list_artifacts(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the artifacts."""
+    opened = Store(store_root(store))
+    found = sorted(opened.entries(), key=lambda entry: (entry.kind, entry.created or "", entry.key))
+    if as_json:
+        typer.echo(json.dumps([_facts(entry) for entry in found], indent=2))
+    elif not found:
+        typer.echo(f"no artifacts in {opened.root}")
+    else:
+        _print(found, f"{len(found)} artifacts, {_total(found)} in {opened.root}")
+
+
+@app.command()
+def check(
+    store: StoreOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Quarantine what is damaged or unknown; remove leftovers.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every file with its checksum; exit with 1 if something is wrong."""
+    opened = Store(store_root(store))
+    problems = opened.check(repair=repair)
+    if as_json:
+        facts = [
+            {
+                "path": str(each.path),
+                "reason": each.reason,
+                "kind": each.kind,
+                "key": each.key,
+                "repaired": each.repaired,
+            }
+            for each in problems
+        ]
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        for each in problems:
+            typer.echo(f"{each.path}: {each.reason}{' (repaired)' if each.repaired else ''}")
+        typer.echo(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} in {opened.root}")
+    if not all(each.repaired for each in problems):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    store: StoreOption = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Records whose artifacts stay. [env: PRIVBENCH_RESULTS]", show_default=False),
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="Spare artifacts and checkpoints younger than this.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Keep no artifact, whatever records name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove artifacts that no record names, the quarantine, and what interrupted runs left."""
+    keep: set[str] = set() if everything else _named(results_root(results))
+    opened = Store(store_root(store))
+    removed = opened.gc(keep, older_than_days=older_than, dry_run=dry_run)
+    if as_json:
+        facts = {
+            "dry_run": dry_run,
+            "bytes": sum(entry.bytes for entry in removed),
+            "removed": [_facts(entry) for entry in removed],
+        }
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    done = f"{'would remove' if dry_run else 'removed'} {len(removed)} items, {_total(removed)}, from {opened.root}"
+    if removed:
+        _print(removed, done)
+    else:
+        typer.echo(done)
+
+
+def _named(results: Path) -> set[str]:
+    """Keys of the artifacts that the records below a folder name.
+
+    Raises:
+        InvalidConfigurationError: there are none, so that a wrong folder does not empty the store.
+    """
+    keys = {key for path in sorted((results / "records").rglob("*.json")) for key in _keys(path)}
+    if not keys:
+        raise InvalidConfigurationError(
+            f"expected --results to be a folder whose records name artifacts to keep, got {str(results)!r}, where none "
+            f"does; name the folder, or remove all artifacts with --all"
+        )
+    return keys
+
+
+def _keys(path: Path) -> Iterator[str]:
+    """Keys that one record names; a damaged record is skipped with a warning."""
+    try:
+        artifacts = json.loads(path.read_text(encoding="utf-8")).get("artifacts", {})
+        yield from [each["key"] for each in artifacts.values() if each is not None]
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as cause:
+        log.warning("%s is no record (%s: %s); artifacts that it alone names go", path, type(cause).__name__, cause)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "kind": entry.kind,
+        "key": entry.key,
+        "state": entry.state,
+        "bytes": entry.bytes,
+        "created": entry.created,
+        "inputs": dict(entry.inputs),
+        "path": str(entry.path),
+    }
+
+
+def _total(entries: list[Entry]) -> str:
+    return decimal(sum(entry.bytes for entry in entries))
+
+
+def _print(entries: list[Entry], caption: str) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("kind", "key", "state", "size", "created"):
+        table.add_column(title, justify="right" if title == "size" else "left", no_wrap=True)
+    for entry in entries:
+        table.add_row(entry.kind, entry.key[:12], entry.state, decimal(entry.bytes), entry.created or "")
+    Console(highlight=False).print(table)
+    typer.echo(caption)
