@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _PLUS_MINUS = (
     "the +- of BiDO's Tables 1, 2, 3 and 5 is the spread `draws`; that of its Table 4 (VMI) is most likely `classes`"
 )
+#: Below this many labels the bootstrap is visibly too narrow.
+_FEW = 20
+_FEW_LABELS = (
+    "with fewer than 20 labels the bootstrap interval is too narrow as a statement about labels in general; "
+    "`classes` is the safer one for that, `draws` and `trials` for these labels alone"
+)
 
 
 class AttackAcc(Evaluator):
@@ -144,7 +150,7 @@ class AttackAcc(Evaluator):
         if np.ptp(draws) == 0:
             note = f"no two reconstructions differ in outcome, so the interval is Wilson's over the {labels} labels"
             return wilson(float(draws.flat[0]) * labels, labels), (note,)
-        return two_level(draws, self.resamples, self.seed), ()
+        return two_level(draws, self.resamples, self.seed), (_FEW_LABELS,) if labels < _FEW else ()
 
 
 def released_spread(hits: NDArray[np.float64], group: int) -> float | None:
