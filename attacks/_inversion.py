@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from ..benchmark.access import WhiteBoxView
 IMAGES_AT_ONCE = {"cpu": 64, "cuda": 1024}
 
 Part = tuple[slice, int]
+M = TypeVar("M", bound=nn.Module)
 
 
 def parts(labels: int, group: int, repeats: int, device: torch.device) -> list[Part]:
@@ -82,7 +84,7 @@ def descend(
     return {"prior": realism_mean, "identity": identity_mean}
 
 
-def restored[M: nn.Module](module: M, state: Mapping[str, Tensor], device: torch.device) -> M:
+def restored(module: M, state: Mapping[str, Tensor], device: torch.device) -> M:
     """`module` with the weights of a prior, in evaluation mode and without gradients for its parameters."""
     module.load_state_dict(dict(state), strict=True)
     return module.to(device).eval().requires_grad_(False)
