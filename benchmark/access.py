@@ -12,6 +12,7 @@ To keep it from those is the business of the operating system (another user, a c
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 from abc import ABC, abstractmethod
@@ -147,6 +148,10 @@ class View(ABC):
     @abstractmethod
     def resume(self, queries: Mapping[str, int]) -> None:
         """Go on counting, and drawing the noise of a stochastic target, where an interrupted attack left off."""
+
+    def unchanged(self) -> bool:
+        """Whether the attack left the target as it was; one in another process cannot be changed from here."""
+        return True
 
     def close(self) -> None:
         """Release the target; `queries` can still be read."""
@@ -309,7 +314,8 @@ def open_view(
     """Open the view of a target that an attack of this access may have.
 
     Write the source into the call (`with open_view("scores", Source(...), ...) as view`): a variable that holds it
-    would put its reader of weights into a frame that the attack can walk to.
+    would put its reader of weights into a frame that the attack can walk to. A target that this process trained and
+    let go is collected before the attack begins.
 
     Args:
         access: `white_box`, `scores`, `labels` or `features`.
@@ -350,6 +356,7 @@ def _open(access: Access, source: Source, device: torch.device, seed: int, layer
         "precision": torch.get_float32_matmul_precision(),
     }
     process = TargetProcess(header, source.state())
+    gc.collect()
     match access:
         case "scores":
             return ScoresView(access, source.protocol, process)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark import access_server
+from privbench.benchmark import access_process, access_server
 from privbench.benchmark.access import (
     FeaturesView,
     LostTargetError,
@@ -122,7 +122,7 @@ def reachable(folder: Path) -> list[str]:
                 for w in weights.values()
             ):
                 found.append("tensor")
-        elif type(thing).__module__ == "privbench_toys" or type(thing).__name__ == "Network":
+        elif type(thing).__module__ == "privbench_toys" or type(thing).__name__ in ("Network", "Source"):
             found.append(type(thing).__name__)
         else:
             found += [
@@ -134,7 +134,6 @@ def reachable(folder: Path) -> list[str]:
 
 
 def test_a_scores_attack_finds_no_target_whatever_it_tries(scores, toys):
-    gc.collect()
     assert reachable(toys) == []
     x = images(4).requires_grad_()
     answer = scores.scores(x)
@@ -409,6 +408,26 @@ def test_messages_keep_every_dtype_and_shape():
             receive(io.BytesIO(stream.getvalue()[:cut]))
 
 
+def test_a_trained_target_that_was_let_go_is_gone_before_the_attack_and_the_process_ends_with_its_input(toys):
+    """The end of its input is all that a process learns of a parent that was killed."""
+    trained = build(source(toys))
+    trained.itself = [trained]
+    gc.disable()
+    try:
+        del trained
+        assert "Network" in reachable(toys)
+        with open_view("labels", source(toys), device=CPU, seed=0) as view:
+            assert reachable(toys) == []
+            labels = view.labels(images(2))
+            assert labels.dtype == torch.int64 and labels.shape == (2,) and view.unchanged()
+            child = view._process._process
+            assert os.getsid(child.pid) == child.pid != os.getsid(0)
+            child.stdin.close()
+            assert child.wait(timeout=10) == 0
+    finally:
+        gc.enable()
+
+
 PARENT = """
 import sys, time, torch
 from safetensors.torch import load_file
@@ -442,6 +461,7 @@ def alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_its_parent(toys):
     """Ctrl-C to the foreground group ends it quietly; so does a parent that is killed and can say nothing."""
     parents = {sent: start_parent(toys) for sent in (signal.SIGINT, signal.SIGKILL)}
@@ -460,19 +480,55 @@ def test_the_process_ends_with_its_parent(toys):
     assert not any(map(alive, pids.values()))
 
 
-def test_an_interrupted_exchange_closes_the_view(monkeypatch, toys):
-    """A late answer must not pass for the answer to the next question."""
-    from privbench.benchmark import access_process
+class Started(subprocess.Popen):
+    """Starts Python on other code in place of the server, and keeps the last process."""
 
-    process = access_process.TargetProcess.__new__(access_process.TargetProcess)
-    child = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    process._process, process._log = child, io.BytesIO()
-    process._finalizer = access_process.weakref.finalize(process, access_process._end, child, process._log)
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    code = ""
+    last: subprocess.Popen
+
+    def __init__(self, command, **options):
+        super().__init__([sys.executable, "-c", self.code], **options)
+        type(self).last = self
+
+
+READY = r"""
+import sys, time
+sys.stdout.write('\0\0\0\x1d{"header": {}, "tensors": []}')
+sys.stdout.flush()
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def started(monkeypatch):
+    monkeypatch.setattr(access_process.subprocess, "Popen", Started)
+    return monkeypatch
+
+
+def test_an_interrupted_exchange_closes_the_view(started):
+    """A late answer must not pass for the answer to the next question."""
+    started.setattr(Started, "code", READY)
+    process = access_process.TargetProcess({}, {})
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         process.ask({})
-    assert child.returncode == -signal.SIGKILL
+    assert Started.last.returncode == -signal.SIGKILL
     with pytest.raises(LostTargetError, match="is closed"):
         process.ask({})
+
+
+def test_a_process_that_is_let_go_is_ended_and_reaped(started):
+    started.setattr(Started, "code", READY)
+    process = access_process.TargetProcess({}, {})
+    assert alive(process.pid)
+    del process
+    gc.collect()
+    assert Started.last.returncode == -signal.SIGKILL and not alive(Started.last.pid)
+
+
+def test_a_process_that_does_not_start_says_why(started):
+    started.setattr(Started, "code", "import privbench_absent")
+    message = 'ended with code 1 before it answered; its last words were "ModuleNotFoundError: No module named'
+    with pytest.raises(LostTargetError, match=message):
+        access_process.TargetProcess({}, {})
+    assert Started.last.returncode == 1
