@@ -1,0 +1,271 @@
+"""Classifiers against the published shapes, worked parameter counts and torchvision's own networks."""
+
+import copy
+import functools
+import math
+
+import pytest
+import torch
+import torchvision.models
+from privbench.benchmark import registry
+from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
+from privbench.benchmark.networks import resnet, vgg
+from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.network import Network
+from safetensors.torch import load, save
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+
+SHAPES = {
+    ("mcnn", 1, 32): {"layer1": (64, 14, 14), "layer2": (128, 5, 5), "layer3": (256,)},
+    ("scnn", 1, 32): {
+        "layer1": (32, 14, 14),
+        "layer2": (64, 5, 5),
+        "layer3": (128, 1, 1),
+        "layer4": (256, 1, 1),
+        "layer5": (512,),
+    },
+    ("vgg16_bn", 3, 64): {
+        "block1": (64, 32, 32),
+        "block2": (128, 16, 16),
+        "block3": (256, 8, 8),
+        "block4": (512, 4, 4),
+        "feature": (2048,),
+    },
+    ("vgg16_bn", 3, 32): {
+        "block1": (64, 16, 16),
+        "block2": (128, 8, 8),
+        "block3": (256, 4, 4),
+        "block4": (512, 2, 2),
+        "feature": (512,),
+    },
+    ("vgg19_bn", 3, 32): {
+        "block1": (64, 16, 16),
+        "block2": (128, 8, 8),
+        "block3": (256, 4, 4),
+        "block4": (512, 2, 2),
+        "feature": (512,),
+    },
+    ("resnet34", 3, 64): {
+        "stem": (64, 16, 16),
+        "stage1": (64, 16, 16),
+        "stage2": (128, 8, 8),
+        "stage3": (256, 4, 4),
+        "stage4": (512, 2, 2),
+        "fc1": (50,),
+        "bn2": (50,),
+    },
+    ("facenet", 3, 64): {"embedding": (512,)},
+}
+
+
+IMAGES = {"mcnn": (1, 32), "scnn": (1, 32), "vgg16_bn": (3, 32), "vgg19_bn": (3, 32)}
+
+
+@functools.cache
+def network(name: str, channels: int, side: int) -> Network:
+    """One network of each kind for all tests that leave it as it is."""
+    torch.manual_seed(0)
+    return build(name, (channels, side, side), 5).eval().requires_grad_(False)
+
+
+def registered(name: str) -> tuple[Network, torch.Tensor]:
+    """A network with images that it takes."""
+    channels, side = IMAGES.get(name, (3, 64))
+    return network(name, channels, side), torch.rand(2, channels, side, side)
+
+
+@pytest.mark.parametrize(("name", "channels", "side"), SHAPES)
+def test_latents_have_the_published_shapes(name: str, channels: int, side: int) -> None:
+    net = network(name, channels, side)
+    x = torch.rand(2, channels, side, side)
+    latents, logits = net.trace(x)
+    shapes = {layer: tuple(z.shape[1:]) for layer, z in latents.items()}
+    assert list(shapes.items()) == list(SHAPES[name, channels, side].items())
+    assert net.layers == tuple(shapes)
+    assert logits.shape == (2, 5)
+    assert torch.equal(net.features(x), latents[net.layers[-1]].flatten(1))
+
+
+def block(inputs: int, outputs: int, kernel: int) -> int:
+    """A convolution with bias and its batch norm: k k c_in c_out + c_out + 2 c_out."""
+    return kernel * kernel * inputs * outputs + 3 * outputs
+
+
+def basic(inputs: int, outputs: int) -> int:
+    """Two 3 x 3 convolutions without bias, two norms, and a projection where the width changes."""
+    projection = inputs * outputs + 2 * outputs if inputs != outputs else 0
+    return 9 * inputs * outputs + 9 * outputs * outputs + 4 * outputs + projection
+
+
+COUNTS = {
+    ("mcnn", 1, 32): block(1, 64, 7) + block(64, 128, 5) + block(128, 256, 5) + 256 * 5 + 5,
+    ("scnn", 1, 32): block(1, 32, 7) + block(32, 64, 5) + block(64, 128, 5) + block(128, 256, 3) + block(256, 512, 3)
+    + 512 * 5 + 5,
+    # 14 723 136 is torchvision's vgg16_bn.features; then batch norm and classifier on 2 048 features.
+    ("vgg16_bn", 3, 64): 14_723_136 + 2 * 2048 + 2048 * 5 + 5,
+    ("vgg16_bn", 3, 32): 14_723_136 + 2 * 512 + 512 * 5 + 5,
+    ("vgg19_bn", 3, 32): sum(p.numel() for p in make_layers(cfgs["E"], batch_norm=True).parameters())
+    + 2 * 512 + 512 * 5 + 5,
+    ("resnet34", 3, 64): 49 * 3 * 64 + 2 * 64 + 3 * basic(64, 64) + basic(64, 128) + 3 * basic(128, 128)
+    + basic(128, 256) + 5 * basic(256, 256) + basic(256, 512) + 2 * basic(512, 512)
+    + 2 * 512 + 512 * 50 + 50 + 2 * 50 + 50 * 5 + 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "channels", "side"), COUNTS)
+def test_parameter_counts(name: str, channels: int, side: int) -> None:
+    net = network(name, channels, side)
+    assert sum(p.numel() for p in net.parameters()) == COUNTS[name, channels, side]
+
+
+def stirred(module: nn.Module) -> nn.Module:
+    """Give every norm statistics, scale and shift of its own, so that a mixed-up copy shows."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for value in (layer.running_mean, layer.bias.data):
+                value.normal_(0, 0.2)
+            for value in (layer.running_var, layer.weight.data):
+                value.uniform_(0.5, 1.5)
+    return module.eval()
+
+
+@pytest.mark.parametrize(("name", "configuration"), [("vgg16_bn", "D"), ("vgg19_bn", "E")])
+def test_vgg_equals_torchvision(name: str, configuration: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    features = stirred(make_layers(cfgs[configuration], batch_norm=True))
+    state = {f"features.{key}": value for key, value in features.state_dict().items()}
+    state = {key: value for key, value in state.items() if "num_batches" not in key}
+    state["classifier.0.weight"] = torch.zeros(1)
+    monkeypatch.setattr(vgg, "imagenet_state", lambda asked: state if asked == name else None)
+    net = build(name, (3, 32, 32), 5, pretrained=True).eval()
+    x = torch.rand(2, 3, 32, 32)
+    stages, width = net.backbone()
+    z = x
+    for stage in stages.values():
+        z = stage(z)
+    expected = features(x).flatten(1)
+    assert expected.abs().max() > 0.01
+    assert (z.shape, width) == ((2, 512), 512)
+    torch.testing.assert_close(z, expected, rtol=0, atol=1e-6)
+    # Batch norm in its initial state in evaluation mode divides by sqrt(1 + eps).
+    torch.testing.assert_close(net.features(x), expected / math.sqrt(1 + 1e-5), rtol=0, atol=1e-6)
+
+
+def test_resnet_equals_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    reference = stirred(torchvision.models.resnet34(weights=None, num_classes=3))
+    monkeypatch.setattr(resnet, "imagenet_state", lambda asked: reference.state_dict())
+    net = build("resnet34", (3, 64, 64), 5, pretrained=True).eval().double()
+    reference.fc = nn.Identity()
+    x = torch.rand(1, 3, 64, 64).double()
+    expected = reference.double()(2 * x - 1)
+    torch.testing.assert_close(net.encode(x, "stage4").mean((2, 3)), expected, rtol=1e-9, atol=1e-9)
+    assert list(net.backbone()[0]) == ["stem", "stage1", "stage2", "stage3", "stage4", "fc1"]
+    assert net.backbone()[1] == 50
+
+
+def test_resnet_weights_start_as_published() -> None:
+    net = network("resnet34", 3, 64)
+    for convolution in (net.stages["stem"].conv1, net.stages["stage4"][2].conv2):
+        assert convolution.bias is None
+        outputs, _, kernel, _ = convolution.weight.shape
+        expected = math.sqrt(2 / (kernel * kernel * outputs))
+        # The sample deviation of n normal values scatters by 1 / sqrt(2 n) of itself; five of those.
+        assert convolution.weight.std().item() == pytest.approx(
+            expected, rel=5 / math.sqrt(2 * convolution.weight.numel())
+        )
+
+
+def test_facenet_resizes_and_scales_as_published() -> None:
+    net = network("facenet", 3, 64)
+    x = torch.rand(1, 3, 64, 64)
+    larger = nn.functional.interpolate(x, (160, 160), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        expected = net.stages["embedding"].body((255 * larger - 127.5) / 128)
+    embedding = net.features(x)
+    torch.testing.assert_close(embedding, expected, rtol=1e-4, atol=1e-5)
+    assert embedding.norm(dim=1).item() != pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", registry.names("network"))
+def test_every_layer_continues_to_the_logits(name: str) -> None:
+    net, x = registered(name)
+    latents, logits = net.trace(x)
+    assert torch.isfinite(logits).all()
+    for layer in net.layers:
+        assert torch.equal(net.head(latents[layer], layer), logits)
+    middle = net.layers[len(net.layers) // 2]
+    assert torch.equal(net.encode(x, middle), latents[middle])
+    # Stage by stage without the faster layout of memory: the same values.
+    for stage in net.stages.values():
+        x = stage(x)
+    torch.testing.assert_close(logits, x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", registry.names("network"))
+def test_backbones_end_in_flat_features(name: str) -> None:
+    net, x = registered(name)
+    stages, width = net.backbone()
+    for stage in stages.values():
+        x = stage(x)
+    assert x.shape == (2, width)
+
+
+@pytest.mark.parametrize("name", registry.names("network"))
+def test_a_state_survives_a_file(name: str) -> None:
+    net, x = registered(name)
+    assert all(value.is_contiguous() for value in net.state_dict().values())
+    other = copy.deepcopy(net)
+    for value in other.state_dict().values():
+        value.zero_()
+    assert not torch.equal(net(x), other(x))
+    other.load_state_dict(load(save(dict(net.state_dict()))), strict=True)
+    assert torch.equal(net(x), other(x))
+
+
+@pytest.mark.parametrize(("name", "channels"), [("mcnn", 1), ("scnn", 1), ("vgg16_bn", 3), ("resnet34", 1)])
+def test_gradients_reach_every_weight_and_repeat(name: str, channels: int) -> None:
+    def gradients() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net = build(name, (channels, 32, 32), 5).train()
+        x = torch.rand(4, channels, 32, 32).requires_grad_()
+        nn.functional.cross_entropy(net(x), torch.tensor([0, 1, 2, 3])).backward()
+        frozen = [key for key, p in net.named_parameters() if not p.requires_grad]
+        assert frozen == (["stages.feature.norm.bias"] if name.startswith("vgg") else [])
+        return [x.grad, *(p.grad for p in net.parameters() if p.requires_grad)]
+
+    first, second = gradients(), gradients()
+    assert all(torch.isfinite(g).all() and g.abs().sum() > 0 for g in first)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "pretrained", "message"),
+    [
+        ("mcnn", (1, 28, 28), False, "at least 1 x 32 x 32 .C x H x W., got 1 x 28 x 28; choose"),
+        ("scnn", (0, 32, 32), False, "got 0 x 32 x 32"),
+        ("vgg16_bn", (3, 64, 31), False, "vgg16_bn to be at least 1 x 32 x 32"),
+        ("resnet34", (3, 16, 16), False, "got 3 x 16 x 16"),
+        ("facenet", (1, 64, 64), False, "3 channels, got 1 x 64 x 64"),
+        ("mcnn", (1, 32, 32), True, "dataset.pretrained to be false for mcnn"),
+        ("scnn", (1, 32, 32), True, "dataset.pretrained to be false for scnn"),
+        ("vgg19_bn", (1, 32, 32), True, "3 channels.*dataset.pretrained=false"),
+        ("resnet34", (1, 32, 32), True, "3 channels.*dataset.pretrained=false"),
+    ],
+)
+def test_what_a_network_cannot_take_is_refused(
+    name: str, image: tuple[int, int, int], pretrained: bool, message: str
+) -> None:
+    with pytest.raises(InvalidConfigurationError, match=message):
+        build(name, image, 5, pretrained=pretrained)
+
+
+def test_an_unknown_network_is_named() -> None:
+    with pytest.raises(UnknownComponentError, match="did you mean 'mcnn'"):
+        build("mcn", (1, 32, 32), 5)
+
+
+def test_another_head_needs_flat_features() -> None:
+    with pytest.raises(InvalidConfigurationError, match="end in a linear layer, got Sequential"):
+        Network({"flat": nn.Flatten(), "logits": nn.Sequential(nn.Linear(4, 3))}).backbone()
