@@ -215,4 +215,3 @@ class _GAN:
             loss = generator_loss(real, fake, logits, self._attack.entropy_weight)
             update(self._generator_optimizer, loss)
         return loss.detach()
-

@@ -81,11 +81,11 @@ class StyleGenerator(nn.Module):
         return picture
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images `N C H W` in [0, 1], clamped, of z `N D` (the same in all layers) or `N L D`."""
+        """Images `N C H W`, nominally in [0, 1] and not clamped, of z `N D` (the same in all layers) or `N L D`."""
         w = self.styles(z)
         if w.ndim == 2:
             w = w[:, None].expand(-1, self.layers, -1)
-        return self.synthesis(w).add(1).div(2).clamp(0, 1)
+        return self.synthesis(w).add(1).div(2)
 
 
 class StyleDiscriminator(nn.Module):
@@ -112,8 +112,8 @@ class StyleDiscriminator(nn.Module):
         self.output = _Dense(widths[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `N` of images `N C H W` in [-1, 1]."""
-        x = _activate(self.entry(x))
+        """Logits `N` of images `N C H W`, nominally in [0, 1]."""
+        x = _activate(self.entry(2 * x - 1))
         for block in self.blocks:
             x = block(x)
         x = torch.cat((x, self._spread(x)), 1)
