@@ -89,7 +89,7 @@ def run(
     )
     for key, reason in outcome.failures.items():
         raise PrivbenchError(f"{plan.stages[key].title} failed: {reason}")
-    return Records([record for record, _ in records])
+    return Records(tuple(record for record, _ in records), tuple(path for _, path in records))
 
 
 def load_target(

@@ -29,7 +29,7 @@ def write_records(plan: Plan, outcome: Outcome, results: Path) -> list[tuple[Rec
 def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
     """The record of one cell, made from its scores artifact alone."""
     info = artifact.info
-    identity = cell.identity()
+    identity, changed = cell.identity(), changes(cell)
     key = digest({"cell": identity, "scores": stage.key})
     scores: dict[str, Any] = json.loads(artifact.file("scores.json"))
     artifacts = {**info["artifacts"], "scores": {"key": artifact.key, "digest": artifact.digest}}
@@ -38,7 +38,8 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
         "key": key,
         "protocol": cell.dataset.component.protocol.id,
         "cell": identity,
-        "command": command(cell),
+        "changed": changed,
+        "command": command(cell, changed),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "scores": scores,
         "not_run": dict(cell.not_run),
@@ -54,7 +55,7 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
     return Record.model_validate(values)
 
 
-def command(cell: Cell) -> list[str]:
+def command(cell: Cell, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The command that runs the cell again: names, and every field that they alone would not give."""
     words = ["privbench", "run"]
     for choice in (cell.dataset, cell.defense, cell.attack):
@@ -62,13 +63,21 @@ def command(cell: Cell) -> list[str]:
     words += ["--budget", cell.budget, "--seed", str(cell.seed)]
     for choice in cell.evaluators:
         words += ["--evaluator", choice.name]
-    for choice in (cell.dataset, cell.defense, cell.attack, *cell.evaluators):
-        usual = resolve(choice.kind, Selection(choice.name), cell.budget, {}, cell.dataset).component
-        scope = choice.name if choice.kind == "evaluator" else choice.kind
-        differences = _differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json"))
-        for path, value in differences:
+    for scope, fields in changed.items():
+        for path, value in fields.items():
             words += ["--set", f"{scope}.{path}={json.dumps(value)}"]
     return words
+
+
+def changes(cell: Cell) -> dict[str, dict[str, Any]]:
+    """The fields that the names and the budget alone would not give, by kind (by name for evaluators)."""
+    found = {}
+    for choice in (cell.dataset, cell.defense, cell.attack, *cell.evaluators):
+        usual = resolve(choice.kind, Selection(choice.name), cell.budget, {}, cell.dataset).component
+        fields = dict(_differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json")))
+        if fields:
+            found[choice.name if choice.kind == "evaluator" else choice.kind] = fields
+    return found
 
 
 def _differences(values: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import disk, upkeep
 from .checkpoint import Checkpoint
 from .errors import CorruptArtifactError
-from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine
+from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine, seal, unseal
 from .shelf import Shelf
 from .tensors import pack
 from .upkeep import Entry, Problem
@@ -110,14 +110,13 @@ class Store:
         """
         contents = dict(files or {})
         check_file_names(contents, tensors)
+        facts = unseal(seal(dict(info)))
         with self._shelf.lock(kind, key):
             found = self.find(kind, key)
             if found is not None:
                 return found
             folder, temporary = self._shelf.folder(kind, key), self._shelf.temporary(kind, key)
-            manifest = Manifest(
-                kind=kind, key=key, created=_now(), inputs=dict(inputs or {}), info=dict(info), files={}
-            )
+            manifest = Manifest(kind=kind, key=key, created=_now(), inputs=dict(inputs or {}), info=facts, files={})
             with disk.storage_errors(folder):
                 try:
                     temporary.mkdir()

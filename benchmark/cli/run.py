@@ -74,7 +74,7 @@ def _present(records: list[Any], as_json: bool) -> None:
         from ..records import Records
         from ..report.tables import console
 
-        Console().print(console(Records([record for record, _ in records])))
+        Console().print(console(Records(tuple(record for record, _ in records), tuple(path for _, path in records))))
 
 
 def _problems(plan: Plan, outcome: Outcome, records: list[Any]) -> list[str]:
