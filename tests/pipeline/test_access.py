@@ -369,6 +369,10 @@ def test_white_box_counts_gradients_once_for_each_backward_pass(toys):
     view.resume({"forward": 100, "backward": 7, "head": 1})
     view.logits(x)
     assert view.queries == {"forward": 106, "backward": 7, "head": 1}
+    view.resume({"forward": 0, "backward": 0, "head": 0})
+    for step in range(1, 4):
+        torch.autograd.grad(view.network.stages["flat"](x).sum(), x)
+        assert view.queries == {"forward": 6 * step, "backward": 6 * step, "head": 0}
 
 
 def test_white_box_gives_no_gradient_of_weights_and_notices_change(toys):
