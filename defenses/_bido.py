@@ -1,0 +1,66 @@
+"""What both forms of BiDO share: the loss and the weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import field_validator
+
+from ..benchmark.contracts import Defense, Recipe, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..benchmark.networks.network import Network
+    from ._dependence import Measure
+
+
+def preset(lambda_x: float, lambda_y: float, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the three fields that the tables of the paper vary."""
+    return {"lambda_x": float(lambda_x), "lambda_y": float(lambda_y), "recipe": recipe}
+
+
+class BiDO(Defense):
+    """Cross-entropy with the bilateral regulariser; a subclass names the dependence measure and the weights.
+
+    `CE + sum_j [ lambda_x d(X, Z_j) - lambda_y d(Z_j, Y) ]` (Eq. 7)
+
+    Note:
+        Figure 1's regulariser d(X, Y) between images and logits, another branch of the released code, is not BiDO and
+        is not offered.
+    """
+
+    lambda_x: float = setting(description="weight of d(X, Z_j); 0 switches the term off", ge=0)
+    lambda_y: float = setting(description="weight of d(Z_j, Y); 0 switches the term off", ge=0)
+    sigma: float = setting(5.0, "bandwidth of the Gaussian kernels over the square root of the dimension", gt=0)
+
+    @field_validator("recipe")
+    @classmethod
+    def _has_pairs(cls, recipe: Recipe) -> Recipe:
+        if recipe.batch_size < 2:
+            raise ValueError("a recipe with batch_size of at least 2, since dependence is between images of a batch")
+        return recipe
+
+    @abstractmethod
+    def measure(self) -> Measure:
+        """The dependence measure d."""
+
+    def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, plus the regulariser over all latents of `network`."""
+        from torch.nn import functional
+
+        from ._dependence import regulariser
+
+        latents, logits = network.trace(x)
+        penalty = regulariser(
+            self.measure(),
+            x,
+            y,
+            tuple(latents.values()),
+            lambda_x=self.lambda_x,
+            lambda_y=self.lambda_y,
+            sigma=self.sigma,
+        )
+        return functional.cross_entropy(logits, y) + penalty
