@@ -143,14 +143,15 @@ class AdversarialPair:
         shape = (count, self.generator.latent)
         z = torch.randn(shape, generator=source, device=self._device)
         if not isinstance(self.generator, StyleGenerator):
-            return self.generator(z)
+            plain: Tensor = self.generator(z)
+            return plain
         other = torch.randn(shape, generator=source, device=self._device)
         mixed = torch.rand((), generator=source, device=self._device) < self._schedule.style_mixing
         border = torch.randint(1, self.generator.layers, (), generator=source, device=self._device)
         layer = torch.arange(self.generator.layers, device=self._device)
         second = (mixed & (layer >= border))[:, None]
-        images: Tensor = self.generator(torch.where(second, other[:, None], z[:, None]))
-        return images
+        mixture: Tensor = self.generator(torch.where(second, other[:, None], z[:, None]))
+        return mixture
 
     def _noisy(self, x: Tensor, source: torch.Generator) -> Tensor:
         if self._schedule.instance_noise == 0:
@@ -166,12 +167,12 @@ class AdversarialPair:
         keep = 0.5 ** (batch / window) if window > 0 else 0.0
         for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
-        for mean, now in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            mean.copy_(now)
+        for kept, fresh in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            kept.copy_(fresh)
 
 
 def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """mean over images of ||grad_x D(x)||^2, x in [0, 1], differentiable in the discriminator."""
+    """Mean over images of ||grad_x D(x)||^2, x in [0, 1], differentiable in the discriminator."""
     x = real.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()

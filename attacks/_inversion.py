@@ -125,7 +125,7 @@ def pixels(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Images `uint8 ... C H W` on the CPU of latents `... D`, in 256 levels (rounded)."""
     flat = z.reshape(-1, z.shape[-1])
     limit = IMAGES_AT_ONCE.get(z.device.type, IMAGES_AT_ONCE["cpu"])
-    x = torch.cat([quantise(generator(part)) for part in flat.split(limit)])
+    x = torch.cat([quantise(generator(part)) for part in torch.split(flat, limit)])
     return x.reshape(*z.shape[:-1], *x.shape[1:])
 
 

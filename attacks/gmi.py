@@ -29,8 +29,9 @@ class GMI(Attack):
 
         -D(G(z)) + identity_weight * CE(T(G(z)), y)
 
-    with Nesterov momentum, one restart for each draw: v' = momentum v - (attack_learning_rate / n) grad and
-    z' = clamp(z - momentum v + (1 + momentum) v', -1, 1), which is PyTorch's form of it. All restarts count; none is selected.
+    with Nesterov momentum, one restart for each draw asked for: v' = momentum v - (attack_learning_rate / n) grad and
+    z' = clamp(z - momentum v + (1 + momentum) v', -1, 1), which is PyTorch's form of it. All
+    restarts count; none is selected.
 
     References:
         Zhang, Jia, Pei, Wang, Li, Song. The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural
@@ -42,12 +43,15 @@ class GMI(Attack):
         n is the number of labels in a group of the protocol: the published loss is a mean over the labels that are
         optimised together, so that with plain gradient descent the step of each label is divided by their number. All
         restarts, trials and labels run as one batch here, and each keeps that step.
+
     Note:
         The discriminator of the attack is the one that was trained. For CelebA the released code of BiDO loads the
         generator's file into it, matches no name and goes on with random weights.
+
     Note:
         Every label, restart and trial starts from its own z. The released code resets the seed before each group of
         60 labels, so that all groups share their starting points.
+
     Note:
         For CIFAR-10, which GMI was not published on, the preset takes MNIST's attack and CelebA's GAN.
     """
@@ -73,6 +77,14 @@ class GMI(Attack):
     betas: tuple[float, float] = setting((0.5, 0.999), "decay rates of Adam for both networks", stages=("prior",))
     n_critic: int = setting(5, "discriminator steps per generator step", ge=1, stages=("prior",))
     gradient_weight: float = setting(10.0, "factor of the gradient penalty", ge=0, stages=("prior",))
+    restarts: int | None = setting(
+        None,
+        "restarts per label and trial at most, all returned; none means as many as draws are asked for",
+        smoke=2,
+        quick=5,
+        ge=1,
+        stages=("evidence",),
+    )
     iterations: int = setting(2000, "steps of the attack", smoke=20, quick=300, ge=1, stages=("evidence",))
     attack_learning_rate: float = setting(0.02, "step size for z, divided by n", gt=0, stages=("evidence",))
     momentum: float = setting(0.9, "Nesterov momentum for z", ge=0, lt=1, stages=("evidence",))
@@ -94,7 +106,8 @@ class GMI(Attack):
         generator = restored(Generator(image, self.latent), prior["generator"], device)
         critic = restored(Critic(image), prior["discriminator"], device)
         labels = torch.tensor(request.labels)
-        repeats = request.trials * request.draws
+        restarts = min(request.draws, self.restarts or request.draws)
+        repeats = request.trials * restarts
         targets = labels.repeat(repeats).to(device)
         start = torch.randn(len(targets), self.latent, generator=context.generator("start"), device=device)
         point = nn.ParameterDict({"z": nn.Parameter(start)})
@@ -112,7 +125,7 @@ class GMI(Attack):
             return losses
 
         context.loop("attack", self.iterations, {"point": point, "optimizer": optimizer}, step)
-        z = point["z"].detach().unflatten(0, (request.trials, request.draws, len(labels)))
+        z = point["z"].detach().view(request.trials, restarts, len(labels), -1)
         return ClassReconstructions(pixels(generator, z), labels)
 
     def _optimizer(self, point: nn.Module) -> torch.optim.Optimizer:
@@ -122,7 +135,7 @@ class GMI(Attack):
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """mean (||grad D(x_hat)||_2 - 1)^2 at x_hat = real + mix (fake - real), differentiable in the critic.
+    """Mean of (||grad D(x_hat)||_2 - 1)^2 at x_hat = real + mix (fake - real), differentiable in the critic.
 
     Args:
         critic: D, one number per image, without interaction between the images of a batch.
@@ -132,7 +145,8 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor)
     """
     between = (real + mix.view(-1, 1, 1, 1) * (fake - real)).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (torch.linalg.vector_norm(gradient, dim=(1, 2, 3)) - 1).square().mean()
+    return penalty
 
 
 class _GAN:
@@ -180,6 +194,6 @@ class _GAN:
 
     def _generate(self, count: int, source: torch.Generator) -> Tensor:
         with frozen(self.critic):
-            loss = -self.critic(self.generator(self._noise(count, source))).mean()
+            loss: Tensor = -self.critic(self.generator(self._noise(count, source))).mean()
             update(self._generator_optimizer, loss)
         return loss.detach()

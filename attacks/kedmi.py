@@ -45,14 +45,18 @@ class KEDMI(Attack):
     Note:
         The target stays in evaluation mode while the GAN is trained. The released code leaves it in training mode, so
         that batch statistics make the labels and public images drift into the target that is then attacked.
+
     Note:
         No gradient is kept for the target's labels. The released code builds and stores it and never applies it.
+
     Note:
         Latents are not clamped. The released code clamps a local variable after each step, which changes nothing.
+
     Note:
         All trials and labels are optimised as one batch. Minibatch discrimination sees the same groups of labels as
         in the released code and each group keeps its published loss (a mean over the group); Adam does not depend on
         this scale, up to its eps.
+
     Note:
         Random numbers are seeded; the released code sets no seed.
     """
@@ -131,7 +135,8 @@ class KEDMI(Attack):
         source = context.generator("draws")
         noise = torch.randn(request.draws, *shape, generator=source, device=device)
         with torch.no_grad():
-            z = _sample(gaussian, noise, slice(None)).unflatten(1, (request.trials, len(labels))).transpose(0, 1)
+            z = _sample(gaussian, noise, slice(None))
+        z = z.view(request.draws, request.trials, len(labels), -1).transpose(0, 1)
         return ClassReconstructions(pixels(generator, z), labels)
 
 
@@ -201,8 +206,8 @@ class _GAN:
             target = self._view.logits(labelled)
             fake = self.generator(self._noise(len(labelled), source))
         x = torch.cat((labelled, unlabelled, fake))
-        logits = self.discriminator(x, group=len(labelled)).chunk(3)
-        loss = discriminator_loss(*logits, target)
+        said, said_unlabelled, said_fake = self.discriminator(x, group=len(labelled)).chunk(3)
+        loss = discriminator_loss(said, said_unlabelled, said_fake, target)
         update(self._discriminator_optimizer, loss)
         return loss.detach()
 

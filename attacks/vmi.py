@@ -43,19 +43,24 @@ class VMI(Attack):
     Note:
         The distribution after the last iteration is evaluated. BiDO's released code reports the iteration with the
         highest accuracy of the evaluation model, which lets the judge choose.
+
     Note:
         The flows of all labels, trials and layers run as one batch of matrix products in float32, as many at a time
         as memory takes; the released code runs them one after the other in float64. Each flow has its own weights and
         the losses are summed over labels, so that SGD moves each as it would alone.
+
     Note:
         A flow has `flow_steps` steps over all dimensions. The published Glow halves its dimensions after 10 and 20 of
         its 30 steps and draws the halved ones from learned Gaussians; its networks also normalise their hidden layers
         by data. A step here starts as a permutation, so that q starts as N(0, I), where Glow starts near it.
+
     Note:
         The StyleGAN2 is trained without adaptive augmentation, path-length regularisation and the correction of
         Adam's constants for the interval of R1, which the public images are enough for.
+
     Note:
         How long the DCGANs were trained is not published; they see as many images as the StyleGAN2.
+
     Note:
         For CIFAR-10 the preset takes the defaults of VMI's DCGAN script; the one for MNIST is from BiDO's code.
     """
@@ -149,11 +154,12 @@ class VMI(Attack):
         labels = torch.tensor(request.labels)
         block = max(1, int(WEIGHTS_AT_ONCE.get(context.device.type, WEIGHTS_AT_ONCE["cpu"]) // self._weights(layers)))
         images = []
-        for number, targets in enumerate(labels.repeat(request.trials).split(block)):
+        for number, targets in enumerate(torch.split(labels.repeat(request.trials), block)):
             posterior = _Posterior(self, view, generator, layers, targets, number, context)
             context.loop(f"attack {number}", self.iterations, posterior.state, posterior.step)
             images.append(pixels(posterior.images, posterior.draw(request.draws)))
-        found = torch.cat(images).unflatten(0, (request.trials, len(labels))).transpose(1, 2)
+        found = torch.cat(images)
+        found = found.view(request.trials, len(labels), *found.shape[1:]).transpose(1, 2)
         return ClassReconstructions(found.contiguous(), labels)
 
     def _design(self, context: Context) -> Design:
@@ -226,7 +232,7 @@ class _Posterior:
     def images(self, z: Tensor) -> Tensor:
         """Images `N C H W` in [0, 1] of latents `N L*D`."""
         if self._layers > 1:
-            z = z.unflatten(1, (self._layers, -1))
+            z = z.view(len(z), self._layers, -1)
         images: Tensor = self._generator(z).clamp(0, 1)
         return images
 
@@ -241,4 +247,5 @@ class _Posterior:
         noise = torch.randn(shape, generator=source, device=self._device)
         z, log_q = self._flows(noise.expand(-1, self._layers, -1, -1).flatten(0, 1))
         divergences = divergence(z, log_q)
-        return z.unflatten(0, (self._count, self._layers)).transpose(1, 2).flatten(2), divergences
+        z = z.view(self._count, self._layers, count, -1).transpose(1, 2).flatten(2)
+        return z, divergences

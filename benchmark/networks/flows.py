@@ -79,13 +79,13 @@ class CouplingFlows(nn.Module):
         return x, standard_normal(noise) - volume
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log q(x) `F N`, in nats, of points `F N D`."""
+        """The log-density log q(x) `F N`, in nats, of points `F N D`."""
         base = Independent(Normal(torch.zeros_like(x), torch.ones_like(x)), 1)
         log_q: Tensor = NormalizingFlow(self.transform().inv, base).log_prob(x)
         return log_q
 
     def transform(self) -> ComposedTransform:
-        """f from noise to samples, acting on the last dimension of `F N D`."""
+        """The map f from noise to samples, acting on the last dimension of `F N D`."""
         features = self.order.shape[1]
         mask = torch.arange(features, device=self.order.device) < (features + 1) // 2
         steps: list[Transform] = []
@@ -102,12 +102,14 @@ class CouplingFlows(nn.Module):
         hidden = functional.elu(torch.baddbmm(self.bias2[step], hidden, self.weight2[step]))
         output = torch.baddbmm(self.bias3[step], hidden, self.weight3[step])
         if not self._affine:
-            return DependentTransform(AdditiveTransform(output), 1)
-        return DependentTransform(MonotonicAffineTransform(*output.chunk(2, dim=-1)), 1)
+            move: Transform = DependentTransform(AdditiveTransform(output), 1)
+        else:
+            move = DependentTransform(MonotonicAffineTransform(*output.chunk(2, dim=-1)), 1)
+        return move
 
 
 def standard_normal(x: Tensor) -> Tensor:
-    """log N(x; 0, I) `...` of points `... D`, in nats."""
+    """The log-density log N(x; 0, I) `...` of points `... D`, in nats."""
     return -0.5 * (x.square() + math.log(2 * math.pi)).sum(-1)
 
 

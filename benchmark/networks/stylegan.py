@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -63,7 +64,7 @@ class StyleGenerator(nn.Module):
             self.colours.append(_Modulated(width, image[0], latent, kernel=1, demodulate=False))
 
     def styles(self, z: Tensor) -> Tensor:
-        """w `... D` of z `... D`."""
+        """The w `... D` of z `... D`."""
         w = z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-8)
         for layer in self.mapping:
             w = functional.leaky_relu(layer(w), SLOPE) * GAIN
@@ -106,7 +107,7 @@ class StyleDiscriminator(nn.Module):
         widths = [min(channel_base // resolution, channel_max) for resolution in resolutions]
         self._group = group
         self.entry = _Convolution(image[0], widths[0], 1)
-        self.blocks = nn.ModuleList(_Residual(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(_Residual(a, b) for a, b in itertools.pairwise(widths))
         self.exit = _Convolution(widths[-1] + 1, widths[-1], 3)
         self.hidden = _Dense(widths[-1] * BASE * BASE, widths[-1])
         self.output = _Dense(widths[-1], 1)
