@@ -10,7 +10,7 @@ import torch
 
 from . import registry
 from .errors import PrivbenchError
-from .networks.pretrained import PUBLISHED, published_path
+from .networks.pretrained import imagenet, vggface2
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,16 @@ def _datasets(root: Path) -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
+    enabled = {
+        imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
+        imagenet("vgg19_bn"): "the published judge on CIFAR-10",
+        vggface2(): "a judge of faces that has seen many",
+    }
     findings = []
-    for name, enables in PUBLISHED.items():
-        path = published_path(name)
-        there = path.is_file()
-        findings.append(
-            Finding(f"weights {name}", there, str(path) if there else f"would enable {enables}; put them at {path}")
-        )
+    for weights, enables in enabled.items():
+        found = weights.find()
+        detail = str(found) if found else f"would enable {enables}; put {weights.file} at {weights.place}"
+        findings.append(Finding(weights.title.removeprefix("the "), found is not None, detail))
     return findings
 
 

@@ -34,8 +34,9 @@ class Images:
 
     def select(self, index: Tensor) -> Images:
         """The images at `index` (`int64 M` or `bool N`), with their annotations."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Images(**{name: None if value is None else value[index] for name, value in values.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        chosen: dict[str, Any] = {name: None if value is None else value[index] for name, value in values.items()}
+        return Images(**chosen)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class Judge:
 
     def _batches(self, pixels: Tensor) -> Iterator[Tensor]:
         with torch.inference_mode():
-            for part in pixels.split(self._chunk):
+            for begin in range(0, len(pixels), self._chunk):
+                part = pixels[begin : begin + self._chunk]
                 yield part.to(self._device).float().div(255)
 
 

@@ -38,8 +38,9 @@ def predict(network: Network, pixels: Tensor, device: torch.device, seed: int) -
     devices = [device] if device.type == "cuda" else []
     logits = []
     with torch.inference_mode(), torch.random.fork_rng(devices):
-        for i, part in enumerate(pixels.split(CHUNK)):
+        for i, begin in enumerate(range(0, len(pixels), CHUNK)):
             torch.manual_seed(derive(seed, "predict", i))
+            part = pixels[begin : begin + CHUNK]
             logits.append(network.logits(part.to(device).float().div(255)).cpu())
     return torch.cat(logits)
 

@@ -36,7 +36,7 @@ class Entry:
         module, _, attribute = self.target.partition(":")
         try:
             spec = importlib.util.find_spec(module)
-            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([])
+            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else "")
         except (ImportError, OSError, SyntaxError, ValueError):
             return ""
         for node in tree.body:

@@ -143,12 +143,10 @@ class Matrix:
         found = []
         for data, defend, attack in itertools.product(self.datasets, self.defenses, self.attacks):
             dataset = resolve("dataset", data, self.budget, settings)
-            chosen = [
-                resolve(kind, selection, self.budget, settings, dataset)
-                for kind, selection in (("defense", defend), ("attack", attack))
-            ]
-            evaluators, not_run = _evaluators(self, dataset, chosen[1], settings)
-            found += [Cell(dataset, *chosen, evaluators, seed, self.budget, not_run) for seed in self.seeds]
+            defended = resolve("defense", defend, self.budget, settings, dataset)
+            attacked = resolve("attack", attack, self.budget, settings, dataset)
+            evaluators, not_run = _evaluators(self, dataset, attacked, settings)
+            found += [Cell(dataset, defended, attacked, evaluators, seed, self.budget, not_run) for seed in self.seeds]
         return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,26 @@ class Workshop:
 
 def run(stage: Stage, workshop: Workshop) -> Artifact:
     """Compute a stage and store its artifact; the caller holds the stage's lock."""
-    torch.use_deterministic_algorithms(workshop.device.type == "cpu")
     if workshop.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(workshop.device)
-    artifact = _STAGES[stage.kind](stage, workshop)
+    with _deterministic(workshop.device):
+        artifact = _STAGES[stage.kind](stage, workshop)
     workshop.store.checkpoint(stage.kind, stage.key).clear()
     return artifact
+
+
+@contextlib.contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Same bytes on the CPU; elsewhere some layers have no deterministic form, and none is asked for."""
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    memory.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
 
 
 def _write(
@@ -153,8 +168,7 @@ def _prior(stage: Stage, workshop: Workshop) -> Artifact:
     if attack.prior == "public":
         prior, queries = attack.learn(None, public, context), {}
     else:
-        source = target_source(workshop.artifact(stage, "target"), cell, workshop)
-        with open_view(attack.access, source, device=workshop.device, seed=context.seed) as view:
+        with _view(stage, workshop, context) as view:
             prior = attack.learn(view, public, context)
             queries = _queries(view, cell)
     return _write(stage, workshop, context, prior, queries=queries)
@@ -163,13 +177,12 @@ def _prior(stage: Stage, workshop: Workshop) -> Artifact:
 def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
     cell, context = stage.cell, workshop.context(stage)
     protocol, attack = context.protocol, cell.attack.component
-    source = target_source(workshop.artifact(stage, "target"), cell, workshop)
     prior: dict[str, dict[str, Tensor]] = {}
     if "prior" in stage.inputs:
         stored = workshop.artifact(stage, "prior")
         prior = {group: stored.tensors(group) for group in stored.groups}
     request = Request(tuple(range(protocol.attacked)), protocol.draws, protocol.trials, protocol.group)
-    with open_view(attack.access, source, device=workshop.device, seed=context.seed) as view:
+    with _view(stage, workshop, context) as view:
         found = attack.run(view, prior, request, context)
         queries = _queries(view, cell)
     if type(found).__name__ != attack.yields:
@@ -223,6 +236,22 @@ def _score(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str
         | {"evaluator": choice.name, "definition": definitions[name].model_dump(mode="json")}
         for name, score in found.items()
     }, broke
+
+
+@contextlib.contextmanager
+def _view(stage: Stage, workshop: Workshop, context: Context) -> Iterator[View]:
+    """The target as the stage's attack may see it, its queries counted across interruptions."""
+    attack = stage.cell.attack.component
+    layer = getattr(attack, "layer", None)
+    with open_view(
+        attack.access,
+        target_source(workshop.artifact(stage, "target"), stage.cell, workshop),
+        device=workshop.device,
+        seed=context.seed,
+        layer=layer,
+    ) as view:
+        context.view = view
+        yield view
 
 
 def _queries(view: View, cell: Cell) -> dict[str, int]:

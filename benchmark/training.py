@@ -27,6 +27,7 @@ from .networks.network import Network
 from .seeds import derive
 
 if TYPE_CHECKING:
+    from .access import View
     from .store import Checkpoint
 
 #: A checkpoint is written after this many seconds, and later again if writing one is slow.
@@ -94,6 +95,8 @@ class Context:
         self.notes: dict[str, Any] = {}
         #: Training curves by loop and series: `[[step, value], ...]`.
         self.curves: dict[str, dict[str, list[list[float]]]] = {}
+        #: The target as the stage's attack sees it; its queries are counted across interruptions.
+        self.view: View | None = None
         self._checkpoint = checkpoint
         self._began = time.monotonic()
         self._before = 0.0
@@ -149,6 +152,8 @@ class Context:
             _restore(value, groups.get(key, {}), info["state"][key])
         self.curves[name] = info["curves"]
         self._before = max(self._before, info["seconds"])
+        if self.view is not None:
+            self.view.resume(info["queries"])
         return int(info["done"])
 
     def save(self, name: str, done: int, state: State) -> None:
@@ -158,7 +163,13 @@ class Context:
         groups, facts = {}, {}
         for key, value in state.items():
             groups[key], facts[key] = _extract(value)
-        info = {"done": done, "state": facts, "curves": self.curves.get(name, {}), "seconds": self.seconds}
+        info = {
+            "done": done,
+            "state": facts,
+            "curves": self.curves.get(name, {}),
+            "seconds": self.seconds,
+            "queries": self.view.queries if self.view is not None else {},
+        }
         self._checkpoint.save(name, groups, info)
 
     def fit(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..contracts import Component
+    from ..contracts import Configuration
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
@@ -64,7 +64,7 @@ def show(
     _print(facts)
 
 
-def _fields(component: type[Component], prefix: str = "") -> Any:
+def _fields(component: type[Configuration], prefix: str = "") -> Any:
     """Fields in the order of the class; those of nested configurations follow with dotted names."""
     from ..contracts import BUDGETS, Configuration
     from ..spec import budget_values, defaults

@@ -26,7 +26,9 @@ log = logging.getLogger("privbench")
 class Listener(Protocol):
     """Told of stages as they begin and end."""
 
-    progress: Progress
+    @property
+    def progress(self) -> Progress:
+        """Told of every training step."""
 
     def begin(self, stage: Stage, index: int, total: int) -> None:
         """A stage begins: number `index` (from 1) of `total` to compute."""
