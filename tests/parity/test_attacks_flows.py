@@ -1,0 +1,124 @@
+"""Flows against change of variables, integrals and a Gaussian case; StyleGAN2's layers against per-image weights."""
+
+import math
+
+import pytest
+import torch
+from privbench.benchmark.networks.flows import CouplingFlows, divergence, standard_normal
+from privbench.benchmark.networks.stylegan import StyleDiscriminator, StyleGenerator, _Modulated
+from torch.nn import functional
+
+
+def disturbed(flows, features, affine, steps=3, size=0.3):
+    torch.manual_seed(0)
+    stack = CouplingFlows(flows, features, steps, 8, affine).double().requires_grad_(False)
+    for parameter in stack.parameters():
+        parameter.add_(size * torch.randn_like(parameter))
+    return stack
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("features", [2, 5])
+def test_log_density_is_the_change_of_variables(affine, features):
+    stack = disturbed(3, features, affine)
+    noise = torch.randn(3, 4, features, dtype=torch.double)
+    x, log_q = stack(noise)
+    torch.testing.assert_close(stack.log_prob(x), log_q)
+    for flow in range(3):
+        for n in range(4):
+            slope = torch.autograd.functional.jacobian(
+                lambda e, flow=flow: stack(e.expand(3, 1, -1))[0][flow, 0], noise[flow, n]
+            )
+            base = -0.5 * noise[flow, n].square().sum() - 0.5 * features * math.log(2 * math.pi)
+            assert log_q[flow, n].item() == pytest.approx((base - torch.linalg.slogdet(slope)[1]).item(), abs=1e-10)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_density_integrates_to_one(affine):
+    stack = disturbed(2, 2, affine)
+    samples, _ = stack(torch.randn(2, 4000, 2, dtype=torch.double))
+    low, high = samples.amin((0, 1)) - 4, samples.amax((0, 1)) + 4
+    axes = [torch.linspace(low[i].item(), high[i].item(), 250, dtype=torch.double) for i in range(2)]
+    grid = torch.cartesian_prod(*axes).expand(2, -1, -1)
+    cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
+    mass = stack.log_prob(grid).exp().sum(1) * cell
+    torch.testing.assert_close(mass, torch.ones(2, dtype=torch.double), rtol=0, atol=2e-3)
+
+
+def test_divergence_of_a_gaussian_is_the_closed_form():
+    features, count = 4, 40_000
+    torch.manual_seed(0)
+    stack = CouplingFlows(2, features, 1, 4).double().requires_grad_(False)
+    stack.shift.copy_(torch.randn_like(stack.shift))
+    stack.log_scale.copy_(0.5 * torch.randn_like(stack.log_scale))
+    # zuko squashes the logarithm of a scale: a / (1 + |a / log 1e-3|).
+    log_scale = stack.log_scale[0, :, 0] / (1 + (stack.log_scale[0, :, 0] / math.log(1e-3)).abs())
+    mean = stack.shift[0, :, 0]
+    closed = 0.5 * ((2 * log_scale).exp() + mean.square() - 1 - 2 * log_scale).sum(1)
+    x, log_q = stack(torch.randn(2, count, features, dtype=torch.double))
+    error = (log_q - standard_normal(x)).std(1) / math.sqrt(count)
+    assert ((divergence(x, log_q) - closed).abs() < 4 * error).all()
+    assert (error < 0.05 * closed).all()
+
+
+def test_a_fresh_flow_is_the_standard_normal():
+    torch.manual_seed(0)
+    x, log_q = CouplingFlows(2, 6, 4, 8)(torch.randn(2, 50, 6))
+    torch.testing.assert_close(log_q, standard_normal(x))
+
+
+def test_flows_of_a_stack_do_not_touch_each_other():
+    stack = disturbed(3, 5, False).requires_grad_(True)
+    stack(torch.randn(3, 4, 5, dtype=torch.double))[0][1].square().sum().backward()
+    for name, parameter in stack.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad[:, [0, 2]].abs().max() == 0, name
+    assert stack.weight1.grad[:, 1].abs().max() > 0
+
+
+def test_modulated_convolution_equals_one_convolution_per_image():
+    torch.manual_seed(0)
+    layer = _Modulated(3, 5, 7, kernel=3).double().requires_grad_(False)
+    x, w = torch.randn(2, 3, 6, 6, dtype=torch.double), torch.randn(2, 7, dtype=torch.double)
+    found = layer(x, w)
+    for i in range(2):
+        weight = layer.weight / math.sqrt(27) * layer.style(w[i]).view(1, 3, 1, 1)
+        weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        torch.testing.assert_close(found[i], functional.conv2d(x[i : i + 1], weight, layer.bias, padding=1)[0])
+
+
+def test_each_layer_of_the_generator_takes_its_own_latent():
+    torch.manual_seed(0)
+    generator = StyleGenerator((3, 64, 64), 8, channel_base=128, channel_max=4).eval().requires_grad_(False)
+    assert generator.layers == 10
+    z = torch.randn(1, 8)
+    same = generator(z)
+    assert same.shape == (1, 3, 64, 64)
+    torch.testing.assert_close(generator(z[:, None].expand(1, 10, 8)), same)
+    for layer in range(10):
+        changed = z[:, None].repeat(1, 10, 1)
+        changed[:, layer] += 1
+        assert not torch.equal(generator(changed), same), layer
+
+
+def test_noise_is_constant_in_evaluation_mode_only():
+    torch.manual_seed(0)
+    generator = StyleGenerator((1, 8, 8), 4, channel_base=32, channel_max=4).requires_grad_(False)
+    for layer in generator.convolutions:
+        layer.strength.fill_(1.0)
+    z = torch.randn(2, 4)
+    assert not torch.equal(generator(z), generator(z))
+    generator.eval()
+    assert torch.equal(generator(z), generator(z))
+
+
+def test_discriminator_appends_the_spread_of_each_group():
+    torch.manual_seed(0)
+    discriminator = StyleDiscriminator((1, 8, 8), channel_base=32, channel_max=4, group=2)
+    x = torch.randn(4, 3, 4, 4)
+    spread = discriminator._spread(x)
+    for i, pair in enumerate(((0, 2), (1, 3))):
+        expected = ((x[list(pair)] - x[list(pair)].mean(0)).square().mean(0) + 1e-8).sqrt().mean()
+        torch.testing.assert_close(spread[i], expected.expand(1, 4, 4))
+        torch.testing.assert_close(spread[i + 2], expected.expand(1, 4, 4))
+    assert discriminator(torch.rand(3, 1, 8, 8)).shape == (3,)
