@@ -71,7 +71,7 @@ def test_critic(image: tuple[int, int, int]) -> None:
 def test_critic_has_the_second_derivative_of_the_gradient_penalty() -> None:
     torch.manual_seed(0)
     critic = Critic((1, 32, 32)).double()
-    x, direction = torch.rand(2, 1, 32, 32).double().requires_grad_(), torch.randn(2, 1, 32, 32).double()
+    x, direction = torch.rand(1, 1, 32, 32).double().requires_grad_(), torch.randn(1, 1, 32, 32).double()
 
     def slope() -> Tensor:
         return torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0].mul(direction).sum()
