@@ -53,7 +53,7 @@ def _name_columns(image: Image.Image, labels: Sequence[str | int], step: int) ->
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     ink = _INK if image.mode == "L" else (_INK,) * 3
     for column, label in enumerate(labels):
-        text = str(label)
+        text = " ".join(str(label).split())
         while len(text) > 1 and draw.textlength(text, font) > step:
             text = text[:-1]
         middle = _GAP + column * step + (step - _GAP) / 2
