@@ -178,6 +178,15 @@ def test_damage_is_caught_and_quarantined(store, damage, caplog):
     assert write(store, value=2.0).tensors("network")["weight"][0, 0] == 2
 
 
+def test_a_link_is_refused_whatever_it_points_to(store):
+    """Even to the same bytes, and where its own size is that of the file."""
+    path = write(store, files={"a": b"1234"}).path
+    (path / "a").unlink()
+    (path.parent / "b").write_bytes(b"1234")
+    (path / "a").symlink_to("../b")
+    assert [problem.reason for problem in store.check() if problem.key == KEY] == ["a is not a regular file"]
+
+
 def test_an_artifact_under_another_key_is_caught(store):
     path = write(store).path
     write(store, key=OTHER, value=2.0).path.rename(path.parent / "swap")
