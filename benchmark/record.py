@@ -26,8 +26,8 @@ MAX_BYTES = 8 << 20
 MAX_DEPTH = 24
 _LINE = 110
 
-Hash = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\Z")]
-Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}\Z")]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$")]
 Interval = tuple[float, float]
 
 
@@ -114,7 +114,7 @@ class Record(Configuration):
 
     schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
     key: Hash
-    protocol: Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}/v[0-9]{1,6}\Z")]
+    protocol: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}/v[0-9]{1,6}$")]
     cell: CellIdentity
     changed: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict, description="by kind of component, the fields that the user set"
