@@ -206,13 +206,25 @@ def test_inception_equals_pytorch_fid(weights, monkeypatch):
     monkeypatch.setattr(_inception, "SHA256_PREFIX", "")
     monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *a, **k: torch.load(weights, weights_only=True))
     reference = inception.InceptionV3([3]).eval()
-    pixels = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (1, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     with torch.inference_mode():
         expected = reference(pixels.float().div(255))[0].flatten(1).double().numpy()
     found = _inception.features(_inception.load(weights), pixels)
-    assert found.shape == (2, 2048)
+    assert found.shape == (1, 2048)
     assert expected.std() > 0.01
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_inception_sees_one_channel_three_times_in_the_order_of_the_images():
+    grey = torch.randint(0, 256, (35, 1, 4, 4), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+
+    def corner(x):
+        assert x.shape[1:] == (3, 299, 299)
+        return x[:, :, 0, 0]
+
+    expected = (grey[:, 0, 0, 0].double() / 127.5 - 1).numpy()
+    found = _inception.features(corner, grey)
+    assert found == pytest.approx(np.repeat(expected[:, None], 3, 1), abs=1e-6)
 
 
 def test_inception_refuses_another_file(weights):

@@ -279,6 +279,12 @@ def test_fid_as_vmi_cuts_both_sides():
             FIDVMI(**wrong)
 
 
+def test_fid_as_vmi_takes_training_images_first():
+    fake, empty = _pixels(1, 6, 2, seed=5), Images(_pixels(0), torch.zeros(0, dtype=torch.int64))
+    five = FIDVMI(reference=5).score(_evidence(fake), _judges())["fid_vmi"]  # as many as each label has to train on
+    assert five == FIDVMI(reference=5).score(_evidence(fake, test=empty), _judges())["fid_vmi"]
+
+
 def test_fid_as_vmi_counts_undefined_labels():
     train = Images(_pixels(12), torch.tensor([0, 1, 2] * 4))
     empty = Images(_pixels(0), torch.zeros(0, dtype=torch.int64))
