@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,21 +29,6 @@ class Source:
     origin: str
     size: int | None = None
     md5: str | None = None
-
-
-def data_folder(given: Path | str | None = None) -> Path:
-    """The data folder: what is given, else `PRIVBENCH_DATA`, else a folder for user data of this system."""
-    import platformdirs
-
-    chosen = given or os.environ.get("PRIVBENCH_DATA") or Path(platformdirs.user_data_dir("privbench")) / "data"
-    return Path(chosen).expanduser()
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept: `PRIVBENCH_CACHE`, else this system's folder for caches."""
-    import platformdirs
-
-    return Path(os.environ.get("PRIVBENCH_CACHE") or platformdirs.user_cache_dir("privbench")).expanduser()
 
 
 def problem(root: Path, source: Source) -> str | None:

@@ -169,7 +169,7 @@ class _ByIdentity:
     """P identities with K images each."""
 
     def __init__(self, owners: Tensor, batch_size: int, instances: int) -> None:
-        _, self._owners, counts = owners.unique(return_inverse=True, return_counts=True)
+        _, self._owners, counts = owners.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
         self._groups = counts // instances
         self._start = counts.cumsum(0) - counts
         self._instances = instances

@@ -1,0 +1,240 @@
+"""The three files of CelebA's official release: aligned images, identities, attributes."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import MissingDataError
+from . import files
+
+FOLDER = "celeba"
+IDENTITIES = "identity_CelebA.txt"
+ATTRIBUTES = "list_attr_celeba.txt"
+IMAGES = "img_align_celeba"
+#: Width and height of an aligned image.
+ALIGNED = (178, 218)
+#: Columns 35 .. 142 and rows 55 .. 162, the centre, as left, upper, right, lower of Pillow's crop.
+CENTRE = (35, 55, 143, 163)
+SIZE = 64
+#: Images read before they are decoded together.
+_CHUNK = 512
+
+
+def origin(root: Path, name: str) -> str:
+    """Where a file comes from, as an order."""
+    return (
+        f"download {name} of CelebA in a browser (mmlab.ie.cuhk.edu.hk/projects/CelebA.html; the quota of its "
+        f"Google Drive defeats scripts) and put it into {root / FOLDER}"
+    )
+
+
+def source(root: Path, name: str, md5: str | None = None) -> files.Source:
+    """One of the release's files."""
+    return files.Source(f"{FOLDER}/{name}", origin(root, name), md5=md5)
+
+
+def read_identities(path: Path, content: bytes) -> dict[str, int]:
+    """Identity number of each image, in the order of the file.
+
+    Raises:
+        MissingDataError: a line is not `NAME NUMBER`, or a name comes twice.
+    """
+    found: dict[str, int] = {}
+    for number, line in enumerate(_lines(path, content), 1):
+        words = line.split()
+        if len(words) != 2 or not words[1].isdecimal():
+            raise MissingDataError(f"expected line {number} of {path} to be 'IMAGE IDENTITY', got {line[:60]!r}")
+        found[words[0]] = int(words[1])
+        if len(found) != number:
+            raise MissingDataError(f"expected {path} to list each image once, got {words[0]} again in line {number}")
+    return found
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The annotation of images with binary attributes.
+
+    Args:
+        path: of the file.
+        names: of the A attributes.
+        rows: of each image, as text.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    rows: dict[str, str]
+
+    def of(self, images: Sequence[str]) -> Tensor:
+        """`bool N A`, for images by name.
+
+        Raises:
+            MissingDataError: an image has no row, or its row is not A times 1 or -1.
+        """
+        values = np.empty((len(images), len(self.names)), dtype=bool)
+        for index, image in enumerate(images):
+            words = self.rows.get(image, "").split()
+            if len(words) != len(self.names) or not {*words} <= {"1", "-1"}:
+                raise MissingDataError(
+                    f"expected {self.path} to give {image} {len(self.names)} values of 1 or -1, got {words!s:.40}; "
+                    "take the file from the identities' release"
+                )
+            values[index] = [word == "1" for word in words]
+        return torch.from_numpy(values)
+
+
+def read_attributes(path: Path, content: bytes) -> Attributes:
+    """Attributes by image.
+
+    Raises:
+        MissingDataError: the first line is not the number of rows that follow.
+    """
+    lines = _lines(path, content)
+    if len(lines) < 2 or not lines[0].strip().isdecimal():
+        raise MissingDataError(f"expected {path} to begin with the number of images and the attributes' names")
+    if len(lines) - 2 != int(lines[0]):
+        raise MissingDataError(
+            f"{path} announces {int(lines[0]):,} images and lists {len(lines) - 2:,}: it is truncated"
+        )
+    rows = {name: values for name, _, values in (line.partition(" ") for line in lines[2:])}
+    return Attributes(path, tuple(lines[1].split()), rows)
+
+
+def _lines(path: Path, content: bytes) -> list[str]:
+    try:
+        return [line for line in content.decode("ascii").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise MissingDataError(
+            f"expected {path} to be a text file of CelebA, got other bytes; download it again"
+        ) from None
+
+
+class Pictures(Protocol):
+    """Encoded images by name, from a folder or an archive."""
+
+    path: Path
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each image."""
+
+    def read(self, name: str) -> bytes:
+        """One encoded image."""
+
+
+class Folder:
+    """`img_align_celeba/*.jpg`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each image."""
+        with os.scandir(self.path) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+
+    def read(self, name: str) -> bytes:
+        """One encoded image."""
+        return (self.path / name).read_bytes()
+
+
+class Archive:
+    """`img_align_celeba.zip`, whatever folders are in it.
+
+    Raises:
+        MissingDataError: it is no whole zip archive.
+    """
+
+    def __init__(self, path: Path, origin: str) -> None:
+        self.path = path
+        self._origin = origin
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError):
+            raise MissingDataError(files.damaged(path, "is truncated or not a zip archive", origin)) from None
+        self._members = {PurePosixPath(i.filename).name: i for i in self._zip.infolist() if not i.is_dir()}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each image."""
+        return {name: member.file_size for name, member in self._members.items()}
+
+    def read(self, name: str) -> bytes:
+        """One encoded image."""
+        try:
+            return self._zip.read(self._members[name])
+        except (zipfile.BadZipFile, zipfile.zlib.error, EOFError) as error:  # type: ignore[attr-defined]
+            raise MissingDataError(files.damaged(self.path, f"is damaged at {name} ({error})", self._origin)) from None
+
+
+def find_pictures(root: Path) -> Pictures:
+    """The images: the folder where there is one, else the archive.
+
+    Raises:
+        MissingDataError: there is neither, or one of them is not what its name says.
+    """
+    folder, archive = root / FOLDER / IMAGES, root / FOLDER / f"{IMAGES}.zip"
+    order = origin(root, f"{IMAGES}.zip")
+    if folder.exists():
+        if not folder.is_dir():
+            raise MissingDataError(files.missing(folder, order))
+        return Folder(folder)
+    sentence = files.problem(root, source(root, archive.name))
+    if sentence:
+        raise MissingDataError(sentence)
+    return Archive(archive, order)
+
+
+def decode(pictures: Pictures, names: Sequence[str]) -> Tensor:
+    """Centre crops of 108 x 108 pixels, bilinear to 64 x 64: `uint8 N 3 64 64`.
+
+    Raises:
+        MissingDataError: an image cannot be decoded or is not 178 x 218.
+    """
+    pixels = np.empty((len(names), 3, SIZE, SIZE), dtype=np.uint8)
+    for index, found in enumerate(attempts(pictures, names)):
+        if isinstance(found, str):
+            raise MissingDataError(found)
+        pixels[index] = found
+    return torch.from_numpy(pixels)
+
+
+def attempts(pictures: Pictures, names: Sequence[str]) -> Iterator[np.ndarray | str]:
+    """Each image's pixels `uint8 3 64 64`, or the sentence that says why there are none; decoded in threads."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            contents = [_read(pictures, name) for name in chunk]
+            yield from pool.map(_decode, [pictures.path] * len(chunk), chunk, contents)
+
+
+def _read(pictures: Pictures, name: str) -> bytes | str:
+    try:
+        return pictures.read(name)
+    except MissingDataError as error:
+        return str(error)
+    except OSError as error:
+        return f"{pictures.path / name} cannot be read: {error.strerror or error}"
+
+
+def _decode(path: Path, name: str, content: bytes | str) -> np.ndarray | str:
+    if isinstance(content, str):
+        return content
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.size != ALIGNED:
+                return f"expected {path / name} to be 178 x 218 pixels, got {image.width} x {image.height}"
+            small = image.convert("RGB").crop(CENTRE).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError) as error:
+        cause = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        return f"{path / name} cannot be decoded ({cause}); fetch it again from the release"
+    return np.asarray(small).transpose(2, 0, 1)

@@ -1,0 +1,25 @@
+"""Splits that do not depend on a random number generator, a library version or the order of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+
+def ranked(items: Sequence[str], *seed: int | str) -> list[str]:
+    """The items in a fixed random order, by SHA-256 of (seed, item), whatever order they come in."""
+    prefix = hashlib.sha256(json.dumps(seed).encode())
+
+    def rank(item: str) -> bytes:
+        state = prefix.copy()
+        state.update(item.encode())
+        return state.digest()
+
+    return sorted(items, key=rank)
+
+
+def held_out(items: Sequence[str], count: int, *seed: int | str) -> tuple[list[str], list[str]]:
+    """Split distinct items into those kept and `count` drawn from them, each in the order of `items`."""
+    drawn = set(ranked(items, *seed)[:count])
+    return [item for item in items if item not in drawn], [item for item in items if item in drawn]

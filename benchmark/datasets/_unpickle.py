@@ -1,0 +1,49 @@
+"""Reads the pickles that CIFAR-10 is published as, and nothing else.
+
+Unpickling can run any code that the file names, so privbench keeps its own artifacts in safetensors and JSON. CIFAR-10
+has no other official form: its batches are read after their MD5 matched the published one, and by an unpickler that
+knows only the three names that such a batch contains.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _dtype(name: str, align: int = 0, copy: int = 0) -> np.dtype[Any]:
+    """`numpy.dtype` with the flags as Python 2 pickled them, integers."""
+    return np.dtype(name, align=bool(align), copy=bool(copy))
+
+
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # type: ignore[dict-item]
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _dtype,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Refuses every global but those of an array."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """The function or class behind a name in the file."""
+        if (module, name) not in _KNOWN:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a batch of arrays")
+        return _KNOWN[module, name]
+
+
+def unpickle(content: bytes) -> dict[str, Any]:
+    """The dictionary in a pickle of Python 2 that holds arrays, lists, strings and numbers.
+
+    Raises:
+        pickle.UnpicklingError: it names anything else.
+    """
+    loaded = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+    if not isinstance(loaded, dict):
+        raise pickle.UnpicklingError(f"expected a dictionary, got {type(loaded).__name__}")
+    return loaded

@@ -1,0 +1,144 @@
+"""MNIST in torchvision's layout, `MNIST/raw/*-ubyte` or the published `.gz` archives."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..contracts import Protocol, Recipe, setting
+from ..errors import MissingDataError
+from . import files
+from ._download import download
+from ._ten_classes import Labelled, Partition, TenClasses
+
+FOLDER = "MNIST/raw"
+#: Size and MD5 of the extracted files, from the archives whose checksums torchvision publishes.
+CONTENTS = {
+    "train-images-idx3-ubyte": (47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": (60_008, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": (7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": (10_008, "27ae3e4e09519cfbb04c329615203637"),
+}
+_PREFIX: dict[Partition, str] = {"train": "train", "test": "t10k"}
+
+
+class MNIST(TenClasses):
+    """Handwritten digits, 28 x 28 enlarged to 32 x 32.
+
+    Labels 0-4 are private: 30,596 training images of MNIST's training partition and 5,139 test images of its test
+    partition. The 34,265 images of 5-9 in both partitions are public. The judge is trained on all 60,000 training
+    images.
+
+    References:
+        LeCun et al., "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86(11), 1998,
+        http://yann.lecun.com/exdb/mnist/.
+
+    Note:
+        The released lists of BiDO hold the five private digits only, not those its ten-class judge was trained on; we
+        train the judge on the whole training partition.
+
+    Note:
+        The released code stretches the contrast of each image to 0 .. 255 when it writes PNG files; we keep the
+        published pixels.
+    """
+
+    judge: Recipe = setting(
+        Recipe(learning_rate=1e-2, momentum=0.5, nesterov=True, epochs=30, milestones=(25,), gamma=0.2),
+        "training of the judge",
+        stages=("judge",),
+    )
+
+    @property
+    def protocol(self) -> Protocol:
+        """`mnist/v1`."""
+        return Protocol(
+            name="mnist",
+            version=1,
+            image=(1, 32, 32),
+            classes=5,
+            judge_classes=10,
+            target_network="mcnn",
+            judge_network="scnn",
+            attacked=self.attacked,
+            group=5,
+            draws=self.draws,
+            trials=self.trials,
+            reference=100,
+        )
+
+    def read(self, partition: Partition, root: Path) -> Labelled:
+        """One partition, `uint8 N 1 28 28`, in the order of the files."""
+        prefix = _PREFIX[partition]
+        pixels = _idx(_content(root, f"{prefix}-images-idx3-ubyte"))
+        labels = _idx(_content(root, f"{prefix}-labels-idx1-ubyte"))
+        return Labelled(pixels.unsqueeze(1), labels.long())
+
+    def check(self, root: Path) -> list[str]:
+        """What is missing or damaged among the four files."""
+        return [sentence for name in CONTENTS if (sentence := _problem(root, name))]
+
+    def prepare(self, root: Path) -> None:
+        """Download what is missing, through torchvision."""
+        damaged = [name for name in CONTENTS if _problem(root, name)]
+        if damaged:
+            archives = ", ".join(f"{name}.gz" for name in damaged)
+            order = f"download {archives} elsewhere and put them into {root / FOLDER}"
+            download("MNIST", root, lambda folder: _fetch(folder / FOLDER, damaged), order)
+        super().prepare(root)
+
+
+def _fetch(folder: Path, names: list[str]) -> None:
+    """Download and extract files from the first mirror that has them."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    published = dict(datasets.MNIST.resources)
+    for name in names:
+        archive = f"{name}.gz"
+        for last, mirror in enumerate(datasets.MNIST.mirrors, 1 - len(datasets.MNIST.mirrors)):
+            try:
+                download_and_extract_archive(f"{mirror}{archive}", str(folder), None, archive, published[archive])
+                break
+            except (URLError, RuntimeError):
+                if last == 0:
+                    raise
+
+
+def _problem(root: Path, name: str) -> str | None:
+    try:
+        _content(root, name)
+    except MissingDataError as error:
+        return str(error)
+    return None
+
+
+def _content(root: Path, name: str) -> bytes:
+    """A checked file, extracted or from its archive."""
+    size, md5 = CONTENTS[name]
+    origin = f"run `privbench data prepare mnist`, or download {name}.gz of MNIST and put it into {root / FOLDER}"
+    archive = root / FOLDER / f"{name}.gz"
+    if (root / FOLDER / name).exists() or not archive.exists():
+        return files.read(root, files.Source(f"{FOLDER}/{name}", origin, size, md5))
+    packed = files.read(root, files.Source(f"{FOLDER}/{name}.gz", origin))
+    try:
+        content = gzip.decompress(packed)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise MissingDataError(files.damaged(archive, "is truncated or not a gzip archive", origin)) from None
+    if files.digest(content) != md5:
+        raise MissingDataError(files.damaged(archive, f"holds something else than MNIST's {name}", origin))
+    return content
+
+
+def _idx(content: bytes) -> Tensor:
+    """The array of an IDX file of bytes: two zeros, type 8, number of dimensions, dimensions (big-endian), data."""
+    assert content[:3] == b"\x00\x00\x08"
+    dimensions = content[3]
+    start = 4 + 4 * dimensions
+    shape = np.frombuffer(content, ">i4", dimensions, 4).tolist()
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
