@@ -48,7 +48,7 @@ def images() -> Images:
     return Images(pixels, labels)
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
@@ -62,7 +62,7 @@ def train(recipe: Recipe, checkpoint: Memory | None, stop: int | None = None) ->
         nonlocal calls
         calls += 1
         if stop is not None and calls > stop:
-            raise Interrupted
+            raise InterruptedRunError
         return cross_entropy(net, x, y)
 
     context.fit("target", network, images(), recipe, loss)
@@ -77,7 +77,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(monkeypatch, optimizer: st
     recipe = Recipe(optimizer=optimizer, learning_rate=0.05, epochs=4, batch_size=16, milestones=(2,))
     whole = train(recipe, None)
     memory = Memory()
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(recipe, memory, stop)
     assert memory.kept["target"][1]["done"] == stop
     resumed = train(recipe, memory)

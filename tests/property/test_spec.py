@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from privbench.benchmark.contracts import Configuration, Recipe, setting
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
 from privbench.benchmark.spec import (
@@ -21,7 +20,11 @@ from privbench.benchmark.spec import (
 )
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -61,14 +64,16 @@ def test_layers_win_in_order_class_preset_budget_user() -> None:
     assert (plain.lambda_x, plain.lambda_y) == (2, 20), "the preset of MNIST, Table 8, serves its family"
     named = resolve("defense", Selection("bido_hsic", "celeba-c"), "quick", {}, digits).component
     assert (named.lambda_x, named.lambda_y) == (0.05, 0.5), "Table 6"
-    user = resolve("defense", Selection("bido_hsic"), "quick", {"defense.lambda_x": 7, "bido_hsic.recipe.max_steps": 3}, digits)
+    user = resolve(
+        "defense", Selection("bido_hsic"), "quick", {"defense.lambda_x": 7, "bido_hsic.recipe.max_steps": 3}, digits
+    )
     assert (user.component.lambda_x, user.component.recipe.max_steps, user.component.lambda_y) == (7, 3, 20)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"defense.lambda_z": 1}, ["defense.lambda_z", "defense.lambda_x"]),
+        ({"defense.lambda_z": 1}, ["defense.lambda_z", "did you mean 'defense.lambda_"]),
         ({"defense.recipe.epoch": 1}, ["defense.recipe.epoch", "defense.recipe.epochs"]),
         ({"defense.recipe.epochs": 0}, ["defense.recipe.epochs", "greater than or equal to 1", "0"]),
         ({"defense.lambda_x": "much"}, ["defense.lambda_x", "number", "much"]),
@@ -135,8 +140,8 @@ def test_a_damaged_matrix_file_is_one_sentence(tmp_path, text: str) -> None:
 def test_a_matrix_file_says_the_same_as_options(tmp_path) -> None:
     path = tmp_path / "matrix.toml"
     path.write_text(
-        'defenses = [{name = "bido_hsic", preset = "celeba-c", lambda_x = 1.5}]\nattacks = ["kedmi"]\nbudget = "smoke"\n'
-        "seeds = [3]\n[set]\n'attack.iterations' = 9\n"
+        'defenses = [{name = "bido_hsic", preset = "celeba-c", lambda_x = 1.5}]\nattacks = ["kedmi"]\n'
+        "budget = 'smoke'\nseeds = [3]\n[set]\n'attack.iterations' = 9\n"
     )
     cell = read_matrix(path).cells()[0]
     assert (cell.defense.component.lambda_x, cell.defense.component.lambda_y) == (1.5, 0.5)

@@ -1,0 +1,186 @@
+"""Laws that every registered component keeps, built in or not; the list comes from the registry."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from privbench.benchmark import contracts, registry
+from privbench.benchmark import evidence as kinds
+from privbench.benchmark.access import Source, open_view
+from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
+from privbench.benchmark.evidence import Images, Request
+from privbench.benchmark.models import state
+from privbench.benchmark.networks.network import Network
+from privbench.benchmark.spec import BUDGETS, Selection, resolve
+from privbench.benchmark.training import Context
+
+CPU = torch.device("cpu")
+NOWHERE = Path("nowhere")
+#: The cheapest settings that every component of a kind understands, where it has the field.
+TINY = {"max_steps": 2, "iterations": 2, "batch_size": 8}
+
+
+def tiny(kind: registry.Kind, name: str) -> Any:
+    digits = resolve("dataset", Selection("digits"), "smoke", {})
+    fields = registry.load(kind, name).model_fields
+    settings = {f"{kind}.{field}": value for field, value in TINY.items() if field in fields}
+    if kind == "defense":
+        settings |= {"defense.recipe.max_steps": 2, "defense.recipe.batch_size": 16}
+    return resolve(kind, Selection(name), "smoke", settings, digits).component
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    return resolve("dataset", Selection("digits"), "smoke", {"dataset.draws": 2}).component
+
+
+@pytest.fixture(scope="module")
+def private(digits) -> Images:
+    images = digits.load("private_train", NOWHERE)
+    return images.select(torch.arange(0, len(images), max(1, len(images) // 64)))
+
+
+@pytest.fixture(scope="module")
+def public(digits) -> Images:
+    return digits.load("public", NOWHERE).select(torch.arange(48))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, n) for k in registry.KINDS if k != "network" for n in registry.names(k)]
+)
+def test_configuration(kind: registry.Kind, name: str) -> None:
+    """Every field says what it means, every budget resolves, and the configuration survives JSON."""
+    component = registry.load(kind, name)
+    for field, info in component.model_fields.items():
+        assert info.description, f"{name}.{field} has no description"
+    assert isinstance(component.version, int)
+    assert component.version >= 1
+    digits = None if kind == "dataset" else resolve("dataset", Selection("digits"), "full", {})
+    for budget in BUDGETS:
+        made = resolve(kind, Selection(name), budget, {}, digits).component
+        assert component.model_validate_json(made.model_dump_json()) == made
+    for preset in component.presets:
+        resolve(kind, Selection(name, preset), "full", {}, digits)
+    with pytest.raises(Exception, match="frozen"):
+        setattr(made, next(iter(component.model_fields), "x"), 1)
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_dataset(name: str, tmp_path: Path) -> None:
+    """It loads what its protocol says, or says in one sentence what is missing."""
+    dataset = registry.load("dataset", name)()
+    protocol = dataset.protocol
+    try:
+        parts = {part: dataset.load(part, tmp_path) for part in contracts.Part.__args__}
+    except MissingDataError as error:
+        assert "\n" not in str(error)
+        assert dataset.check(tmp_path)
+        return
+    for images in parts.values():
+        assert images.pixels.dtype == torch.uint8
+        assert tuple(images.pixels.shape[1:]) == protocol.image
+        assert len(images)
+    for part in ("private_train", "private_test"):
+        assert parts[part].labels.unique().tolist() == list(range(protocol.classes))
+    again = registry.load("dataset", name)().load("private_train", tmp_path)
+    assert torch.equal(again.pixels, parts["private_train"].pixels)
+
+
+@pytest.mark.parametrize("name", registry.names("network"))
+def test_network(name: str) -> None:
+    """Head after encoder is the network at every layer, and its state loads strictly."""
+    image = next(i for i in [(1, 32, 32), (3, 32, 32), (3, 64, 64)] if _takes(name, i))
+    network: Network = registry.load("network", name)(image, 4).eval()
+    x = torch.rand(2, *image, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        latents, logits = network.trace(x)
+        assert logits.shape == (2, 4)
+        assert tuple(latents) == network.layers
+        for layer, z in latents.items():
+            torch.testing.assert_close(network.head(z, layer), logits, rtol=1e-4, atol=1e-5)
+    other: Network = registry.load("network", name)(image, 4)
+    other.load_state_dict(network.state_dict(), strict=True)
+
+
+def _takes(name: str, image: tuple[int, int, int]) -> bool:
+    try:
+        registry.load("network", name)(image, 4)
+    except InvalidConfigurationError:
+        return False
+    return True
+
+
+def train(name: str, digits: Any, private: Images) -> Network:
+    context = Context(digits.protocol, CPU, 7)
+    return tiny("defense", name).train(private, context)
+
+
+@pytest.mark.parametrize("name", registry.names("defense"))
+def test_defense(name: str, digits, private: Images) -> None:
+    """It trains the same target from the same seed, leaves its input alone, and its target loads strictly."""
+    before = private.pixels.clone()
+    first = train(name, digits, private)
+    second = train(name, digits, private)
+    assert torch.equal(private.pixels, before)
+    assert not first.training
+    ours, theirs = state(first), state(second)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    network = tiny("defense", name).network(digits.protocol)
+    network.load_state_dict(ours, strict=True)
+    logits = first.logits(torch.rand(3, *digits.protocol.image))
+    assert logits.shape == (3, digits.protocol.classes)
+    assert logits.dtype == torch.float32
+    assert first.logits(torch.rand(0, *digits.protocol.image)).shape == (0, digits.protocol.classes)
+
+
+@pytest.mark.parametrize("name", registry.names("attack"))
+def test_attack(name: str, digits, private: Images, public: Images) -> None:
+    """It gives what it says, twice the same, sees public images only, and asks no more than its access allows."""
+    attack = tiny("attack", name)
+    target = train("none", digits, private)
+    protocol = digits.protocol
+    rebuild = {
+        "defense": "none",
+        "fields": tiny("defense", "none").model_dump(mode="json"),
+        "protocol": protocol.model_dump(mode="json"),
+    }
+    before = public.pixels.clone()
+    found = []
+    for _ in range(2):
+        with open_view(attack.access, Source(rebuild, lambda: state(target), protocol), device=CPU, seed=3) as view:
+            prior = {}
+            if attack.prior != "none":
+                learner = view if attack.prior == "target" else None
+                prior = attack.learn(learner, public, Context(protocol, CPU, 5))
+            found.append(attack.run(view, prior, Request((0, 2), 2, 1, 2), Context(protocol, CPU, 6)))
+            assert view.queries["forward"] > 0
+            assert view.unchanged()
+    assert torch.equal(public.pixels, before)
+    first, second = found
+    assert type(first) is getattr(kinds, attack.yields)
+    for field in dataclasses.fields(first):
+        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
+    assert first.pixels.shape == (1, 2, 2, *protocol.image)
+    assert first.pixels.dtype == torch.uint8
+    assert first.labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", registry.names("evaluator"))
+def test_evaluator(name: str) -> None:
+    """Its definitions are complete and its needs are kinds of evidence."""
+    evaluator = registry.load("evaluator", name)
+    assert evaluator.scores
+    for definition in evaluator.scores:
+        assert definition.formula
+        assert definition.range
+    for need in evaluator.needs:
+        assert hasattr(kinds, need)
+    names = [definition.name for definition in evaluator.scores]
+    assert len(set(names)) == len(names)
+
+
+def test_score_names_are_unique() -> None:
+    names = [d.name for name in registry.names("evaluator") for d in registry.load("evaluator", name).scores]
+    assert len(set(names)) == len(names)
