@@ -43,6 +43,7 @@ class FIDBiDO(Evaluator):
 
     needs: ClassVar[tuple[str, ...]] = ("ClassReconstructions",)
     judges: ClassVar[tuple[str, ...]] = ("classifier",)
+    optional: ClassVar[bool] = True
     scores: ClassVar[tuple[Definition, ...]] = (
         Definition(
             name="fid_bido",

@@ -48,6 +48,7 @@ class FIDVMI(Evaluator):
 
     needs: ClassVar[tuple[str, ...]] = ("ClassReconstructions",)
     judges: ClassVar[tuple[str, ...]] = ("classifier",)
+    optional: ClassVar[bool] = True
     scores: ClassVar[tuple[Definition, ...]] = (
         Definition(
             name="fid_vmi",
