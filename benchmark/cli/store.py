@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,9 @@ from rich.table import Table
 
 from ..errors import InvalidConfigurationError
 from ..folders import results_root, store_root
-from ..store import Entry, Store
+
+if TYPE_CHECKING:
+    from ..store import Entry, Store
 
 log = logging.getLogger("privbench")
 app = typer.Typer(no_args_is_help=True, help="Look after stored artifacts.")
@@ -29,7 +31,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("ls")
 def list_artifacts(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the artifacts."""
-    opened = Store(store_root(store))
+    opened = _open(store)
     found = sorted(opened.entries(), key=lambda entry: (entry.kind, entry.created or "", entry.key))
     if as_json:
         typer.echo(json.dumps([_facts(entry) for entry in found], indent=2))
@@ -48,7 +50,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Compare every file with its checksum; exit with 1 if something is wrong."""
-    opened = Store(store_root(store))
+    opened = _open(store)
     problems = opened.check(repair=repair)
     if as_json:
         facts = [
@@ -86,7 +88,7 @@ def gc(
 ) -> None:
     """Remove artifacts that no record names, the quarantine, and what interrupted runs left."""
     keep: set[str] = set() if everything else _named(results_root(results))
-    opened = Store(store_root(store))
+    opened = _open(store)
     removed = opened.gc(keep, older_than_days=older_than, dry_run=dry_run)
     if as_json:
         facts = {
@@ -125,6 +127,12 @@ def _keys(path: Path) -> Iterator[str]:
         yield from [each["key"] for each in artifacts.values() if each is not None]
     except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as cause:
         log.warning("%s is no record (%s: %s); artifacts that it alone names go", path, type(cause).__name__, cause)
+
+
+def _open(folder: Path | None) -> Store:
+    from ..store import Store
+
+    return Store(store_root(folder))
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
