@@ -33,7 +33,7 @@ class DCGenerator(nn.Module):
         The output is (1 + tanh) / 2, in [0, 1], and the discriminator maps it back to the published [-1, 1].
 
     Note:
-        The released script is written for 64 x 64; 32 x 32 leaves out its widest layer.
+        The published layers are for 64 x 64; 32 x 32 leaves out the widest one.
     """
 
     def __init__(self, image: Image, latent: int = 100, width: int = 64) -> None:

@@ -57,8 +57,8 @@ class FaceNet(Network):
         MissingDataError: the VGGFace2 weights are not here and cannot be fetched.
 
     Note:
-        BiDO's judge of faces is an IR-50 at 112 x 112 with MS-Celeb-1M weights that are no longer published; this is
-        the closest network with public weights.
+        BiDO's judge of faces is an IR-50 at 112 x 112 that starts from MS-Celeb-1M weights; ours is the face network
+        that a maintained package offers together with its weights.
 
     Note:
         The released code resizes each image through 8-bit PIL; we resize the batch in floating point, on the device.
