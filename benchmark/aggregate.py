@@ -147,7 +147,7 @@ def _labels(kind: str, records: Iterable[Record]) -> dict[str, str]:
     for record in records:
         choice = getattr(record.cell, kind)
         choices.append(choice)
-        changed.setdefault(_identity(choice), {}).update(_flat(record.changed.get(kind, {})))
+        changed.setdefault(_identity(choice), {}).update(flat(record.changed.get(kind, {})))
     return _distinct(choices, changed)
 
 
@@ -158,7 +158,7 @@ def _distinct(choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]
         by_name.setdefault(choice.name, {})[_identity(choice)] = choice
     labels = {}
     for name, group in by_name.items():
-        fields = {identity: _flat(choice.fields) for identity, choice in group.items()}
+        fields = {identity: flat(choice.fields) for identity, choice in group.items()}
         names = sorted({field for values in fields.values() for field in values})
         differing = [field for field in names if len({repr(values.get(field)) for values in fields.values()}) > 1]
         for identity, choice in group.items():
@@ -173,11 +173,12 @@ def _distinct(choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]
     return labels
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields with dotted names."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _short(value: Any) -> str:

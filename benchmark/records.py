@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "Record", "Records", "load_records", "read", "save"]
 
 _MAX_PICTURE = 4 << 20
+#: How every PNG begins.
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Records:
                 content = file.read(_MAX_PICTURE + 1)
         except OSError:
             return None
-        return content if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) <= _MAX_PICTURE else None
+        return content if content.startswith(_PNG) and 24 <= len(content) <= _MAX_PICTURE else None
 
     def sections(self) -> tuple[Section, ...]:
         """Aggregated over seeds, by protocol, budget and data set configuration."""

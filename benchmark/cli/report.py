@@ -81,6 +81,7 @@ def _write(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as cause:
         reason = cause.strerror or str(cause)
+        temporary.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written: {reason}; choose another --output") from cause
 
 

@@ -1,0 +1,295 @@
+"""Geometry of the page's drawings: utility against leakage, intervals in table cells, bars per class, curves.
+
+Everything is in user units of an SVG whose size is given; the template draws it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..aggregate import Row, Section, Summary
+from ..contracts import Definition
+from .wording import number, plain, unit_of
+
+WIDTH, HEIGHT = 360, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 42
+#: Height of a label line.
+_LINE = 14
+#: Estimated width of a character of a label.
+_CHARACTER = 6.6
+#: Number of colours of the style sheet.
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A defense in a panel; `x_range` and `y_range` are the ends of its intervals."""
+
+    x: float
+    y: float
+    x_range: tuple[float, float] | None
+    y_range: tuple[float, float] | None
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+    colour: int
+    best: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Utility against leakage of all defenses under one attack."""
+
+    attack: str
+    x_title: str
+    y_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    points: tuple[Point, ...]
+    front: str
+    chance: float | None
+    summary: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from values to user units."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Where `value` is drawn."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
+
+
+def panels(section: Section, utility: Definition, leakage: Definition) -> list[Panel]:
+    """One panel per attack, with common axes; rows without both scores are left out."""
+    drawn = [row for row in section.rows if _both(row, utility, leakage)]
+    if not drawn:
+        return []
+    x, x_ticks = _axis([row.scores[leakage.name] for row in drawn], leakage.unit, _LEFT, WIDTH - _RIGHT)
+    y, y_ticks = _axis([row.scores[utility.name] for row in drawn], utility.unit, HEIGHT - _BOTTOM, _TOP)
+    colours = {name: i % COLOURS for i, name in enumerate(dict.fromkeys(row.defense for row in section.rows))}
+    found = []
+    for attack in dict.fromkeys((row.attack, row.evaluators) for row in drawn):
+        rows = [row for row in drawn if (row.attack, row.evaluators) == attack]
+        best = pareto([(_gain(row, utility), _gain(row, leakage)) for row in rows])
+        points = [_point(row, utility, leakage, x, y, colours, chosen) for row, chosen in zip(rows, best, strict=True)]
+        chances = {row.scores[leakage.name].chance for row in rows}
+        chance = chances.pop() if len(chances) == 1 else None
+        found.append(
+            Panel(
+                attack=plain(" ".join(part for part in attack if part), 60),
+                x_title=_axis_title(leakage),
+                y_title=_axis_title(utility),
+                x_ticks=x_ticks,
+                y_ticks=y_ticks,
+                points=tuple(_spread_labels(points)),
+                front=_steps(points, utility, leakage),
+                chance=x(chance) if chance is not None and x.low <= chance <= x.high else None,
+                summary="; ".join(point.text for point in points),
+            )
+        )
+    return found
+
+
+def pareto(gains: Sequence[tuple[float, float]]) -> list[bool]:
+    """Which pairs are not dominated: no other is at least as large in both and larger in one.
+
+    Example:
+        >>> pareto([(1, 3), (2, 2), (1, 2)])
+        [True, True, False]
+    """
+    return [not any(other != gain and other[0] >= gain[0] and other[1] >= gain[1] for other in gains) for gain in gains]
+
+
+def _both(row: Row, *definitions: Definition) -> bool:
+    return all(row.scores[definition.name].value is not None for definition in definitions)
+
+
+def _gain(row: Row, definition: Definition) -> float:
+    value = row.scores[definition.name].value
+    assert value is not None
+    return value if definition.better == "higher" else -value
+
+
+def _axis_title(definition: Definition) -> str:
+    unit = unit_of(definition)
+    return f"{plain(definition.title, 40)}{', ' + unit if unit else ''} ({definition.better} is better)"
+
+
+def _axis(scores: Iterable[Summary], unit: str, start: float, end: float) -> tuple[Scale, tuple[Tick, ...]]:
+    values = [bound for score in scores if score.value is not None for bound in (score.value, *(score.interval or ()))]
+    low, high = min(values), max(values)
+    pad = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - pad, high + pad
+    if unit == "fraction":
+        low, high = max(low, -0.02), min(high, 1.02)
+    scale = Scale(low, high, start, end)
+    return scale, tuple(Tick(scale(value), _tick(value, unit, step)) for value, step in _nice(low, high))
+
+
+def _nice(low: float, high: float, count: int = 5) -> list[tuple[float, float]]:
+    """Round values between the bounds, about as many as `count`, each with their step."""
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    first = math.ceil(low / step)
+    return [(i * step, step) for i in range(first, math.floor(high / step) + 1)]
+
+
+def _tick(value: float, unit: str, step: float) -> str:
+    if unit == "fraction":
+        value, step = 100 * value, 100 * step
+    decimals = max(0, min(6, -math.floor(math.log10(step) + 1e-9) + (step / 10 ** math.floor(math.log10(step)) == 2.5)))
+    return f"{value:.{decimals}f}"
+
+
+def _point(
+    row: Row, utility: Definition, leakage: Definition, x: Scale, y: Scale, colours: dict[str, int], best: bool
+) -> Point:
+    across, up = row.scores[leakage.name], row.scores[utility.name]
+    assert across.value is not None
+    assert up.value is not None
+    label = plain(row.defense, 26)
+    at = x(across.value)
+    left = at + 9 + len(label) * _CHARACTER > WIDTH - _RIGHT
+    words = [f"{plain(d.title, 40)} {number(s.value, d.unit)}" for d, s in ((utility, up), (leakage, across))]
+    return Point(
+        x=at,
+        y=y(up.value),
+        x_range=_ends(across, x),
+        y_range=_ends(up, y),
+        label=label,
+        label_x=at - 8 if left else at + 8,
+        label_y=y(up.value) - 6,
+        anchor="end" if left else "start",
+        colour=colours[row.defense],
+        best=best,
+        text=f"{label}: {', '.join(words)}{', on the front' if best else ''}",
+    )
+
+
+def _ends(score: Summary, scale: Scale) -> tuple[float, float] | None:
+    if score.interval is None:
+        return None
+    low, high = (min(max(bound, scale.low), scale.high) for bound in score.interval)
+    return scale(low), scale(high)
+
+
+def _spread_labels(points: Sequence[Point]) -> list[Point]:
+    """Move labels down until none overlaps one above it."""
+    placed: list[Point] = []
+    for point in sorted(points, key=lambda p: p.label_y):
+        y = point.label_y
+        while any(abs(other.label_y - y) < _LINE and _overlap(other, point) for other in placed):
+            y += 1
+        placed.append(Point(**{**point.__dict__, "label_y": round(y, 2)}))
+    return placed
+
+
+def _overlap(a: Point, b: Point) -> bool:
+    def ends(p: Point) -> tuple[float, float]:
+        width = len(p.label) * _CHARACTER
+        return (p.label_x - width, p.label_x) if p.anchor == "end" else (p.label_x, p.label_x + width)
+
+    (a_low, a_high), (b_low, b_high) = ends(a), ends(b)
+    return a_low < b_high and b_low < a_high
+
+
+def _steps(points: Sequence[Point], utility: Definition, leakage: Definition) -> str:
+    """The boundary of what the front dominates, as the points of a polyline."""
+    worse_x = max if leakage.better == "lower" else min
+    worse_y = max if utility.better == "higher" else min  # the axis of an SVG points down
+    front = sorted((point.x, point.y) for point in points if point.best)
+    corners = [front[0]]
+    for (x1, y1), (x2, y2) in itertools.pairwise(front):
+        corners += [(worse_x(x1, x2), worse_y(y1, y2)), (x2, y2)]
+    return " ".join(f"{x},{y}" for x, y in corners)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A value with its interval on the common scale of a column; in percent of the width."""
+
+    at: float
+    low: float | None
+    high: float | None
+    chance: float | None
+
+
+def strips(section: Section, column: Definition) -> list[Strip | None]:
+    """One strip per row; fractions on [0, 1], others from the least to the largest bound of the column."""
+    scores = [row.scores[column.name] for row in section.rows]
+    values = [bound for s in scores if s.value is not None for bound in (s.value, *(s.interval or ()))]
+    if not values:
+        return [None] * len(scores)
+    low, high = (0.0, 1.0) if column.unit == "fraction" else (min(values), max(values))
+    scale = Scale(low, high if high > low else low + 1, 2, 98)
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else scale(min(max(value, scale.low), scale.high))
+
+    found: list[Strip | None] = []
+    for score in scores:
+        at = place(score.value)
+        ends = score.interval or (None, None)
+        found.append(None if at is None else Strip(at, place(ends[0]), place(ends[1]), place(score.chance)))
+    return found
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The value of one label."""
+
+    x: float
+    width: float
+    height: float
+    label: str
+    text: str
+
+
+def bars(values: Sequence[float | None], unit: str, width: float = 360, height: float = 70) -> list[Bar]:
+    """Bars of per-class values from zero; fractions on [0, 1]; missing and negative ones are flat."""
+    present = [value for value in values if value is not None]
+    top = 1.0 if unit == "fraction" else max([*present, 0.0]) or 1.0
+    step = width / max(1, len(values))
+    return [
+        Bar(
+            x=round(i * step + 0.1 * step, 2),
+            width=round(0.8 * step, 2),
+            height=0.0 if value is None else round(min(max(value / top, 0.0), 1.0) * height, 2),
+            label=str(i) if len(values) <= 20 else "",
+            text=f"label {i}: {number(value, unit)}",
+        )
+        for i, value in enumerate(values)
+    ]
+
+
+def polyline(points: Sequence[tuple[int, float | None]], width: float = 150, height: float = 40) -> str:
+    """A curve as the points of a polyline that fills the box; empty below two values."""
+    known = [(step, value) for step, value in points if value is not None]
+    if len(known) < 2:
+        return ""
+    steps, values = [step for step, _ in known], [value for _, value in known]
+    if min(steps) == max(steps):
+        return ""
+    x = Scale(min(steps), max(steps), 1, width - 1)
+    y = Scale(min(values), max(values) if max(values) > min(values) else min(values) + 1, height - 2, 2)
+    return " ".join(f"{x(step)},{y(value)}" for step, value in known)
