@@ -49,7 +49,7 @@ MISTAKES = {
     "infinite value": ((*RUN, "--set", "defense.recipe.learning_rate=Infinity"), 1, ["learning_rate"]),
     "setting without value": ((*RUN, "--set", "attack.iterations"), 1, ["--set", "SCOPE.FIELD=VALUE"]),
     "negative seed": ((*RUN, "--seed", "-1"), 1, ["seed", "-1"]),
-    "seed of another type": ((*RUN, "--seed", "one"), 2, ["--seed", "one"]),
+    "seed of another type": ((*RUN, "--seed", "one"), 2, ["--seed", "integer"]),
     "unknown device": ((*RUN, "--device", "gpu"), 1, ["device", "gpu"]),
     "absent device": ((*RUN, "--device", "cuda:77"), 1, ["cuda:77"]),
     "no jobs": ((*RUN, "--jobs", "0"), 2, ["--jobs"]),

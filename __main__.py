@@ -1,0 +1,5 @@
+"""`python -m privbench`."""
+
+from .benchmark.cli.main import main
+
+main()

@@ -1,0 +1,169 @@
+"""The main job on tiny settings: once per key, killed and resumed, two at a time, damaged and made again."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from privbench.benchmark import api
+from privbench.benchmark.plan import make
+from privbench.benchmark.records import load_records
+from privbench.benchmark.spec import Matrix, Selection
+from privbench.benchmark.store import Store
+
+SETTINGS = {
+    "dataset.draws": 2,
+    "dataset.trials": 1,
+    "dataset.judge.max_steps": 3,
+    "defense.recipe.max_steps": 3,
+    "defense.recipe.batch_size": 16,
+    "attack.max_steps": 3,
+    "attack.batch_size": 8,
+    "attack.iterations": 3,
+}
+WORDS = ["--defense", "none", "--defense", "bido_hsic", "--attack", "kedmi", "--budget", "smoke"]
+
+
+def matrix(**changes: object) -> Matrix:
+    values = {
+        "datasets": (Selection("digits"),),
+        "defenses": (Selection("none"), Selection("bido_hsic")),
+        "attacks": (Selection("kedmi"),),
+        "budget": "smoke",
+        "settings": SETTINGS,
+    }
+    return Matrix(**(values | changes))  # type: ignore[arg-type]
+
+
+def execute(folder: Path, made: Matrix | None = None, jobs: int = 1):
+    return api.execute(
+        (made or matrix()).cells(), data=folder, store=folder / "store", results=folder / "results", jobs=jobs
+    )
+
+
+def outcome(folder: Path) -> dict[str, object]:
+    """Everything of a run that must not depend on when and how often it was started."""
+    found: dict[str, object] = {}
+    for record in load_records(folder / "results"):
+        facts = json.loads(record.text())
+        found[record.key] = {name: facts[name] for name in ("scores", "artifacts", "queries", "cell", "curves")}
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory) -> Path:
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("quiet")
+    plan, result, records = execute(folder)
+    assert not result.failures
+    assert len(records) == 2
+    assert len(result.computed) == len(plan.stages) == 9
+    return folder
+
+
+def test_shared_stages_are_planned_once_and_nothing_is_computed_twice(quiet: Path) -> None:
+    before = outcome(quiet)
+    _, result, records = execute(quiet)
+    assert result.computed == []
+    assert len(records) == 2
+    assert outcome(quiet) == before
+    assert Store(quiet / "store").check() == []
+
+
+def test_changing_the_evaluators_only_scores_again(quiet: Path) -> None:
+    plan, result, _ = execute(quiet, matrix(evaluators=(Selection("attack_acc"),)))
+    assert {plan.stages[key].kind for key in result.computed} == {"scores"}
+
+
+def test_changing_the_attack_keeps_targets_judge_and_prior(quiet: Path) -> None:
+    plan, result, _ = execute(
+        quiet, matrix(settings=SETTINGS | {"attack.iterations": 2}, defenses=(Selection("none"),))
+    )
+    assert sorted(plan.stages[key].kind for key in result.computed) == ["evidence", "scores"]
+
+
+def test_another_seed_shares_the_judge_alone(quiet: Path) -> None:
+    plan = make(matrix(seeds=(0, 1)).cells(), quiet)
+    kinds = [stage.kind for stage in plan.stages.values()]
+    assert kinds.count("judge") == 1
+    assert kinds.count("target") == kinds.count("prior") == kinds.count("evidence") == 4
+
+
+def test_a_record_names_the_command_that_makes_it_again(quiet: Path, tmp_path: Path) -> None:
+    record = next(iter(load_records(quiet / "results")))
+    words = [*record.command[1:], "--store", str(quiet / "store"), "--results", str(tmp_path), "--json"]
+    done = subprocess.run([sys.executable, "-m", "privbench", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [found["key"] for found in json.loads(done.stdout)] == [record.key]
+
+
+def test_a_flipped_byte_in_any_artifact_is_caught_and_made_again(quiet: Path) -> None:
+    before = outcome(quiet)
+    rng = random.Random(0)
+    store = Store(quiet / "store")
+    for stage in {stage.kind: stage for stage in make(matrix().cells(), quiet).stages.values()}.values():
+        artifact = store.find(stage.kind, stage.key)
+        assert artifact is not None
+        path = rng.choice(sorted(artifact.path.iterdir()))
+        content = bytearray(path.read_bytes())
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+    plan, result, _ = execute(quiet)
+    assert not result.failures
+    assert {plan.stages[key].kind for key in result.computed} == {"judge", "target", "prior", "evidence", "scores"}
+    assert outcome(quiet) == before
+    assert store.check() == []
+
+
+def test_several_processes_give_the_same_bytes(quiet: Path, tmp_path: Path) -> None:
+    _, result, _ = execute(tmp_path, jobs=2)
+    assert not result.failures
+    assert outcome(tmp_path) == outcome_of_main_cells(quiet)
+
+
+def outcome_of_main_cells(quiet: Path) -> dict[str, object]:
+    wanted = {record.key for record, _ in execute(quiet)[2]}
+    return {key: value for key, value in outcome(quiet).items() if key in wanted}
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    words = [*WORDS, "--store", str(folder / "store"), "--results", str(folder / "results")]
+    for path, value in SETTINGS.items():
+        words += ["--set", f"{path}={value}"]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "privbench", "run", *words], stderr=log, stdout=log)
+
+
+def test_two_processes_on_one_store_do_each_stage_once(quiet: Path, tmp_path: Path) -> None:
+    both = [start(tmp_path), start(tmp_path)]
+    assert [process.wait() for process in both] == [0, 0], (tmp_path / "log").read_text()
+    lines = (tmp_path / "log").read_text().splitlines()
+    computed = [int(line.split()[0]) for line in lines if "stages computed in" in line]
+    assert len(computed) == 2
+    assert outcome(tmp_path) == outcome_of_main_cells(quiet)
+    assert Store(tmp_path / "store").check() == []
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_ends_as_if_undisturbed(quiet: Path, tmp_path: Path) -> None:
+    rng = random.Random(int(os.environ.get("PRIVBENCH_KILL_SEED", "1")))
+    kills = 0
+    while kills < 20:
+        process = start(tmp_path)
+        time.sleep(rng.uniform(2.0, 8.0))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        elif process.returncode == 0:
+            break
+        process.wait()
+    assert start(tmp_path).wait() == 0
+    assert kills
+    assert outcome(tmp_path) == outcome_of_main_cells(quiet)
+    assert Store(tmp_path / "store").check() == []
