@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from ..records import Records
 
 Format = Literal["console", "html", "md", "csv", "latex"]
+_ASCII = {"↑": "^", "↓": "v", "…": "..."}
 
 
 def report(
@@ -28,6 +33,7 @@ def report(
     from ..folders import results_root
     from ..records import load_records
 
+    survive_encoding()
     root = results_root(results)
     records = load_records(root)
     if not records and not records.problems:
@@ -35,6 +41,20 @@ def report(
     if records:
         _make(records, form, output, root)
     _complain(records)
+
+
+def survive_encoding() -> None:
+    """Print what the terminal's encoding lacks in its nearest form, rather than fail."""
+
+    def nearest(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        text = error.object[error.start : error.end]
+        return "".join(_ASCII.get(character, "?") for character in text), error.end
+
+    codecs.register_error("privbench.nearest", nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="privbench.nearest")
 
 
 def _make(records: Records, form: Format, output: Path | None, root: Path) -> None:
@@ -62,8 +82,6 @@ def _make(records: Records, form: Format, output: Path | None, root: Path) -> No
 
 def _printed(records: Records) -> str:
     """The console table as text, 100 characters wide."""
-    import io
-
     from rich.console import Console
 
     from ..report import tables
@@ -81,7 +99,8 @@ def _write(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as cause:
         reason = cause.strerror or str(cause)
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written: {reason}; choose another --output") from cause
 
 

@@ -1,0 +1,147 @@
+"""Console, Markdown, CSV and LaTeX: the same numbers, safe text, narrow enough."""
+
+import csv
+import importlib.util
+import io
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from privbench.benchmark.records import Records
+from privbench.benchmark.report import tables
+from privbench.benchmark.report.wording import number, plain, seed_list
+from rich.console import Console
+
+_spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
+samples = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(samples)
+make_record, make_score = samples.make_record, samples.make_score
+
+
+def together(*records) -> Records:
+    return Records(records, tuple(Path(f"{record.key}.json") for record in records))
+
+
+def printed(records: Records, width: int = 100) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=True, color_system=None).print(tables.console(records))
+    return file.getvalue()
+
+
+@pytest.fixture
+def matrix() -> Records:
+    records = [make_record(defense, seed=seed) for defense in ("none", "bido_hsic") for seed in (0, 1, 2)]
+    undefined = make_score("fid_judge", None, "fewer reconstructions (40) than features (256)")
+    alone = make_record("mid", "gmi", scores={"attack_acc": make_score("attack_acc", 0.5), "fid_judge": undefined})
+    return together(*records, make_record(protocol="mnist/v1", budget="smoke"), alone)
+
+
+@pytest.mark.parametrize("width", [60, 100, 200])
+def test_console_fits_and_loses_no_column(matrix, width):
+    text = printed(matrix, width)
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("Accuracy", "Attack Acc5", "FID (judge)", "digits/v1, budget quick", "mnist/v1, budget smoke"):
+        assert word in text
+    assert "0-2" in text
+    index = re.search(r"\((\d)\) fewer reconstructions \(40\) than features \(256\)", " ".join(text.split())).group(1)
+    assert f"n/a ({index})" in text
+    assert "chance 10.0" in text
+
+
+def test_console_shows_interval_n_and_direction(matrix):
+    text = printed(matrix)
+    row = next(row for row in matrix.wide_rows() if row["defense"] == "bido_hsic")
+    low, high = (f"{100 * row[f'attack_acc.{end}']:.1f}" for end in ("low", "high"))
+    assert f"[{low}, {high}]" in text
+    assert "n 1,500" in text
+    assert "Attack Acc ↓ %" in text
+    assert "FID (judge) ↑" in text
+
+
+def test_one_seed_without_interval_says_so():
+    text = printed(together(make_record(scores={"attack_acc": make_score("attack_acc", 0.5)})))
+    assert "no interval" in text
+    assert "±" not in text
+
+
+def hostile() -> Records:
+    score = make_score("attack_acc", 0.5)
+    score["definition"]["title"] = "[red]Leak[/red]|\x1b[31m" + samples.HOSTILE
+    bad = make_score("accuracy", None, "](http://evil) \x1b]0;owned\x07 " + samples.RIGHT_TO_LEFT + "x" * 5000)
+    changed = {"defense": {"recipe": {"learning_rate": 0.1}}}
+    return together(make_record(scores={"attack_acc": score, "accuracy": bad}, changed=changed))
+
+
+@pytest.mark.parametrize("make", [printed, tables.markdown, tables.latex])
+def test_hostile_text_is_only_text(make):
+    text = make(hostile())
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "x" * 500 not in text
+    assert make is not tables.markdown or ("<script>" not in text and "](http" not in text)
+
+
+def test_console_markup_is_not_interpreted():
+    assert "[red]Leak[/red]|" in printed(hostile(), 200)
+
+
+def test_latex_escapes_what_latex_reads():
+    text = tables.latex(hostile())
+    assert r"\textless{}script\textgreater{}" in text
+    assert r"fid\_inception" in text
+    body = text.replace(r"\&", "").replace(r"\%", "").splitlines()
+    lines = [line for line in body if line.endswith(r"\\")]
+    assert {line.count("&") for line in lines} == {4}
+
+
+def test_markdown_tables_are_rectangular(matrix):
+    lines = [line.replace("\\|", "") for line in tables.markdown(matrix).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 * 2 + 4
+    assert {line.count("|") for line in lines[:5]} == {8}
+
+
+def test_csv_parses_back_to_every_number(matrix):
+    text = tables.csv(matrix)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    expected = [(record.key, name, score) for record in matrix for name, score in sorted(record.scores.items())]
+    found = [row for row in rows if row["score"]]
+    assert [(row["key"], row["score"]) for row in found] == [(key, name) for key, name, _ in expected]
+    for row, (_, _, score) in zip(found, expected, strict=True):
+        assert (float(row["value"]) if row["value"] else None) == score.value
+        assert (row["reason"] or None) == score.reason
+        assert int(row["n"]) == score.n
+        assert json.loads(row["spreads"]) == score.spreads
+        assert not row["per_class"] or tuple(json.loads(row["per_class"])) == score.per_class
+    assert len(rows) - len(found) == len(matrix)
+    assert list(pd.read_csv(io.StringIO(text)).columns) == list(matrix.long().columns)
+
+
+def test_csv_keeps_hostile_text_in_its_field():
+    rows = list(csv.DictReader(io.StringIO(tables.csv(hostile()), newline="")))
+    assert rows[0]["reason"].endswith("x" * 5000)
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0, "fraction", "0.0"),
+        (1.0, "fraction", "100.0"),
+        (None, "fraction", "n/a"),
+        (0.03124, "distance", "0.03124"),
+        (12345.6, "distance", "12,346"),
+        (1e30, "distance", "1.000e+30"),
+        (-0.5, "similarity", "-0.500"),
+        (31.4159, "decibel", "31.42"),
+    ],
+)
+def test_numbers_are_written_the_same_everywhere(value, unit, text):
+    assert number(value, unit) == text
+
+
+def test_seeds_and_texts_are_short():
+    assert seed_list([0, 1, 3, 4, 5, 9]) == "0, 1, 3-5, 9"
+    assert plain("a\n\tb\u202ec\x00") == "a b�c�"
+    assert plain("x" * 50, 10) == "x" * 9 + "…"
