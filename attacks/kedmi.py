@@ -83,15 +83,15 @@ class KEDMI(Attack):
     batch_size: int = setting(
         64, "public images per step, from each of the three shuffles", smoke=8, quick=16, ge=2, stages=("prior",)
     )
-    learning_rate: float = setting(2e-4, "step size of Adam for both networks", quick=5e-4, gt=0, stages=("prior",))
+    learning_rate: float = setting(2e-4, "step size of Adam for both networks", gt=0, stages=("prior",))
     betas: tuple[float, float] = setting((0.5, 0.999), "decay rates of Adam for both networks", stages=("prior",))
     n_critic: int = setting(5, "discriminator steps per generator step", smoke=1, quick=1, ge=1, stages=("prior",))
     entropy_weight: float = setting(
         1e-4, "factor of the entropy, summed over the batch, in the generator's loss", ge=0, stages=("prior",)
     )
-    iterations: int = setting(5000, "steps of the attack", smoke=20, quick=100, ge=1, stages=("evidence",))
+    iterations: int = setting(5000, "steps of the attack", smoke=20, quick=60, ge=1, stages=("evidence",))
     attack_learning_rate: float = setting(
-        0.02, "step size of Adam for mu and logvar", smoke=0.1, quick=0.05, gt=0, stages=("evidence",)
+        0.02, "step size of Adam for mu and logvar", smoke=0.1, quick=0.1, gt=0, stages=("evidence",)
     )
     identity_weight: float = setting(100.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
     initial_logvar: float = setting(0.0, "log-variance before the first step; mu starts at 0", stages=("evidence",))
