@@ -213,7 +213,7 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     table = comparison.table
     _print(_text(f"{table.name}: {table.caption}\n{table.citation}. {table.link}\n"))
     if comparison.substitute:
-        _loud(comparison)
+        _loud(comparison, labels)
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in comparison.lines:
         groups.setdefault((line.protocol, line.budget), []).append(line)
@@ -225,17 +225,14 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
         _print(_text(""))
     if comparison.missing:
         _print(_text(f"no records of {', '.join(comparison.missing)}"))
-    _print(
-        _text("within: published = the printed value +- its spread contains ours; ours = our 95 % interval contains")
-    )
-    _print(_text("the printed value. A printed +- is a spread of draws, not an interval of the mean.\n"))
+    _print(_text(_LEGEND))
     _discrepancies(table, table.select(labels))
 
 
-def _loud(comparison: Comparison) -> None:
+def _loud(comparison: Comparison, labels: list[str]) -> None:
     from rich.text import Text
 
-    published = " and ".join(dict.fromkeys(row.cell.dataset for row in comparison.table.rows))
+    published = " and ".join(dict.fromkeys(row.cell.dataset for row in comparison.table.select(labels)))
     words = f"NOT THE PUBLISHED PROTOCOL: {comparison.substitute} stands in for {published}. Nothing is compared."
     _print(Text(f"{words}\n", style="bold red"))
 
@@ -285,11 +282,14 @@ def _notes(lines: list[Line]) -> Iterator[str]:
     """Why entries do not compare, what was set otherwise, and doubts; each once, with the rows that it is about."""
     whose: dict[str, list[str]] = {}
     for line in lines:
-        found = [f"* {', '.join(line.deviations)}"] if line.deviations else []
-        found += line.flags
+        columns: dict[str, list[str]] = {}
         for entry in line.entries:
             if entry.reason:
-                found.append(f"{entry.column}: {entry.verdict}: {entry.reason}")
+                columns.setdefault(f"{entry.verdict}: {entry.reason}", []).append(entry.column)
+        found = [f"* {', '.join(line.deviations)}"] if line.deviations else []
+        found += line.flags
+        for note, titles in columns.items():
+            found.append(note if len(titles) == len(line.entries) else f"{', '.join(titles)}: {note}")
         for note in found:
             whose.setdefault(note, []).append(line.label)
     for note, labels in whose.items():

@@ -223,7 +223,7 @@ def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) ->
     summary = ours.scores[name]
     if summary.value is None:
         return printed(score=name, verdict="undefined", reason=summary.reason)
-    unit, scale = _SCALES[column.unit]
+    _, scale = _SCALES[column.unit]
     value, interval = scale * summary.value, _scaled(summary, scale)
     measured = partial(
         printed,
