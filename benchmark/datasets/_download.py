@@ -35,7 +35,7 @@ def download(name: str, root: Path, fetch: Callable[[Path], object], by_hand: st
         with contextlib.redirect_stdout(sys.stderr), _timeout():
             fetch(root)
     except (OSError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
+        cause = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno in _STORAGE:
             raise StorageError(
                 f"{name} cannot be written below {root} ({cause}): choose another data folder"

@@ -89,12 +89,13 @@ class Faces(Dataset):
         album = self._album(root)
         name = part.replace("judge_", "private_")
         names = album.split.parts[name]
+        attributes = album.attributes.of(names)
         path = decoded_path(self.protocol.name, album.key)
         shape = (len(names), 3, release.SIZE, release.SIZE)
         pixels = decoded(path, album.key, name, shape, lambda: self._decode(album, root))
         identities = torch.tensor([album.identities[image] for image in names])
         labels = None if part == "public" else _labels(identities, album.split.identities)
-        return Images(pixels, labels, identities, album.attributes.of(names))
+        return Images(pixels, labels, identities, attributes)
 
     def fingerprint(self, root: Path) -> str:
         """Identifies split, annotations and images, by the images' names and sizes."""
@@ -108,9 +109,10 @@ class Faces(Dataset):
         try:
             album = self._album(root)
             self._require_published(album.pictures, root)
+            names = [name for part in album.split.parts.values() for name in part]
+            album.attributes.of(names)
         except MissingDataError as error:
             return [str(error)]
-        names = [name for part in album.split.parts.values() for name in part]
         wrong = [found for found in release.attempts(album.pictures, names) if isinstance(found, str)]
         more = [f"{len(wrong) - _SHOWN:,} more images cannot be used"] if len(wrong) > _SHOWN else []
         return wrong[:_SHOWN] + more

@@ -7,15 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
-
 from privbench.benchmark.datasets.loader import Batches, augment, batches
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.evidence import Images
 from privbench.benchmark.seeds import derive
+from torch.nn import functional
 
 
-def numbered(count: int, labels: list[int] | None = None) -> Images:
+def numbered(count: int, labels=None) -> Images:
     """Images whose two pixels spell their index, so that a batch tells which images it holds."""
     index = torch.arange(count)
     pixels = torch.stack([index % 256, index // 256], dim=1).to(torch.uint8).view(count, 1, 1, 2)

@@ -1,0 +1,64 @@
+"""`privbench data prepare|check`: output, exit codes, messages."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from privbench.benchmark.cli.data import app
+from privbench.benchmark.errors import MissingDataError, UnknownComponentError
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def data(monkeypatch):
+    """Run `privbench data ...`."""
+    monkeypatch.delenv("PRIVBENCH_DATA", raising=False)
+    return lambda *words, **options: CliRunner().invoke(app, words, **options)
+
+
+def test_embedded_data_set_is_complete(data, tmp_path):
+    result = data("check", "digits", "--data", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (0, f"digits is complete in {tmp_path}\n")
+    result = data("prepare", "digits", "--data", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (0, f"digits is ready in {tmp_path}\n")
+    assert result.stderr == f"preparing digits in {tmp_path}\n"
+
+
+def test_each_problem_is_a_line_and_the_exit_code_is_one(data, tmp_path):
+    result = data("check", "mnist", "--data", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(
+        f"{tmp_path}/MNIST/raw/train-images-idx3-ubyte is missing: run `privbench data prepare mnist`"
+    )
+
+
+@pytest.mark.parametrize(("name", "code", "count"), [("digits", 0, 0), ("cifar10", 1, 6), ("celeba", 1, 3)])
+def test_json(data, tmp_path, name, code, count):
+    result = data("check", name, "--data", str(tmp_path), "--json")
+    assert result.exit_code == code
+    found = json.loads(result.stdout)
+    assert (found["dataset"], found["root"], len(found["problems"])) == (name, str(tmp_path), count)
+
+
+def test_folder_comes_from_the_environment_unless_given(data, tmp_path):
+    result = data("check", "digits", "--json", env={"PRIVBENCH_DATA": str(tmp_path / "named")})
+    assert json.loads(result.stdout)["root"] == str(tmp_path / "named")
+    result = data("check", "digits", "--json", "--data", str(tmp_path), env={"PRIVBENCH_DATA": str(tmp_path / "named")})
+    assert json.loads(result.stdout)["root"] == str(tmp_path)
+    result = data("check", "digits", "--json", env={"PRIVBENCH_DATA": ""})
+    assert json.loads(result.stdout)["root"].endswith("data")
+
+
+def test_errors_reach_the_command_line_that_words_them(data, tmp_path):
+    assert isinstance(data("check", "mnits").exception, UnknownComponentError)
+    assert isinstance(data("prepare", "celeba", "--data", str(tmp_path)).exception, MissingDataError)
+
+
+def test_importing_the_command_is_light():
+    code = "import sys, privbench.benchmark.cli.data; print(sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
