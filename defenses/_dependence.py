@@ -176,7 +176,7 @@ def regulariser(
         sigma: bandwidth of the Gaussian kernels in units of the square root of the dimension.
 
     Returns:
-        A scalar in float32.
+        A scalar in the precision of `x`, but float32 at least.
 
     Note:
         The paper states O(m^2) for HSIC; the normalized estimator inverts `m m` matrices, which is O(m^3). The

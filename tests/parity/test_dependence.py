@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from privbench.benchmark import registry
+from privbench.benchmark.errors import InvalidConfigurationError
+from privbench.benchmark.spec import Selection, resolve
 from privbench.defenses import _dependence as dependence
 from privbench.defenses.bido_coco import BiDOCOCO
 from privbench.defenses.bido_hsic import BiDOHSIC
@@ -248,6 +251,21 @@ def test_published_weights() -> None:
         for name, weights in (("mnist", mnist), ("cifar10", cifar10), ("vmi", vmi)):
             values = defense.presets[name]
             assert (values["lambda_x"], values["lambda_y"]) == weights
+
+
+@pytest.mark.parametrize("name", ["none", "mid", "bido_hsic", "bido_coco"])
+def test_presets_resolve_and_leave_the_length_to_the_budget(name: str) -> None:
+    for preset in registry.load("defense", name).presets:
+        full, quick = (resolve("defense", Selection(name, preset), b, {}).component for b in ("full", "quick"))
+            resolve("defense", Selection(name, preset), budget, {}).component for budget in ("full", "quick")
+        )
+        assert (full.recipe.max_steps, quick.recipe.max_steps) == (None, 400)
+        assert full.recipe.model_copy(update={"max_steps": 400}) == quick.recipe
+
+
+def test_a_batch_of_one_is_refused_in_one_sentence() -> None:
+    with pytest.raises(InvalidConfigurationError, match=r"expected defense\.recipe to be .* batch_size of at least 2"):
+        resolve("defense", Selection("bido_hsic"), "quick", {"defense.recipe.batch_size": 1})
 
 
 def test_estimator_and_norm_choose_the_measure() -> None:
