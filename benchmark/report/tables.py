@@ -64,7 +64,9 @@ class _ConsoleReport:
         for section in self._sections:
             notes = _Notes()
             yield Text(title(section), style="bold")
-            for columns in _chunks(section, options.max_width):
+            for i, columns in enumerate(_chunks(section, options.max_width)):
+                if i:
+                    yield Text("")
                 yield _table(section, columns, notes)
             for line in (*notes.lines(), *_not_run(section)):
                 yield Text(line, style="dim")
