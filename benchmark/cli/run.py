@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..runners.local import Outcome
     from ..store import Store
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages to compute at a time.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages to compute at a time, sharing the CPU threads.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from ..aggregate import Row as OurRow
 from ..aggregate import Section, Summary, sections
-from ..contracts import Budget
+from ..contracts import BUDGETS, Budget
+from ..errors import InvalidConfigurationError
 from ..record import Record
 from ..records import Records
 from .publication import Cell, Column, Published, Row, Table, require_results
@@ -123,10 +124,12 @@ def compare(
         budget: of the records; all by default.
 
     Raises:
-        InvalidConfigurationError: the table holds settings.
+        InvalidConfigurationError: the table holds settings, or there is no such budget.
         UnknownComponentError: a label names no row.
     """
     require_results(table)
+    if budget not in (None, *BUDGETS):
+        raise InvalidConfigurationError(f"expected budget to be one of {', '.join(BUDGETS)}, got {budget!r}")
     candidates = [record for record in records if budget in (None, record.cell.budget)]
     lines, missing = [], []
     for row in table.select(labels):

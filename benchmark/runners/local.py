@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -100,7 +99,8 @@ def execute(plan: Plan, workshop: Workshop, listener: Listener | None = None, jo
         plan: what to do.
         workshop: where to do it.
         listener: told of stages.
-        jobs: processes at a time; each takes its share of the CPU's threads, and of the CUDA devices in turn.
+        jobs: processes at a time; each takes its share of the CPU's threads (which changes rounding: bytes are the
+            same for the same number of threads), and of the CUDA devices in turn.
 
     Returns:
         Scores and failures. A failed stage costs the cells that need it, no others.
@@ -179,7 +179,7 @@ def _usable(store: Store, stage: Stage) -> Artifact | None:
 
 
 def _parallel(todo: Sequence[Stage], workshop: Workshop, listener: Listener, outcome: Outcome, jobs: int) -> None:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, torch.get_num_threads() // jobs)
     waiting = {stage.key: stage for stage in todo}
     numbers = {stage.key: index for index, stage in enumerate(todo, 1)}
     running: dict[Future[str | None], tuple[Stage, float, torch.device]] = {}

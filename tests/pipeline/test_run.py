@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from privbench.benchmark import api
 from privbench.benchmark.plan import make
 from privbench.benchmark.records import load_records
@@ -54,6 +56,17 @@ def outcome(folder: Path) -> dict[str, object]:
         found[record.key] = {name: facts[name] for name in ("scores", "artifacts", "queries", "cell", "curves")}
     assert found
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums over threads round differently: here and in processes started from here there is one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
