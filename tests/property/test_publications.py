@@ -151,6 +151,17 @@ def test_the_documented_discrepancies_are_named():
     assert "SGD" in words("bido-table2")
 
 
+def test_the_page_on_discrepancies_names_presets_that_exist():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "papers.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+):([\w.-]+)`", page)
+    assert len(named) >= 8
+    for component, preset in named:
+        kind = "attack" if component in registry.names("attack") else "defense"
+        assert preset in registry.load(kind, component).presets
+    for command in re.findall(r"`privbench paper \w+ ([\w-]+)`", page):
+        assert command in TABLES
+
+
 # The text of the paper
 
 
@@ -436,7 +447,7 @@ def test_tables_of_settings_are_not_compared():
         compare(TABLES["bido-table8"], Records())
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_the_verdict_follows_from_the_two_intervals(value, low, high):
     low, high = sorted((low, high))
