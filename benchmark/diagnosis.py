@@ -10,7 +10,12 @@ import torch
 
 from . import registry
 from .errors import PrivbenchError
-from .networks.pretrained import imagenet, vggface2
+from .networks.pretrained import Published, imagenet, vggface2
+
+_INCEPTION = Published(
+    "the Inception weights of pytorch-fid",
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,12 @@ def _weights() -> list[Finding]:
         imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
         imagenet("vgg19_bn"): "the published judge on CIFAR-10",
         vggface2(): "a judge of faces that has seen many",
+        _INCEPTION: "the score fid_inception",
     }
     findings = []
     for weights, enables in enabled.items():
         found = weights.find()
-        detail = str(found) if found else f"would enable {enables}; put {weights.file} at {weights.place}"
+        detail = str(found) if found else f"would enable {enables}; put {weights.url} at {weights.place}"
         findings.append(Finding(weights.title.removeprefix("the "), found is not None, detail))
     return findings
 

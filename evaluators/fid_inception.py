@@ -48,12 +48,12 @@ class FIDInception(Evaluator):
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Needs class labels and the weights."""
-        from ._inception import URL, weights_path
+        from ._inception import FILE, weights_path
 
         reason, path = without_labels(protocol), weights_path()
         if reason or path.is_file():
             return reason
-        return f"fid_inception needs the Inception weights of pytorch-fid: download {URL} to {path}"
+        return f"fid_inception needs pytorch-fid's {FILE} in torch.hub's checkpoints folder (see privbench doctor)"
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
         """The score `fid_inception`.

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PrivbenchError
-from . import data, doctor, report, run, show, store
+from . import data, doctor, paper, report, run, show, store
 from .show import list_components
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("report")(report.report)
 app.command("list")(list_components)
 app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
+app.add_typer(paper.app, name="paper", help="Published tables: list, show, run, compare.")
 app.add_typer(data.app, name="data", help="Prepare and check data sets.")
 app.add_typer(store.app, name="store", help="List, check and clean the artifact store.")
 
@@ -53,6 +54,7 @@ def _options(
 def main() -> None:
     """Run the command line; exit 0 done, 1 something the user can fix, 2 usage, 130 interrupted."""
     debug = "--debug" in sys.argv
+    report.survive_encoding()
     try:
         app()
     except PrivbenchError as error:
