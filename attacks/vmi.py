@@ -62,6 +62,10 @@ class VMI(Attack):
         How long the DCGANs were trained is not published; they see as many images as the StyleGAN2.
 
     Note:
+        The budgets `smoke` and `quick` make the flows and the StyleGAN2 smaller and the step sizes larger: the
+        published ones hardly move a distribution in so few iterations.
+
+    Note:
         For CIFAR-10 the preset takes the defaults of VMI's DCGAN script; the one for MNIST is from BiDO's code.
     """
 
@@ -94,15 +98,15 @@ class VMI(Attack):
     latent: int = setting(512, "dimension of z, and of w in a StyleGAN2", ge=2)
     width: int = setting(64, "channels of a DCGAN before its last layer (ngf = ndf)", ge=1)
     spectral: bool = setting(False, "spectral normalisation in a DCGAN's discriminator", stages=("prior",))
-    channel_base: int = setting(16384, "StyleGAN2: channels times side of a layer", smoke=512, quick=1024, ge=64)
-    channel_max: int = setting(512, "StyleGAN2: channels of a layer at most", smoke=32, quick=64, ge=1)
+    channel_base: int = setting(16384, "StyleGAN2: channels times side of a layer", smoke=256, quick=512, ge=64)
+    channel_max: int = setting(512, "StyleGAN2: channels of a layer at most", smoke=16, quick=64, ge=1)
     mapping_layers: int = setting(2, "StyleGAN2: layers from z to w", ge=1)
     shown: int = setting(2_298_000, "public images that the GAN's discriminator sees", ge=1, stages=("prior",))
     max_steps: int | None = setting(
-        None, "steps of the GAN at most; none means no cap", smoke=20, quick=300, ge=1, stages=("prior",)
+        None, "steps of the GAN at most; none means no cap", smoke=20, quick=400, ge=1, stages=("prior",)
     )
-    batch_size: int = setting(64, "public images per step", ge=1, stages=("prior",))
-    learning_rate: float = setting(2.5e-3, "step size of Adam for both networks", gt=0, stages=("prior",))
+    batch_size: int = setting(64, "public images per step", smoke=8, quick=32, ge=1, stages=("prior",))
+    learning_rate: float = setting(2.5e-3, "step size of Adam for both networks", quick=1e-3, gt=0, stages=("prior",))
     betas: tuple[float, float] = setting((0.0, 0.99), "decay rates of Adam for both networks", stages=("prior",))
     instance_noise: float = setting(
         0.0, "standard deviation of noise on the discriminator's input in [-1, 1]", ge=0, stages=("prior",)
@@ -118,9 +122,11 @@ class VMI(Attack):
         100, "width of the networks in a coupling", smoke=16, quick=32, ge=1, stages=("evidence",)
     )
     affine: bool = setting(False, "couplings scale besides adding", stages=("evidence",))
-    samples: int = setting(32, "draws of q per label and iteration", smoke=4, quick=8, ge=1, stages=("evidence",))
-    iterations: int = setting(320, "steps of the attack", smoke=20, quick=200, ge=1, stages=("evidence",))
-    attack_learning_rate: float = setting(1e-4, "step size of SGD for the flows", gt=0, stages=("evidence",))
+    samples: int = setting(32, "draws of q per label and iteration", smoke=2, quick=4, ge=1, stages=("evidence",))
+    iterations: int = setting(320, "steps of the attack", smoke=20, quick=80, ge=1, stages=("evidence",))
+    attack_learning_rate: float = setting(
+        1e-4, "step size of SGD for the flows", smoke=5e-3, quick=5e-3, gt=0, stages=("evidence",)
+    )
     momentum: float = setting(0.9, "momentum of SGD for the flows", ge=0, lt=1, stages=("evidence",))
     kl_weight: float = setting(1e-3, "factor of KL(q || N(0, I))", ge=0, stages=("evidence",))
     identity_weight: float = setting(1.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
