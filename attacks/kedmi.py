@@ -73,6 +73,8 @@ class KEDMI(Attack):
         "cifar10": {},
         "celeba": {},
         "original": {"epochs": 120, "iterations": 2400, "initial_logvar": 1.0},
+        "digits@quick": {"max_steps": 80},
+        "mnist@quick": {"max_steps": 300},
     }
 
     latent: int = setting(100, "dimension of z", ge=1)

@@ -79,7 +79,7 @@ class Recipe(Configuration):
     batch_size: int = setting(64, "images per step", ge=1)
     epochs: int = setting(50, "passes over the training images", ge=1)
     max_steps: int | None = setting(
-        None, "stop after this many steps even if epochs are left; none means no cap", smoke=12, quick=400, ge=1
+        None, "stop after this many steps even if epochs are left; none means no cap", smoke=12, quick=150, ge=1
     )
     milestones: tuple[int, ...] = setting((), "epochs after which the learning rate is multiplied by gamma")
     gamma: float = setting(0.1, "factor of the learning rate at each milestone", gt=0)
@@ -117,6 +117,7 @@ class Component(Configuration, ABC):
 
     version: ClassVar[int] = 1
     #: Named settings from papers. The data set's name or family picks the default one; `name:preset` picks another.
+    #: `mnist@quick` holds what differs from the budget's values on that data set or family.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def config(self, stage: StageKind | None = None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What to run: selections of components, resolved into cells; matrices; canonical JSON and keys.
 
 A component's fields are resolved in layers, later ones winning: the published defaults of its class, the preset (the
-one named, or the one of the data set or its family), the budget's values, and what the user sets.
+one named, or the one of the data set or its family), the budget's values (then the preset `NAME@BUDGET` of the data set
+or its family), and what the user sets.
 """
 
 from __future__ import annotations
@@ -277,6 +278,7 @@ def resolve(
     values = defaults(cls)
     _merge(values, _preset(cls, selection, dataset))
     _merge(values, budget_values(cls, budget))
+    _merge(values, _of_dataset(cls, dataset, f"@{budget}"))
     where = selection.where or kind
     changes: dict[str, Any] = {}
     _merge(changes, dict(selection.fields or {}))
@@ -328,9 +330,9 @@ def budget_values(cls: type[Configuration], budget: Budget) -> dict[str, Any]:
             values[name] = budgets[budget]
         nested = info.annotation
         if isinstance(nested, type) and issubclass(nested, Configuration):
-            values.setdefault(name, {}).update(budget_values(nested, budget))
-            if not values[name]:
-                del values[name]
+            inner = budget_values(nested, budget) | values.get(name, {})
+            if inner:
+                values[name] = inner
     return values
 
 
@@ -339,11 +341,16 @@ def _preset(cls: type[Component], selection: Selection, dataset: Choice | None) 
         if selection.preset not in cls.presets:
             raise UnknownComponentError(f"preset of {selection.name}", selection.preset, cls.presets)
         return cls.presets[selection.preset]
+    return _of_dataset(cls, dataset)
+
+
+def _of_dataset(cls: type[Component], dataset: Choice | None, suffix: str = "") -> Mapping[str, Any]:
+    """The preset named after the data set, or else after its family; with a suffix, that of a budget."""
     if dataset is None:
         return {}
     for name in (dataset.name, type(dataset.component).family):
-        if name in cls.presets:
-            return cls.presets[name]
+        if name + suffix in cls.presets:
+            return cls.presets[name + suffix]
     return {}
 
 

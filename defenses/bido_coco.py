@@ -55,6 +55,7 @@ class BiDOCOCO(BiDO):
         "celeba-c": preset(5, 25, _recipes.CELEBA_ADAM),
         "celeba-c-printed": preset(5, 50, _recipes.CELEBA_ADAM),
         **{f"celeba-{x:g}-{y:g}": preset(x, y, _recipes.CELEBA_ADAM) for x, y in _FURTHER},
+        **_recipes.QUICK,
         "celeba-table5": preset(10, 50, _recipes.CELEBA_ADAM),
         "celeba-table5-none": preset(0, 0, _recipes.CELEBA_ADAM),
         "celeba-table5-x": preset(10, 0, _recipes.CELEBA_ADAM),

@@ -57,6 +57,7 @@ class BiDOHSIC(BiDO):
         "celeba-b": preset(0.05, 1, _recipes.CELEBA_ADAM),
         "celeba-c": preset(0.05, 0.5, _recipes.CELEBA_ADAM),
         **{f"celeba-{x:g}-{y:g}": preset(x, y, _recipes.CELEBA_ADAM) for x, y in _FURTHER},
+        **_recipes.QUICK,
         "celeba-table5": preset(0.1, 1, _recipes.CELEBA_ADAM),
         "celeba-table5-none": preset(0, 0, _recipes.CELEBA_ADAM),
         "celeba-table5-x": preset(0.1, 0, _recipes.CELEBA_ADAM),

@@ -63,6 +63,8 @@ class MID(Defense):
         "vmi": _preset(0.0, _recipes.VMI_SGD),
         "mnist-adam": _preset(0.2, _recipes.MNIST_ADAM),
         "celeba-adam": _preset(0.003, _recipes.CELEBA_ADAM),
+        **_recipes.QUICK,
+        "digits@quick": {"recipe": {"max_steps": 220}},
     }
 
     beta: float = setting(0.003, "weight of KL, in units of cross-entropy per nat", ge=0)

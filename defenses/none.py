@@ -33,6 +33,7 @@ class NoDefense(Defense):
         "mnist-adam": {"recipe": _recipes.MNIST_ADAM},
         "celeba-adam": {"recipe": _recipes.CELEBA_ADAM},
         "vmi-printed": {"recipe": _recipes.VMI_SGD},
+        **_recipes.QUICK,
     }
 
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_SGD), "training of the target")

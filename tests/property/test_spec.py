@@ -53,7 +53,7 @@ class Nested(Configuration):
 
 
 def test_budget_reaches_nested_fields_and_full_is_as_published() -> None:
-    assert budget_values(Nested, "quick") == {"recipe": {"max_steps": 400}, "width": 5}
+    assert budget_values(Nested, "quick") == {"recipe": {"max_steps": 150}, "width": 5}
     assert budget_values(Nested, "full") == {}
     assert defaults(Nested)["recipe"]["epochs"] == 3
 
