@@ -63,11 +63,14 @@ def _points(kind: Kind) -> tuple[EntryPoint, ...]:
 def refresh() -> None:
     """Forget what was found, so that a package installed since is seen."""
     _points.cache_clear()
+    entries.cache_clear()
 
 
-def entries(kind: Kind) -> list[Entry]:
+@cache
+def entries(kind: Kind) -> tuple[Entry, ...]:
     """All registered components of a kind by name; a name registered twice appears twice."""
-    return sorted({_entry(kind, point) for point in _points(kind)}, key=lambda entry: (entry.name, entry.distribution))
+    found = {_entry(kind, point) for point in _points(kind)}
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
 
 
 def names(kind: Kind) -> list[str]:
