@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .store import Checkpoint
 
 #: A checkpoint is written after this many seconds, and later again if writing one is slow.
-CHECKPOINT_SECONDS = 15.0
+CHECKPOINT_SECONDS = 5.0
 #: Writing checkpoints may cost this share of the time at most.
 CHECKPOINT_SHARE = 0.02
 #: Points kept of each training curve.
