@@ -53,8 +53,8 @@ class GMI(Attack):
         60 labels, so that all groups share their starting points.
 
     Note:
-        The budgets `smoke` and `quick` change the batch, the ratio of steps and the step sizes too, since few steps of the
-        published recipe leave noise, and limit the restarts; all that were made count, so that n is smaller.
+        The budgets `smoke` and `quick` change the batch, the ratio of steps and the step sizes too, since few steps of
+        the published recipe leave noise, and limit the restarts; all that were made count, so that n is smaller.
 
     Note:
         For CIFAR-10, which GMI was not published on, the preset takes MNIST's attack and CelebA's GAN.
