@@ -73,7 +73,7 @@ class KEDMI(Attack):
         "cifar10": {},
         "celeba": {},
         "original": {"epochs": 120, "iterations": 2400, "initial_logvar": 1.0},
-        "digits@quick": {"max_steps": 80},
+        "digits@quick": {"max_steps": 90},
         "mnist@quick": {"max_steps": 300},
     }
 
@@ -91,9 +91,9 @@ class KEDMI(Attack):
     entropy_weight: float = setting(
         1e-4, "factor of the entropy, summed over the batch, in the generator's loss", ge=0, stages=("prior",)
     )
-    iterations: int = setting(5000, "steps of the attack", smoke=20, quick=60, ge=1, stages=("evidence",))
+    iterations: int = setting(5000, "steps of the attack", smoke=20, quick=80, ge=1, stages=("evidence",))
     attack_learning_rate: float = setting(
-        0.02, "step size of Adam for mu and logvar", smoke=0.1, quick=0.1, gt=0, stages=("evidence",)
+        0.02, "step size of Adam for mu and logvar", smoke=0.1, quick=0.05, gt=0, stages=("evidence",)
     )
     identity_weight: float = setting(100.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
     initial_logvar: float = setting(0.0, "log-variance before the first step; mu starts at 0", stages=("evidence",))

@@ -65,6 +65,7 @@ VMI_NO_DEFENSE: Values = {**VMI_SGD, "epochs": 200, "milestones": (60, 120, 160)
 
 #: What the budget `quick` spends on the embedded digits, and on faces, whose steps cost ten times as much.
 QUICK: dict[str, Mapping[str, Any]] = {
-    "digits@quick": {"recipe": {"max_steps": 100}},
+    "digits@quick": {"recipe": {"max_steps": 70}},
+    "mnist@quick": {"recipe": {"max_steps": 400}},
     "celeba@quick": {"recipe": {"max_steps": 100}},
 }

@@ -37,6 +37,7 @@ class Digits(TenClasses):
     judge: Recipe = setting(
         Recipe(learning_rate=1e-2, momentum=0.5, nesterov=True, epochs=30, milestones=(25,), gamma=0.2),
         "training of the judge",
+        quick={"max_steps": 120},
         stages=("judge",),
     )
 
