@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .contracts import StageKind
+from .registry import find, load
 from .spec import KEY_FORMAT, Cell, digest, unsupported
 
 
@@ -85,12 +86,14 @@ def make(cells: Iterable[Cell], root: Path) -> Plan:
 def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
     """Add the stages of one cell that the plan does not have yet."""
     attack = cell.attack.component
+    protocol = cell.dataset.component.protocol
 
     def stage(kind: StageKind, title: str, inputs: dict[str, str], **parts: Any) -> str:
         content = {
             "format": KEY_FORMAT,
             "stage": kind,
             "dataset": cell.dataset.identity(kind),
+            "protocol": protocol.id,
             "data": fingerprint,
             "inputs": inputs,
             **parts,
@@ -105,6 +108,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         f"target {data} {cell.defense.name} seed {cell.seed}",
         {},
         defense=cell.defense.identity("target"),
+        network=_network(protocol.target_network),
         seed=cell.seed,
     )
     inputs = {"target": target}
@@ -123,7 +127,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
     )
     inputs = {**inputs, "evidence": evidence}
     if any(choice.component.judges for choice in cell.evaluators):
-        inputs["judge"] = stage("judge", f"judge {data}", {})
+        inputs["judge"] = stage("judge", f"judge {data}", {}, network=_network(protocol.judge_network))
     scores = stage(
         "scores",
         f"scores {cell.title}",
@@ -131,3 +135,8 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         evaluators=[choice.identity("scores") for choice in cell.evaluators],
     )
     plan.cells[scores] = cell
+
+
+def _network(name: str) -> dict[str, str | int]:
+    """What of a network decides the result of a stage that trains it."""
+    return {"name": name, "distribution": find("network", name).distribution, "version": load("network", name).version}
