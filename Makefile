@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/privbench report $(DEMO)/results --format html
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -15,8 +15,10 @@ def main() -> int:
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "privbench").symlink_to(root, target_is_directory=True)
-        command = [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml"), "-p", "privbench"]
-        command += ["--cache-dir", str(root / ".mypy_cache")]
+        command = [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml")]
+        command += ["--cache-dir", str(root / ".mypy_cache"), "-m", "privbench"]
+        for package in ("attacks", "benchmark", "defenses", "evaluators"):
+            command += ["-p", f"privbench.{package}"]
         return subprocess.run(command, cwd=folder, env=os.environ | {"MYPYPATH": folder}, check=False).returncode
 
 

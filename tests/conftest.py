@@ -1,4 +1,4 @@
-"""Shared fixtures: real data where the machine has it, two threads at most."""
+"""Shared fixtures: real data where the machine has it, few threads."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# Tests are many and small: workers of pytest-xdist take a core each, a lone process takes two.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ or "OMP_NUM_THREADS" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")
