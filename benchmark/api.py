@@ -8,7 +8,7 @@ from typing import Any
 
 from .contracts import Budget
 from .errors import PrivbenchError
-from .folders import data_root, results_root, store_root
+from .folders import data_root, require_writable, results_root, store_root
 from .models import load_target as _load_target
 from .networks.network import Network
 from .plan import Plan, make
@@ -33,6 +33,7 @@ def execute(
 ) -> tuple[Plan, local.Outcome, list[tuple[Record, Path]]]:
     """Plan cells, compute what is missing and write their records."""
     chosen = choose_device(device)
+    require_writable(results)
     plan = make(cells, data)
     progress = listener.progress if listener else None
     outcome = local.execute(plan, Workshop(Store(store), data, chosen, progress), listener, jobs)

@@ -36,3 +36,20 @@ def _chosen(given: Path | None, variable: str) -> Path | None:
         return given.expanduser()
     named = os.environ.get(variable, "")
     return Path(named).expanduser() if named else None
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before anything is computed for it.
+
+    Raises:
+        StorageError: it is below a file, or not writable.
+    """
+    from .errors import StorageError
+
+    parent = folder
+    while not os.path.lexists(parent) and parent != parent.parent:
+        parent = parent.parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise StorageError(
+            f"expected {folder} to be a folder that can be written, got {parent} in the way; choose another"
+        )

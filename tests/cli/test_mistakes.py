@@ -105,3 +105,11 @@ def test_help_and_version(privbench) -> None:
     assert "report" in out
     assert privbench("--version")[1].strip().count(".") == 2
     assert privbench()[0] == 2
+
+
+def test_results_below_a_file_are_refused_before_anything_is_computed(privbench, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    code, _, err = privbench(*RUN, "--results", str(tmp_path / "file" / "results"))
+    assert code == 1
+    assert "choose another" in err
+    assert not (tmp_path / "store").exists()

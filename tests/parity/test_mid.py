@@ -156,7 +156,7 @@ def test_penalty_holds_less_of_the_image() -> None:
 
 
 def test_published_weights() -> None:
-    betas = {name: values["beta"] for name, values in MID.presets.items()}
+    betas = {name: values["beta"] for name, values in MID.presets.items() if "@" not in name}
     assert {
         name: betas[name] for name in ("celeba-a", "celeba-b", "celeba-c", "celeba", "mnist", "cifar10", "vmi")
     } == {

@@ -513,9 +513,13 @@ def test_an_interrupted_exchange_closes_the_view(started):
     """A late answer must not pass for the answer to the next question."""
     started.setattr(Started, "code", READY)
     process = access_process.TargetProcess({}, {})
-    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        process.ask({})
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            process.ask({})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert Started.last.returncode == -signal.SIGKILL
     with pytest.raises(LostTargetError, match="is closed"):
         process.ask({})

@@ -325,7 +325,7 @@ def test_inception_says_which_weights_are_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     reason = FIDInception().unavailable(_protocol())
     path = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
-    assert reason.startswith("fid_inception needs the Inception weights")
+    assert reason.startswith("fid_inception needs pytorch-fid's pt_inception")
     assert reason.endswith(f"6726825d.pth to {path}")
     path.parent.mkdir()
     path.touch()
