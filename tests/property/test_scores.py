@@ -326,7 +326,7 @@ def test_inception_says_which_weights_are_missing(monkeypatch, tmp_path):
     reason = FIDInception().unavailable(_protocol())
     path = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
     assert reason.startswith("fid_inception needs pytorch-fid's pt_inception")
-    assert reason.endswith(f"6726825d.pth to {path}")
+    assert str(tmp_path) not in reason, "records travel: no path of this machine"
     path.parent.mkdir()
     path.touch()
     assert FIDInception().unavailable(_protocol()) is None
