@@ -67,5 +67,5 @@ VMI_NO_DEFENSE: Values = {**VMI_SGD, "epochs": 200, "milestones": (60, 120, 160)
 QUICK: dict[str, Mapping[str, Any]] = {
     "digits@quick": {"recipe": {"max_steps": 70}},
     "mnist@quick": {"recipe": {"max_steps": 400}},
-    "celeba@quick": {"recipe": {"max_steps": 60}},
+    "celeba@quick": {"recipe": {"max_steps": 60, "batch_size": 32}},
 }
