@@ -1,0 +1,19 @@
+"""The records in this repository can be read, name no machine's folders and hold only finished scores."""
+
+from pathlib import Path
+
+from privbench.benchmark.records import load_records
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+
+def test_committed_records_are_sound() -> None:
+    records = load_records(RESULTS, strict=True)
+    assert len(records) >= 4
+    for record, path in zip(records.items, records.paths, strict=True):
+        assert path.stem == record.key
+        assert record.artifacts.keys() >= {"target", "evidence", "scores"}
+        assert all(score.value is not None for score in record.scores.values())
+        assert "/home/" not in record.text()
+        assert "/root/" not in record.text()
+        assert records.picture(record)
