@@ -75,6 +75,7 @@ class KEDMI(Attack):
         "original": {"epochs": 120, "iterations": 2400, "initial_logvar": 1.0},
         "digits@quick": {"max_steps": 90},
         "mnist@quick": {"max_steps": 300},
+        "celeba@quick": {"max_steps": 50, "iterations": 40},
     }
 
     latent: int = setting(100, "dimension of z", ge=1)

@@ -74,7 +74,9 @@ class Faces(Dataset):
     pretrained: bool = setting(
         True, "start target and judge from published weights; false trains from scratch", stages=("judge", "target")
     )
-    judge: Recipe = setting(FACE_JUDGE, "training of the judge", quick={"max_steps": 60, "batch_size": 16}, stages=("judge",))
+    judge: Recipe = setting(
+        FACE_JUDGE, "training of the judge", quick={"max_steps": 40, "batch_size": 16}, stages=("judge",)
+    )
 
     @abstractmethod
     def split(self, identities: Mapping[str, int]) -> Split:

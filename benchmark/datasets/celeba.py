@@ -57,7 +57,7 @@ class CelebA(Faces):
         300,
         "labels 0 .. attacked-1 are attacked",
         smoke=5,
-        quick=60,
+        quick=20,
         stages=("evidence", "scores"),
         ge=1,
         le=CLASSES,

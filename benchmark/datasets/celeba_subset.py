@@ -36,7 +36,13 @@ class CelebASubset(Faces):
 
     family: ClassVar[str] = "celeba"
     attacked: int = setting(
-        CLASSES, "labels 0 .. attacked-1 are attacked", smoke=5, stages=("evidence", "scores"), ge=1, le=CLASSES
+        CLASSES,
+        "labels 0 .. attacked-1 are attacked",
+        smoke=5,
+        quick=20,
+        stages=("evidence", "scores"),
+        ge=1,
+        le=CLASSES,
     )
     draws: int = setting(5, "reconstructions per label and trial", stages=("evidence", "scores"), ge=1)
     trials: int = setting(1, "independent attacks", stages=("evidence", "scores"), ge=1)

@@ -56,6 +56,7 @@ class CIFAR10(TenClasses):
     judge: Recipe = setting(
         Recipe(learning_rate=1e-2, nesterov=True, weight_decay=5e-4, epochs=30, milestones=(15, 25), gamma=0.2),
         "training of the judge",
+        quick={"max_steps": 100, "batch_size": 32},
         stages=("judge",),
     )
 
