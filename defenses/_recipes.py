@@ -63,7 +63,7 @@ VMI_SGD = _values(
 #: ResNet-34 of the VMI experiments without a defense, released code: twice the epochs that the paper states.
 VMI_NO_DEFENSE: Values = {**VMI_SGD, "epochs": 200, "milestones": (60, 120, 160)}
 
-#: What the budget `quick` spends on a data set: VGG16 steps cost ten to forty times as much as those of MNIST's network.
+#: What the budget `quick` spends on a data set; a step of VGG16 costs ten times as much as one of MNIST's network.
 QUICK: dict[str, Mapping[str, Any]] = {
     "digits@quick": {"recipe": {"max_steps": 70}},
     "mnist@quick": {"recipe": {"max_steps": 400}},
