@@ -17,6 +17,7 @@ from .networks.network import Network
 from .seeds import derive
 from .spec import Cell
 from .store import Artifact
+from .training import seed_layers
 
 if TYPE_CHECKING:
     from .stages import Workshop
@@ -39,7 +40,7 @@ def predict(network: Network, pixels: Tensor, device: torch.device, seed: int) -
     logits = []
     with torch.inference_mode(), torch.random.fork_rng(devices):
         for i, begin in enumerate(range(0, len(pixels), CHUNK)):
-            torch.manual_seed(derive(seed, "predict", i))
+            seed_layers(device, derive(seed, "predict", i))
             part = pixels[begin : begin + CHUNK]
             logits.append(network.logits(part.to(device).float().div(255)).cpu())
     return torch.cat(logits)

@@ -115,7 +115,7 @@ class Context:
         """Seed PyTorch's global generators inside the block, for layers that know no other, and restore them after."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(derive(self.seed, *name))
+            seed_layers(self.device, derive(self.seed, *name))
             yield
 
     def loop(self, name: str, steps: int, state: State, step: Step) -> None:
@@ -138,7 +138,7 @@ class Context:
         self.progress.begin(name, steps, done)
         with self.seeded(name):
             for i in range(done, steps):
-                torch.manual_seed(derive(self.seed, name, i))
+                seed_layers(self.device, derive(self.seed, name, i))
                 generator.manual_seed(derive(self.seed, name, "generator", i))
                 keeper.after(i, step(i, generator))
         self.progress.end()
@@ -271,6 +271,19 @@ class _Keeper:
                     f"{self._name} diverged: {key} is {value} at step {i + 1} of {self._steps} ({kept}); "
                     "lower the learning rate or the weight of the regulariser"
                 )
+
+
+def seed_layers(device: torch.device, seed: int) -> None:
+    """Seed the global generators that layers such as dropout draw from, on the CPU and on `device`.
+
+    `torch.manual_seed` does the same for every device there may be, and formats a stack trace each time where CUDA has
+    not been used yet: milliseconds, at every step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

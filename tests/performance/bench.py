@@ -34,11 +34,10 @@ def overhead(turns: int, steps: int = 20) -> dict[str, float]:
     images = Images(torch.randint(0, 256, (steps * 64, 1, 32, 32), dtype=torch.uint8), torch.arange(steps * 64) % 5)
     recipe = Recipe(epochs=1)
     times: dict[str, list[float]] = {"bare": [], "harness": []}
-    for _ in range(turns):
-        torch.manual_seed(0)
+
+    def bare() -> None:
         network = build("mcnn", MNIST.image, 5).train()
         batches, optimizer = Batches(images, 64, 0, device=torch.device("cpu")), make_optimizer(recipe, network)
-        began = time.perf_counter()
         for i in range(steps):
             x, y = batches.at(i)
             assert y is not None
@@ -46,12 +45,17 @@ def overhead(turns: int, steps: int = 20) -> dict[str, float]:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        times["bare"].append((time.perf_counter() - began) / steps)
+
+    def harness() -> None:
         network = build("mcnn", MNIST.image, 5)
-        context = Context(MNIST, torch.device("cpu"), 0)
-        began = time.perf_counter()
-        context.fit("target", network, images, recipe, cross_entropy)
-        times["harness"].append((time.perf_counter() - began) / steps)
+        Context(MNIST, torch.device("cpu"), 0).fit("target", network, images, recipe, cross_entropy)
+
+    for turn in range(turns):
+        both = [("bare", bare), ("harness", harness)]
+        for name, run in both if turn % 2 else reversed(both):
+            began = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - began) / steps)
     pairs = zip(times["harness"], times["bare"], strict=True)
     return {
         "bare": 1e3 * statistics.median(times["bare"]),
