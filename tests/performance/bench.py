@@ -82,7 +82,10 @@ def markdown(found: dict[str, dict[str, float]]) -> str:
     ]
     for title, values in found.items():
         lines += ["", f"| {title} | |", "|---|---|"]
-        lines += [f"| `{name}` | {value:.3g} |" for name, value in values.items()]
+        lines += [
+            f"| `{name}` | {value:,.0f} |" if value >= 100 else f"| `{name}` | {value:.3g} |"
+            for name, value in values.items()
+        ]
     return "\n".join(lines)
 
 
