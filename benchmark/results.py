@@ -14,6 +14,9 @@ from .runners.local import Outcome
 from .spec import Cell, Selection, digest, resolve
 from .store import Artifact
 
+#: A judge below this test accuracy is flagged.
+WEAK_JUDGE = 0.8
+
 
 def write_records(plan: Plan, outcome: Outcome, results: Path) -> list[tuple[Record, Path]]:
     """Save a record of every cell that has its scores."""
@@ -49,10 +52,25 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
         "artifacts": artifacts,
         "judge": info["judge"],
         "curves": info["stage_curves"],
-        "flags": [],
+        "flags": flags(info["judge"], scores),
         "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
     }
     return Record.model_validate(values)
+
+
+def flags(judge: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Findings that cast doubt on the scores: a judge that is often wrong, a target that learned nothing."""
+    found = []
+    if judge and judge["test_accuracy"] < WEAK_JUDGE:
+        right = f"the judge is right on {judge['test_accuracy']:.1%} of {judge['n']} test images"
+        found.append(
+            {"name": "weak_judge", "message": f"{right}, so attack accuracy and FID in its features say little"}
+        )
+    utility = scores.get("accuracy")
+    if utility and utility["interval"] and utility["interval"][0] <= utility["chance"]:
+        message = f"the target's accuracy of {utility['value']:.1%} is not above chance, so there is little to leak"
+        found.append({"name": "target_collapsed", "message": message})
+    return found
 
 
 def command(cell: Cell, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:

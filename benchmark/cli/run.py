@@ -56,6 +56,9 @@ def run(
             listener=display,
         )
     _present(records, as_json)
+    for record, _ in records:
+        for flag in record.flags:
+            typer.echo(f"note: {record.cell.defense.name} under {record.cell.attack.name}: {flag.message}", err=True)
     problems = _problems(plan, outcome, records)
     for problem in problems:
         typer.echo(f"privbench: {problem}", err=True)
