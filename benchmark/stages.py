@@ -61,9 +61,8 @@ class Workshop:
         return self._images[key]
 
     def artifact(self, stage: Stage, role: str) -> Artifact:
-        """The artifact that a stage reads in a role."""
-        kind = role
-        found = self.store.find(kind, stage.inputs[role])
+        """The artifact that a stage reads in a role; roles are named after the kinds of stages."""
+        found = self.store.find(role, stage.inputs[role])
         if found is None:
             raise CorruptArtifactError(f"{stage.title} needs a {role} that is no longer in the store; run it again")
         return found
