@@ -125,7 +125,7 @@ class VMI(Attack):
     samples: int = setting(32, "draws of q per label and iteration", smoke=2, quick=4, ge=1, stages=("evidence",))
     iterations: int = setting(320, "steps of the attack", smoke=20, quick=80, ge=1, stages=("evidence",))
     attack_learning_rate: float = setting(
-        1e-4, "step size of SGD for the flows", smoke=5e-3, quick=5e-3, gt=0, stages=("evidence",)
+        1e-4, "step size of SGD for the flows", smoke=5e-3, quick=2e-3, gt=0, stages=("evidence",)
     )
     momentum: float = setting(0.9, "momentum of SGD for the flows", ge=0, lt=1, stages=("evidence",))
     kl_weight: float = setting(1e-3, "factor of KL(q || N(0, I))", ge=0, stages=("evidence",))

@@ -291,9 +291,9 @@ class LabelsView(_AnswersView):
 
 
 class FeaturesView(_AnswersView):
-    """Latents at one cut layer, `layer`, without gradients."""
+    """Latents at one cut layer, `layer` (`None`: the last), without gradients."""
 
-    def __init__(self, access: Access, protocol: Protocol, process: TargetProcess, layer: str) -> None:
+    def __init__(self, access: Access, protocol: Protocol, process: TargetProcess, layer: str | None) -> None:
         super().__init__(access, protocol, process)
         self.layer = layer
 
@@ -323,7 +323,7 @@ def open_view(
         device: where the target computes; answers come back on the device of the question.
         seed: of the noise of a stochastic target in its own process; in a white box, PyTorch's global generators
             draw it.
-        layer: the cut layer of `features`; other views do not read it.
+        layer: the cut layer of `features`, by default the last latent; other views do not read it.
 
     Yields:
         A `WhiteBoxView`, `ScoresView`, `LabelsView` or `FeaturesView`.
@@ -363,5 +363,4 @@ def _open(access: Access, source: Source, device: torch.device, seed: int, layer
         case "labels":
             return LabelsView(access, source.protocol, process)
         case "features":
-            assert layer is not None
             return FeaturesView(access, source.protocol, process, layer)

@@ -20,6 +20,7 @@ from .access_wire import receive, send
 from .contracts import Protocol
 from .errors import InvalidConfigurationError, PrivbenchError
 from .seeds import derive
+from .training import seed_layers
 
 #: Images per forward pass.
 CHUNK = 256
@@ -41,7 +42,8 @@ class Target:
         network = build(Source(header["rebuild"], lambda: state, self._protocol))
         self._device = torch.device(header["device"])
         self._network = network.to(self._device)
-        self._access, self._layer, self._seed = header["access"], header["layer"], header["seed"]
+        self._access, self._seed = header["access"], header["seed"]
+        self._layer = header["layer"] or network.layers[-1]
         if self._access == "features" and self._layer not in network.layers:
             layers = ", ".join(network.layers)
             raise InvalidConfigurationError(f"expected layer to be one of {layers}, got {self._layer!r}")
@@ -54,7 +56,7 @@ class Target:
         check_images(x, self._protocol)
         answers = []
         for begin in range(0, len(x), CHUNK):
-            torch.manual_seed(derive(self._seed, "query", self.answered + begin))
+            seed_layers(self._device, derive(self._seed, "query", self.answered + begin))
             answers.append(self._answers(x[begin : begin + CHUNK]))
         self.answered += len(x)
         return torch.cat(answers) if answers else self.empty

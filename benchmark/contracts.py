@@ -100,11 +100,19 @@ class Protocol(Configuration):
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
     augmentation: Literal["none", "flip", "crop_flip"] = "none"
+    attributes: tuple[str, ...] = Field((), description="names of the outputs of an attribute task, in order")
+    face_box: tuple[int, int, int, int] | None = Field(
+        None,
+        description="of faces: left, top, width, height of the image in CelebA's aligned frame of 178 x 218 pixels",
+    )
     attacked: int = Field(description="labels 0 .. attacked-1 are attacked", ge=1)
     group: int = Field(60, description="labels that the published attack optimises together", ge=1)
     draws: int = Field(description="reconstructions per label and trial", ge=1)
     trials: int = Field(1, description="independent attacks", ge=1)
     reference: int = Field(5, description="private training images per label that FID compares with", ge=1)
+    observed: int = Field(
+        1000, description="private test images, evenly spaced, whose encodings an attack on features is given", ge=1
+    )
 
     @property
     def id(self) -> str:
@@ -127,6 +135,14 @@ class Component(Configuration, ABC):
             return values
         fields = type(self).model_fields
         return {name: value for name, value in values.items() if stage in _stages(fields[name], stage)}
+
+    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
+        """SHA-256 of every file besides the data set that decides the result of `stage`, such as weights, by name.
+
+        Raises:
+            MissingDataError: a file is not here.
+        """
+        return {}
 
 
 def _stages(field: Any, stage: StageKind) -> tuple[str, ...]:
@@ -198,7 +214,7 @@ class Defense(Component):
         Args:
             network: the target in training mode.
             x: `float32 N C H W` in [0, 1], augmented.
-            y: `int64 N`.
+            y: `int64 N`, or `bool N A` for attributes.
 
         Returns:
             A scalar.
@@ -213,7 +229,10 @@ class Defense(Component):
 
 
 class Attack(Component):
-    """A way to reconstruct private data through an allowed view of the target."""
+    """A way to reconstruct private data through an allowed view of the target.
+
+    An attack whose access is `features` declares a field `layer` (`str | None`): the cut layer, `None` for the last.
+    """
 
     access: ClassVar[Access]
     #: The kind of evidence that `run` returns, a class name in `evidence`.
@@ -254,7 +273,7 @@ class Definition(Configuration):
 class Evaluator(Component):
     """Turns evidence into scores."""
 
-    #: Kinds of evidence it reads, class names in `evidence`.
+    #: Kinds of evidence it reads, class names in `evidence`; `A|B` stands for either.
     needs: ClassVar[tuple[str, ...]]
     #: Judges it asks: `classifier`.
     judges: ClassVar[tuple[str, ...]] = ()

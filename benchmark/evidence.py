@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .contracts import Protocol
+    from .contracts import Protocol, Task
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Images:
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
 
+    def truth(self, task: Task) -> Tensor:
+        """What a target of `task` is to say: `int64 N` labels, or `bool N A` attributes."""
+        found = self.labels if task == "classes" else self.attributes
+        assert found is not None
+        return found
+
     def select(self, index: Tensor) -> Images:
         """The images at `index` (`int64 M` or `bool N`), with their annotations."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -48,12 +54,17 @@ class Request:
         draws: S, reconstructions per label and trial.
         trials: R, independent attacks.
         group: labels that the published attack optimises together.
+        encodings: for an attack on features, `float32 N ...`: the latents Z that it has observed, one of each private
+            image to be reconstructed, on the CPU; else `None`.
+        items: `int64 N`, which private test images those are, by position.
     """
 
     labels: tuple[int, ...]
     draws: int
     trials: int = 1
     group: int = 60
+    encodings: Tensor | None = None
+    items: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,47 @@ class ClassReconstructions:
 
     pixels: Tensor
     labels: Tensor
+
+
+@dataclass(frozen=True)
+class PairedReconstructions:
+    """What an attack on single images found, beside the images.
+
+    Args:
+        pixels: `uint8 N C H W`, the reconstructions.
+        items: `int64 N`, positions of the originals in the private test images.
+    """
+
+    pixels: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureEstimates:
+    """What an attack made of latents Z: estimates M(Z) of the features C(X) of a known network C.
+
+    The attack's field `embedder` names C.
+
+    Args:
+        features: `float32 N D`, M(Z).
+        items: `int64 N`, positions of the images X in the private test images.
+    """
+
+    features: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The latents that an attack on features is given. The harness adds them; no attack returns them.
+
+    Args:
+        z: `float32 N ...`, latents Z at the cut layer.
+        items: `int64 N`, positions of the images in the private test images.
+    """
+
+    z: Tensor
+    items: Tensor
 
 
 @dataclass(frozen=True)
@@ -90,11 +142,13 @@ class Evidence:
         protocol: what was fixed.
         items: evidence by class name (`Predictions`, `ClassReconstructions`, ...).
         private: loads a part of the private data (`private_train`, `private_test`), for evaluators only.
+        attack: the attack's fields.
     """
 
     protocol: Protocol
     items: Mapping[str, Any]
     private: Callable[[str], Images]
+    attack: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, kind: type[Any]) -> Any:
         """The evidence of class `kind`."""

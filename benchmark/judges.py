@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .evidence import Images
 from .networks.network import Network
 
 
@@ -60,7 +59,7 @@ class Judges:
         return self._classifier
 
 
-def accuracy(logits: Tensor, images: Images) -> float:
-    """Share of labelled images whose largest logit is their label, in [0, 1]."""
-    assert images.labels is not None
-    return float((logits.argmax(1) == images.labels.cpu()).double().mean())
+def accuracy(logits: Tensor, truth: Tensor) -> float:
+    """Share of right decisions in [0, 1]: largest logit for `int64 N`, sign of each logit for `bool N A`."""
+    decisions = logits > 0 if truth.dtype == torch.bool else logits.argmax(1)
+    return float((decisions == truth.cpu()).double().mean())

@@ -38,6 +38,7 @@ class Choice(Configuration):
     distribution: str = Field(description="package that registers it")
     version: int = Field(description="raised when a change of the component alters results")
     fields: dict[str, JsonValue]
+    files: dict[str, Hash] = Field(default_factory=dict, description="SHA-256 of weights that it used, by name")
 
 
 class CellIdentity(Configuration):

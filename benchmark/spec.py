@@ -77,11 +77,13 @@ class Choice:
 
     def identity(self, stage: StageKind | None = None) -> dict[str, Any]:
         """What of it decides the result of `stage` (of any stage by default)."""
+        files = self.component.files(stage)
         return {
             "name": self.name,
             "distribution": self.distribution,
             "version": type(self.component).version,
             "fields": self.component.config(stage),
+            **({"files": dict(files)} if files else {}),
         }
 
 
@@ -373,6 +375,8 @@ def _evaluators(
     named = matrix.evaluators is not None
     selections = matrix.evaluators or tuple(Selection(name) for name in registry.names("evaluator"))
     available = {"Predictions", attack.component.yields}
+    if attack.component.access == "features":
+        available.add("Encodings")
     chosen: list[Choice] = []
     not_run: list[tuple[str, str]] = []
     for selection in selections:
@@ -386,7 +390,7 @@ def _evaluators(
         evaluator: Evaluator = choice.component
         if not named and evaluator.optional:
             continue
-        missing = sorted(set(evaluator.needs) - available)
+        missing = [kind.replace("|", " or ") for kind in evaluator.needs if available.isdisjoint(kind.split("|"))]
         reason = f"{attack.name} gives no {', '.join(missing)}" if missing else None
         reason = reason or evaluator.unavailable(dataset.component.protocol)
         if reason:

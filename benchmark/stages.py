@@ -16,10 +16,10 @@ from . import evidence as evidence_kinds
 from .access import View, open_view
 from .contracts import Part
 from .errors import CorruptArtifactError, PrivbenchError
-from .evidence import Evidence, Images, Predictions, Request, Score
+from .evidence import Encodings, Evidence, Images, Predictions, Request, Score
 from .judges import Judge, Judges, accuracy
 from .machine import environment, peak_memory
-from .models import judge_network, load_judge, predict, state, target_source
+from .models import CHUNK, judge_network, load_judge, predict, state, target_source
 from .networks.network import Network
 from .plan import Stage
 from .report.pictures import grid_png
@@ -75,6 +75,7 @@ class Workshop:
             derive(0 if stage.kind == "judge" else stage.cell.seed, stage.key),
             self.store.checkpoint(stage.kind, stage.key),
             self.progress,
+            lambda: self.images(stage.cell.dataset, "public"),
         )
 
 
@@ -134,7 +135,7 @@ def _judge(stage: Stage, workshop: Workshop) -> Artifact:
     recipe = dataset.component.judge
     context.fit("judge", network, train, recipe, cross_entropy, sampler="shuffle", augmentation=augmentation)
     test = workshop.images(dataset, "judge_test")
-    value = accuracy(Judge(network, workshop.device).logits(test.pixels), test)
+    value = accuracy(Judge(network, workshop.device).logits(test.pixels), test.truth("classes"))
     facts = {"network": protocol.judge_network, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
     return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=protocol.pretrained)
 
@@ -144,9 +145,9 @@ def _target(stage: Stage, workshop: Workshop) -> Artifact:
     private = workshop.images(cell.dataset, "private_train")
     network: Network = cell.defense.component.train(private, context)
     test = workshop.images(cell.dataset, "private_test")
-    assert test.labels is not None
+    truth = test.truth(context.protocol.task)
     logits = predict(network, test.pixels, workshop.device, context.seed)
-    tensors = {"network": state(network), "predictions": {"logits": logits, "labels": test.labels}}
+    tensors = {"network": state(network), "predictions": {"logits": logits, "labels": truth}}
     return _write(
         stage,
         workshop,
@@ -154,7 +155,7 @@ def _target(stage: Stage, workshop: Workshop) -> Artifact:
         tensors,
         defense=cell.defense.identity(),
         protocol=context.protocol.model_dump(mode="json"),
-        test_accuracy=accuracy(logits, test),
+        test_accuracy=accuracy(logits, truth),
         n=len(test),
         prediction_seed=context.seed,
     )
@@ -180,7 +181,15 @@ def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
     if "prior" in stage.inputs:
         stored = workshop.artifact(stage, "prior")
         prior = {group: stored.tensors(group) for group in stored.groups}
-    request = Request(tuple(range(protocol.attacked)), protocol.draws, protocol.trials, protocol.group)
+    observed = _encodings(stage, workshop, stage.key)
+    request = Request(
+        tuple(range(protocol.attacked)),
+        protocol.draws,
+        protocol.trials,
+        protocol.group,
+        observed.z if observed else None,
+        observed.items if observed else None,
+    )
     with _view(stage, workshop, context) as view:
         found = attack.run(view, prior, request, context)
         queries = _queries(view, cell)
@@ -200,7 +209,14 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
         "Predictions": Predictions(**read["target"].tensors("predictions")),
         cell.attack.component.yields: _evidence_of(cell, read["evidence"]),
     }
-    evidence = Evidence(context.protocol, items, lambda part: workshop.images(cell.dataset, part))  # type: ignore[arg-type]
+    if any("Encodings" in choice.component.needs for choice in cell.evaluators):
+        items["Encodings"] = _encodings(stage, workshop, stage.inputs["evidence"])
+    evidence = Evidence(
+        context.protocol,
+        items,
+        lambda part: workshop.images(cell.dataset, part),  # type: ignore[arg-type]
+        cell.attack.component.model_dump(mode="json"),
+    )
     judges = Judges(lambda: load_judge(read["judge"], context.protocol, workshop.device))
     scores: dict[str, Any] = {}
     failed = False
@@ -237,20 +253,39 @@ def _score(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str
     }, broke
 
 
+def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | None:
+    """What an attack on features has observed: latents of evenly spaced private test images; `None` for other attacks.
+
+    The same for all stages that name the same evidence. These are the victim's own queries, not the attack's.
+    """
+    cell = stage.cell
+    if cell.attack.component.access != "features":
+        return None
+    test = workshop.images(cell.dataset, "private_test")
+    count = min(cell.dataset.component.protocol.observed, len(test))
+    items = torch.arange(count) * len(test) // count
+    with _open(stage, workshop, derive(cell.seed, evidence, "observed")) as victim:
+        z = [victim.features(part.float().div(255)) for part in torch.split(test.pixels[items], CHUNK)]
+    return Encodings(torch.cat(z).cpu(), items)
+
+
 @contextlib.contextmanager
 def _view(stage: Stage, workshop: Workshop, context: Context) -> Iterator[View]:
     """The target as the stage's attack may see it, its queries counted across interruptions."""
+    with _open(stage, workshop, context.seed) as view:
+        context.view = view
+        yield view
+
+
+def _open(stage: Stage, workshop: Workshop, seed: int) -> contextlib.AbstractContextManager[Any]:
     attack = stage.cell.attack.component
-    layer = getattr(attack, "layer", None)
-    with open_view(
+    return open_view(
         attack.access,
         target_source(workshop.artifact(stage, "target"), stage.cell, workshop),
         device=workshop.device,
-        seed=context.seed,
-        layer=layer,
-    ) as view:
-        context.view = view
-        yield view
+        seed=seed,
+        layer=getattr(attack, "layer", None),
+    )
 
 
 def _queries(view: View, cell: Cell) -> dict[str, int]:

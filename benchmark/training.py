@@ -8,6 +8,7 @@ nothing but networks and optimisers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +78,7 @@ class Context:
         seed: of the stage; everything random is derived from it.
         checkpoint: of the stage, or `None` to keep nothing.
         progress: told of every step.
+        public: reads the public images, for defenses that use them.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class Context:
         seed: int,
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
+        public: Callable[[], Images] | None = None,
     ) -> None:
         self.protocol = protocol
+        self.public = public
         self.device = device
         self.seed = seed
         self.progress: Progress = progress or Silent()
@@ -200,7 +204,7 @@ class Context:
         """
         network.to(self.device).train()
         batches = Batches(
-            images,
+            dataclasses.replace(images, labels=images.truth(self.protocol.task)),
             recipe.batch_size,
             derive(self.seed, name, "batches"),
             sampler=sampler or self.protocol.sampler,  # type: ignore[arg-type]
@@ -306,9 +310,16 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> Optimizer:
     )
 
 
+def task_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy in nats: of classes `int64 N`, or of attributes `bool N A`, each a binary decision."""
+    if y.dtype == torch.bool:
+        return functional.binary_cross_entropy_with_logits(logits, y.to(logits.dtype))
+    return functional.cross_entropy(logits, y)
+
+
 def cross_entropy(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of the logits, in nats."""
-    return functional.cross_entropy(network.logits(x), y)
+    """The task's loss of the logits, in nats."""
+    return task_loss(network.logits(x), y)
 
 
 def choose_device(name: str) -> torch.device:

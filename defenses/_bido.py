@@ -49,8 +49,7 @@ class BiDO(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy in nats, plus the regulariser over all latents of `network`."""
-        from torch.nn import functional
-
+        from ..benchmark.training import task_loss
         from ._dependence import regulariser
 
         latents, logits = network.trace(x)
@@ -63,4 +62,4 @@ class BiDO(Defense):
             lambda_y=self.lambda_y,
             sigma=self.sigma,
         )
-        return functional.cross_entropy(logits, y) + penalty
+        return task_loss(logits, y) + penalty

@@ -79,8 +79,7 @@ class MID(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of one noisy pass, plus beta times the mean KL, in nats."""
-        from torch.nn import functional
-
+        from ..benchmark.training import task_loss
         from ._bottleneck import Bottleneck
 
         bottleneck = network.stages["bottleneck"]
@@ -88,4 +87,4 @@ class MID(Defense):
         mean, scale = bottleneck.statistics(network.encode(x, network.layers[-2]))
         logits = network.head(bottleneck.sample(mean, scale), "bottleneck")
         penalty = self.beta * bottleneck.divergence(mean, scale).mean() if self.beta else 0.0
-        return functional.cross_entropy(logits, y) + penalty
+        return task_loss(logits, y) + penalty

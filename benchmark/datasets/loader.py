@@ -87,7 +87,7 @@ class Batches:
             step: from 0; epochs follow one another.
 
         Returns:
-            `float32 B C H W` in [0, 1], augmented, and `int64 B` labels (`None` for unlabelled images).
+            `float32 B C H W` in [0, 1], augmented, and the images' labels (`None` for unlabelled images).
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:

@@ -301,13 +301,14 @@ def test_labels_and_attributes(toys):
     assert torch.equal(decisions["answer"], logits > 0) and decisions["answer"].any()
     _, (_, scores) = ask_in_thread(opening("scores", protocol=attributes), state, question)
     torch.testing.assert_close(scores["answer"], logits.sigmoid())
+    _, (_, latents) = ask_in_thread(opening("features"), state, question)
+    torch.testing.assert_close(latents["answer"], white_box(toys).encode(x, "latent"))
 
 
 def test_a_target_that_cannot_be_opened_is_one_sentence(toys):
     state = load_file(toys / "target.safetensors")
     cases = [
         (opening("features", layer="conv9"), state, "expected layer to be one of flat, latent, got 'conv9'"),
-        (opening("features"), state, "expected layer to be one of flat, latent, got None"),
         (opening("white_box"), state, "expected access to be scores, labels or features, got 'white_box'"),
         (opening(rebuild={"factory": "privbench_toys:absent"}), state, "AttributeError"),
         (opening(rebuild={"defense": "bido_hsicc", "fields": {}}), state, "unknown defense 'bido_hsicc'"),
