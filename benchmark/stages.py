@@ -19,8 +19,9 @@ from .errors import CorruptArtifactError, PrivbenchError
 from .evidence import Encodings, Evidence, Images, Predictions, Request, Score
 from .judges import Judge, Judges, accuracy
 from .machine import environment, peak_memory
-from .models import CHUNK, judge_network, load_judge, predict, state, target_source
+from .models import judge_network, load_judge, predict, state, target_source
 from .networks.network import Network
+from .observed import observe
 from .plan import Stage
 from .report.pictures import grid_png
 from .seeds import derive
@@ -128,16 +129,17 @@ def _write(
 def _judge(stage: Stage, workshop: Workshop) -> Artifact:
     dataset, context = stage.cell.dataset, workshop.context(stage)
     protocol = context.protocol
+    pretrained = protocol.pretrained if protocol.judge_pretrained is None else protocol.judge_pretrained
     with context.seeded("initialise"):
-        network = judge_network(protocol, pretrained=protocol.pretrained)
+        network = judge_network(protocol, pretrained=pretrained)
     train = workshop.images(dataset, "judge_train")
-    augmentation = "flip" if protocol.augmentation == "crop_flip" else protocol.augmentation
+    augmentation = "none" if protocol.augmentation == "none" else "flip"
     recipe = dataset.component.judge
     context.fit("judge", network, train, recipe, cross_entropy, sampler="shuffle", augmentation=augmentation)
     test = workshop.images(dataset, "judge_test")
     value = accuracy(Judge(network, workshop.device).logits(test.pixels), test.truth("classes"))
     facts = {"network": protocol.judge_network, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
-    return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=protocol.pretrained)
+    return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=pretrained)
 
 
 def _target(stage: Stage, workshop: Workshop) -> Artifact:
@@ -254,19 +256,15 @@ def _score(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str
 
 
 def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | None:
-    """What an attack on features has observed: latents of evenly spaced private test images; `None` for other attacks.
+    """What an attack on features has observed; `None` for other attacks.
 
-    The same for all stages that name the same evidence. These are the victim's own queries, not the attack's.
+    The same for all stages that name the same evidence.
     """
-    cell = stage.cell
-    if cell.attack.component.access != "features":
+    attack = stage.cell.attack.component
+    if attack.access != "features":
         return None
-    test = workshop.images(cell.dataset, "private_test")
-    count = min(cell.dataset.component.protocol.observed, len(test))
-    items = torch.arange(count) * len(test) // count
-    with _open(stage, workshop, derive(cell.seed, evidence, "observed")) as victim:
-        z = [victim.features(part.float().div(255)) for part in torch.split(test.pixels[items], CHUNK)]
-    return Encodings(torch.cat(z).cpu(), items)
+    target = workshop.artifact(stage, "target")
+    return observe(stage.cell, workshop, target, evidence, getattr(attack, "layer", None))
 
 
 @contextlib.contextmanager

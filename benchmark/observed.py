@@ -1,0 +1,42 @@
+"""What an attack on features is given: encodings of private test images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from .access import FeaturesView, open_view
+from .evidence import Encodings
+from .models import CHUNK, target_source
+from .seeds import derive
+from .spec import Cell
+from .store import Artifact
+
+if TYPE_CHECKING:
+    from .stages import Workshop
+
+
+def observe(cell: Cell, workshop: Workshop, target: Artifact, evidence: str, layer: str | None) -> Encodings:
+    """Latents of evenly spaced private test images; these are the victim's own queries, not the attack's.
+
+    Args:
+        cell: whose target it is; its protocol says how many images.
+        workshop: where to compute.
+        target: of the cell.
+        evidence: key of the evidence that is made of them, which decides the noise of a stochastic target.
+        layer: the cut layer, `None` for the last latent.
+    """
+    test = workshop.images(cell.dataset, "private_test")
+    count = min(cell.dataset.component.protocol.observed, len(test))
+    items = torch.arange(count) * len(test) // count
+    with open_view(
+        "features",
+        target_source(target, cell, workshop),
+        device=workshop.device,
+        seed=derive(cell.seed, evidence, "observed"),
+        layer=layer,
+    ) as victim:
+        assert isinstance(victim, FeaturesView)
+        z = [victim.features(part.float().div(255)) for part in torch.split(test.pixels[items], CHUNK)]
+    return Encodings(torch.cat(z).cpu(), items)
