@@ -92,14 +92,17 @@ class Protocol(Configuration):
     version: int
     task: Task = "classes"
     image: tuple[int, int, int] = Field(description="channels, height, width")
-    classes: int = Field(description="outputs of the target", ge=2)
-    judge_classes: int = Field(description="outputs of the judge", ge=2)
+    classes: int = Field(description="outputs of the target", ge=1)
+    judge_classes: int = Field(description="outputs of the judge", ge=1)
     target_network: str = Field(description="name in `privbench list networks`")
     judge_network: str = Field(description="name in `privbench list networks`")
     pretrained: bool = Field(False, description="start target and judge from the published weights")
+    judge_pretrained: bool | None = Field(
+        None, description="start the judge from the published weights; none means as `pretrained`"
+    )
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
-    augmentation: Literal["none", "flip", "crop_flip"] = "none"
+    augmentation: Literal["none", "flip", "crop_flip", "cutout"] = "none"
     attributes: tuple[str, ...] = Field((), description="names of the outputs of an attribute task, in order")
     face_box: tuple[int, int, int, int] | None = Field(
         None,

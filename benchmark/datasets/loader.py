@@ -14,7 +14,7 @@ from ..evidence import Images
 from ..seeds import derive
 
 Sampler = Literal["shuffle", "identity"]
-Augmentation = Literal["none", "flip", "crop_flip"]
+Augmentation = Literal["none", "flip", "crop_flip", "cutout"]
 #: Zeros around an image before the random crop.
 PADDING = 4
 
@@ -31,16 +31,18 @@ class Batches:
     than `batch_size`, or fewer identities than P, a batch holds all of them.
 
     `flip` mirrors each image with probability 1/2; `crop_flip` also pads it by 4 zeros and cuts it back at a random
-    offset, drawn for each image.
+    offset, drawn for each image. `cutout` blackens a box of half the height and width around a random point, which
+    reaches over the border where the point is near it.
 
     Args:
-        images: `uint8 N C H W`, moved to the device once.
+        images: `uint8 N C H W`, moved to the device once, or batch by batch where they would fill more than half of
+            what is free on a GPU.
         batch_size: B, images per step.
         seed: of the whole sequence.
         sampler: `shuffle` or `identity` (of `images.identities`, else of `images.labels`).
         instances: K, images per identity in a batch of the identity sampler.
-        augmentation: `none`, `flip` or `crop_flip`.
-        device: where the pixels live.
+        augmentation: `none`, `flip`, `crop_flip` or `cutout`.
+        device: where batches are made.
 
     Raises:
         InvalidConfigurationError: there is no image, or the identity sampler finds no identity with K images.
@@ -64,7 +66,8 @@ class Batches:
         assert images.pixels.dtype == torch.uint8 and images.pixels.ndim == 4
         if len(images) == 0:
             raise InvalidConfigurationError("expected images to hold at least one image, got none")
-        self._pixels = images.pixels.to(device)
+        self._device = torch.device(device)
+        self._pixels = images.pixels.to(self._device) if _fits(images.pixels, self._device) else images.pixels
         self._labels = None if images.labels is None else images.labels.to(device)
         self._seed = seed
         self._augmentation = augmentation
@@ -94,8 +97,10 @@ class Batches:
             order = self._order.draw(_generator(self._seed, "epoch", epoch))
             self._epoch = epoch, order.to(self._pixels.device)
         index = self._epoch[1][position]
-        pixels = augment(self._pixels[index], self._augmentation, _generator(self._seed, "step", step))
-        return to_float(pixels), None if self._labels is None else self._labels[index]
+        pixels = self._pixels[index].to(self._device)
+        pixels = augment(pixels, self._augmentation, _generator(self._seed, "step", step))
+        labels = None if self._labels is None else self._labels[index.to(self._device)]
+        return to_float(pixels), labels
 
 
 def batches(images: Images, size: int, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -116,10 +121,19 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def augment(pixels: Tensor, kind: Augmentation, generator: torch.Generator) -> Tensor:
-    """Mirror and shift each image of `N C H W` by draws of a CPU generator; see `Batches`."""
+    """Mirror and shift each image of `N C H W`, or hide a part, by draws of a CPU generator; see `Batches`.
+
+    References:
+        DeVries, Taylor. Improved Regularization of Convolutional Neural Networks with Cutout. 2017.
+        https://arxiv.org/abs/1708.04552
+    """
     if kind == "none":
         return pixels
     n, _, height, width = pixels.shape
+    if kind == "cutout":
+        rows, columns = _hidden(n, height, generator), _hidden(n, width, generator)
+        box = rows[:, None, :, None] & columns[:, None, None, :]
+        return pixels.masked_fill(box.to(pixels.device), 0)
     mirrored = torch.randint(0, 2, (n,), generator=generator)
     if kind == "flip":
         chosen = mirrored.bool().to(pixels.device).view(n, 1, 1, 1)
@@ -136,6 +150,23 @@ def _take(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     image = torch.arange(n, device=pixels.device).view(n, 1, 1, 1)
     channel = torch.arange(channels, device=pixels.device).view(1, channels, 1, 1)
     return pixels[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _hidden(n: int, length: int, generator: torch.Generator) -> Tensor:
+    """Which of `length` positions are hidden, `bool n length`: half of them, or fewer where the border is near.
+
+    The middle c is uniform in 0 .. length for an even size s of the box, in 0 .. length - 1 for an odd one; hidden
+    are c - floor(s / 2) .. c - floor(s / 2) + s - 1.
+    """
+    size = length // 2
+    middle = torch.randint(0, length + 1 - size % 2, (n, 1), generator=generator)
+    offset = torch.arange(length) - (middle - size // 2)
+    return (offset >= 0) & (offset < size)
+
+
+def _fits(pixels: Tensor, device: torch.device) -> bool:
+    """Whether the images may stay on the device; the network and its gradients need room beside them."""
+    return device.type != "cuda" or pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 
 def _generator(seed: int, *name: str | int) -> torch.Generator:
