@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -23,13 +24,37 @@ FOLDER = "celeba"
 IDENTITIES = "identity_CelebA.txt"
 ATTRIBUTES = "list_attr_celeba.txt"
 IMAGES = "img_align_celeba"
+#: Images of the whole release.
+COUNT = 202_599
+#: MD5 of the published files, as torchvision has them.
+PUBLISHED = {
+    f"{IMAGES}.zip": "00d2c5bc6d35e252742224ab0c1e8fcb",
+    IDENTITIES: "32bd1bd63d3c78cd57e08160ec5ed1e2",
+    ATTRIBUTES: "75e246fa4810816ffd6ee81facbd244c",
+}
 #: Width and height of an aligned image.
 ALIGNED = (178, 218)
-#: Columns 35 .. 142 and rows 55 .. 162, the centre, as left, upper, right, lower of Pillow's crop.
-CENTRE = (35, 55, 143, 163)
-SIZE = 64
 #: Images read before they are decoded together.
 _CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What of an aligned image is kept, resized bilinearly.
+
+    Args:
+        box: left, top, width, height in pixels of the aligned image.
+        size: of the result, which is square.
+    """
+
+    box: tuple[int, int, int, int]
+    size: int
+
+    @property
+    def edges(self) -> tuple[int, int, int, int]:
+        """Left, upper, right, lower, as Pillow has them."""
+        left, top, width, height = self.box
+        return left, top, left + width, top + height
 
 
 def origin(root: Path, name: str) -> str:
@@ -76,12 +101,18 @@ class Attributes:
     names: tuple[str, ...]
     rows: dict[str, str]
 
-    def of(self, images: Sequence[str]) -> Tensor:
-        """`bool N A`, for images by name.
+    def of(self, images: Sequence[str], wanted: Sequence[str] = ()) -> Tensor:
+        """`bool N A`, for images by name; of the wanted attributes, or of all.
 
         Raises:
-            MissingDataError: an image has no row, or its row is not A times 1 or -1.
+            MissingDataError: an image has no row, its row is not A times 1 or -1, or an attribute is not there.
         """
+        absent = [name for name in wanted if name not in self.names]
+        if absent:
+            raise MissingDataError(
+                f"expected {self.path} to have the attribute {absent[0]}, got {len(self.names)} others; "
+                "take the file from the identities' release"
+            )
         values = np.empty((len(images), len(self.names)), dtype=bool)
         for index, image in enumerate(images):
             words = self.rows.get(image, "").split()
@@ -91,7 +122,8 @@ class Attributes:
                     "take the file from the identities' release"
                 )
             values[index] = [word == "1" for word in words]
-        return torch.from_numpy(values)
+        columns = [self.names.index(name) for name in wanted]
+        return torch.from_numpy(values[:, columns] if columns else values)
 
 
 def read_attributes(path: Path, content: bytes) -> Attributes:
@@ -194,27 +226,25 @@ def find_pictures(root: Path) -> Pictures:
     return Archive(archive, order)
 
 
-def decode(pictures: Pictures, names: Sequence[str]) -> Tensor:
-    """Centre crops of 108 x 108 pixels, bilinear to 64 x 64: `uint8 N 3 64 64`.
+def decode(pictures: Pictures, names: Sequence[str], crop: Crop) -> Iterator[np.ndarray]:
+    """Each image's pixels, `uint8 3 S S`.
 
     Raises:
         MissingDataError: an image cannot be decoded or is not 178 x 218.
     """
-    pixels = np.empty((len(names), 3, SIZE, SIZE), dtype=np.uint8)
-    for index, found in enumerate(attempts(pictures, names)):
+    for found in attempts(pictures, names, crop):
         if isinstance(found, str):
             raise MissingDataError(found)
-        pixels[index] = found
-    return torch.from_numpy(pixels)
+        yield found
 
 
-def attempts(pictures: Pictures, names: Sequence[str]) -> Iterator[np.ndarray | str]:
-    """Each image's pixels `uint8 3 64 64`, or the sentence that says why there are none; decoded in threads."""
+def attempts(pictures: Pictures, names: Sequence[str], crop: Crop) -> Iterator[np.ndarray | str]:
+    """Each image's pixels `uint8 3 S S`, or the sentence that says why there are none; decoded in threads."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             contents = [_read(pictures, name) for name in chunk]
-            yield from pool.map(_decode, [pictures.path] * len(chunk), chunk, contents)
+            yield from pool.map(_decode, repeat(pictures.path), chunk, contents, repeat(crop))
 
 
 def _read(pictures: Pictures, name: str) -> bytes | str:
@@ -226,14 +256,14 @@ def _read(pictures: Pictures, name: str) -> bytes | str:
         return f"{pictures.path / name} cannot be read: {error.strerror or error}"
 
 
-def _decode(path: Path, name: str, content: bytes | str) -> np.ndarray | str:
+def _decode(path: Path, name: str, content: bytes | str, crop: Crop) -> np.ndarray | str:
     if isinstance(content, str):
         return content
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.size != ALIGNED:
                 return f"expected {path / name} to be 178 x 218 pixels, got {image.width} x {image.height}"
-            small = image.convert("RGB").crop(CENTRE).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            small = image.convert("RGB").crop(crop.edges).resize((crop.size, crop.size), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
         cause = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         return f"{path / name} cannot be decoded ({cause}); fetch it again from the release"

@@ -1,23 +1,32 @@
-"""Decoded images kept between runs: one checked safetensors file a data set, made again when anything is wrong."""
+"""Decoded images kept between runs: one checked safetensors file a data set, made again when anything is wrong.
+
+The file is written image by image and mapped into memory when it is read, so that it may be larger than the memory.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
+import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import StorageError
+from ..errors import MissingDataError, StorageError
 from ..folders import cache_root
 
 _log = logging.getLogger(__name__)
+
+#: Begins to decode: the images of each part, `uint8 C H W` one by one.
+Decode = Callable[[], Mapping[str, Iterable[np.ndarray]]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def decoded_path(name: str, key: str) -> Path:
@@ -27,27 +36,26 @@ def decoded_path(name: str, key: str) -> Path:
     return root / "datasets" / f"{name}-{key[:16]}.safetensors"
 
 
-def decoded(
-    path: Path, key: str, part: str, shape: tuple[int, ...], decode: Callable[[], Mapping[str, Tensor]]
-) -> Tensor:
-    """One part from the file at `path`, or from `decode`, which then makes the file.
+def decoded(path: Path, key: str, part: str, shapes: Shapes, decode: Decode) -> Tensor:
+    """One part, `uint8 N C H W`, from the file at `path`, which is made first where it is missing or wrong.
 
     Args:
         path: of the file.
         key: identifies the content; a file of another key is made again.
         part: wanted.
-        shape: that the part must have.
-        decode: decodes all parts, `uint8`.
+        shapes: N, C, H, W of all parts.
+        decode: begins to decode.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    found = _read(path, key, part, shape) if path.exists() else None
-    if found is not None:
-        return found
-    parts = decode()
-    _write(path, key, parts)
-    return parts[part]
+    found = _read(path, key, part, shapes[part]) if path.exists() else None
+    if found is None:
+        _write(path, key, shapes, decode)
+        found = _read(path, key, part, shapes[part])
+    if found is None:
+        raise StorageError(f"expected {path} to hold what was just written, got other bytes; check the disk")
+    return found
 
 
 def _read(path: Path, key: str, part: str, shape: tuple[int, ...]) -> Tensor | None:
@@ -64,20 +72,54 @@ def _read(path: Path, key: str, part: str, shape: tuple[int, ...]) -> Tensor | N
     return pixels
 
 
-def _write(path: Path, key: str, parts: Mapping[str, Tensor]) -> None:
-    facts = {"key": key, **{part: _checksum(pixels) for part, pixels in parts.items()}}
+def _write(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
     temporary = path.with_name(f"{path.stem}-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(parts), temporary, metadata=facts)
+        _fill(temporary, key, shapes, decode)
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+    except MissingDataError:
+        raise
+    except OSError as error:
         raise StorageError(
             f"decoded images cannot be written to {path.parent} ({error}): set PRIVBENCH_CACHE to a folder with space"
         ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _fill(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
+    """Write the header, every image, and the header again with the checksums, which are not known before."""
+    facts = {"key": key, **dict.fromkeys(shapes, hashlib.sha256().hexdigest())}
+    with path.open("wb") as file:
+        file.write(_header(facts, shapes))
+        images = decode()
+        for part, shape in shapes.items():
+            state, count = hashlib.sha256(), 0
+            for pixels in images[part]:
+                assert pixels.dtype == np.uint8 and pixels.shape == shape[1:]
+                content = pixels.tobytes()
+                state.update(content)
+                file.write(content)
+                count += 1
+            assert count == shape[0]
+            facts[part] = state.hexdigest()
+        file.seek(0)
+        file.write(_header(facts, shapes))
+
+
+def _header(facts: Mapping[str, str], shapes: Shapes) -> bytes:
+    """How a safetensors file begins: the length of the JSON text, which fills whole words, and the text."""
+    table: dict[str, object] = {"__metadata__": dict(facts)}
+    begin = 0
+    for part, shape in shapes.items():
+        end = begin + math.prod(shape)
+        table[part] = {"dtype": "U8", "shape": list(shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _checksum(pixels: Tensor) -> str:

@@ -6,12 +6,13 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,8 @@ _FORMAT = 1
 #: Sentences that `check` prints at most.
 _SHOWN = 10
 
+#: Columns 35 .. 142 and rows 55 .. 162, the centre: left, top, width, height in the aligned frame.
+GMI_BOX = (35, 55, 108, 108)
 FACE_JUDGE = Recipe(learning_rate=1e-2, momentum=0.9, weight_decay=1e-4, epochs=30)
 
 
@@ -36,11 +39,11 @@ class Split:
 
     Args:
         parts: names of `private_train`, `private_test` and `public` images.
-        identities: of the private classes, in the order of the labels.
+        identities: of the private classes, in the order of the labels; none where identities are no classes.
     """
 
     parts: Mapping[str, tuple[str, ...]]
-    identities: tuple[int, ...]
+    identities: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,10 @@ class Album:
 
 
 class Faces(Dataset):
-    """Faces whose identities are the classes, cropped to the centre 108 x 108 and resized to 64 x 64.
+    """Faces, cropped to the protocol's box of the aligned frame and resized to the protocol's image.
 
     Images are decoded once and kept in `PRIVBENCH_CACHE` (else the user's cache folder) under a key of the split, the
-    annotations and the images' names and sizes; a file that does not match its checksum is made again.
+    crop, the annotations and the images' names and sizes; a file that does not match its checksum is made again.
     """
 
     #: MD5 of the published files, where the copy must be the published one.
@@ -88,16 +91,22 @@ class Faces(Dataset):
 
     def load(self, part: Part, root: Path) -> Images:
         """Read one part; the judge learns from the private training images, as published."""
-        album = self._album(root)
+        album, protocol = self._album(root), self.protocol
         name = part.replace("judge_", "private_")
         names = album.split.parts[name]
-        attributes = album.attributes.of(names)
-        path = decoded_path(self.protocol.name, album.key)
-        shape = (len(names), 3, release.SIZE, release.SIZE)
-        pixels = decoded(path, album.key, name, shape, lambda: self._decode(album, root))
+        attributes = album.attributes.of(names, protocol.attributes)
+        pixels = self._decoded(album, name, root)
         identities = torch.tensor([album.identities[image] for image in names])
-        labels = None if part == "public" else _labels(identities, album.split.identities)
+        classes = album.split.identities
+        labels = _labels(identities, classes) if classes and part != "public" else None
         return Images(pixels, labels, identities, attributes)
+
+    @property
+    def crop(self) -> release.Crop:
+        """What is kept of an aligned image."""
+        protocol = self.protocol
+        assert protocol.face_box is not None
+        return release.Crop(protocol.face_box, protocol.image[-1])
 
     def fingerprint(self, root: Path) -> str:
         """Identifies split, annotations and images, by the images' names and sizes."""
@@ -112,10 +121,10 @@ class Faces(Dataset):
             album = self._album(root)
             self._require_published(album.pictures, root)
             names = [name for part in album.split.parts.values() for name in part]
-            album.attributes.of(names)
+            album.attributes.of(names, self.protocol.attributes)
         except MissingDataError as error:
             return [str(error)]
-        wrong = [found for found in release.attempts(album.pictures, names) if isinstance(found, str)]
+        wrong = [found for found in release.attempts(album.pictures, names, self.crop) if isinstance(found, str)]
         more = [f"{len(wrong) - _SHOWN:,} more images cannot be used"] if len(wrong) > _SHOWN else []
         return wrong[:_SHOWN] + more
 
@@ -146,9 +155,15 @@ class Faces(Dataset):
         if sentence:
             raise MissingDataError(sentence)
 
-    def _decode(self, album: Album, root: Path) -> dict[str, Tensor]:
-        self._require_published(album.pictures, root)
-        return {part: release.decode(album.pictures, names) for part, names in album.split.parts.items()}
+    def _decoded(self, album: Album, part: str, root: Path) -> Tensor:
+        crop = self.crop
+
+        def decode() -> dict[str, Iterator[np.ndarray]]:
+            self._require_published(album.pictures, root)
+            return {name: release.decode(album.pictures, names, crop) for name, names in album.split.parts.items()}
+
+        shapes = {name: (len(names), 3, crop.size, crop.size) for name, names in album.split.parts.items()}
+        return decoded(decoded_path(self.protocol.name, album.key), album.key, part, shapes, decode)
 
     def _album(self, root: Path) -> Album:
         """Look through the files; the checksum of an archive is left to `check` and to decoding.
@@ -171,7 +186,7 @@ class Faces(Dataset):
         content = {
             "format": _FORMAT,
             "protocol": self.protocol.id,
-            "crop": [*release.CENTRE, release.SIZE],
+            "crop": [*self.crop.edges, self.crop.size],
             "annotations": [files.digest(listing), files.digest(annotation)],
             "images": {part: [[name, sizes[name]] for name in names] for part, names in split.parts.items()},
         }
@@ -183,6 +198,22 @@ def _listed(dataset: Faces, path: Path, listing: bytes) -> tuple[Mapping[str, in
     """Identities and split, kept because each part of the data set needs them."""
     identities = release.read_identities(path, listing)
     return identities, dataset.split(identities)
+
+
+def require_whole(name: str, identities: Mapping[str, int], smaller: str | None) -> None:
+    """Refuse a copy of CelebA that does not list all images.
+
+    Args:
+        name: of the data set.
+        identities: as listed.
+        smaller: the data set for smaller copies, if there is one.
+
+    Raises:
+        MissingDataError: there are fewer or more.
+    """
+    if len(identities) != release.COUNT:
+        remedy = f"use the data set {smaller} for a smaller copy" if smaller else "put the whole of CelebA there"
+        raise MissingDataError(f"expected {name} to have {release.COUNT:,} images, got {len(identities):,}; {remedy}")
 
 
 def by_identity(identities: Mapping[str, int]) -> dict[int, list[str]]:

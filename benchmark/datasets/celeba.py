@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from ..contracts import Protocol, setting
 from ..errors import MissingDataError
-from ._faces import Faces, Split, by_identity
+from ._celeba_files import PUBLISHED
+from ._faces import GMI_BOX, Faces, Split, by_identity, require_whole
 from ._split import held_out, ranked
 
-IMAGES = 202_599
 CLASSES = 1000
 #: A private identity has at least so many images.
 LEAST = 30
@@ -48,11 +48,7 @@ class CelebA(Faces):
         ones; the papers always start from ImageNet's and MS-Celeb-1M's.
     """
 
-    published: ClassVar[Mapping[str, str]] = {
-        "img_align_celeba.zip": "00d2c5bc6d35e252742224ab0c1e8fcb",
-        "identity_CelebA.txt": "32bd1bd63d3c78cd57e08160ec5ed1e2",
-        "list_attr_celeba.txt": "75e246fa4810816ffd6ee81facbd244c",
-    }
+    published: ClassVar[Mapping[str, str]] = PUBLISHED
     attacked: int = setting(
         300,
         "labels 0 .. attacked-1 are attacked",
@@ -80,6 +76,7 @@ class CelebA(Faces):
             sampler="identity",
             instances=4,
             augmentation="flip",
+            face_box=GMI_BOX,
             attacked=self.attacked,
             group=60,
             draws=self.draws,
@@ -89,11 +86,7 @@ class CelebA(Faces):
 
     def split(self, identities: Mapping[str, int]) -> Split:
         """The published choice of identities, and our draw of images."""
-        if len(identities) != IMAGES:
-            raise MissingDataError(
-                f"expected celeba to have {IMAGES:,} images, got {len(identities):,}; "
-                "use the data set celeba_subset for a smaller copy"
-            )
+        require_whole("celeba", identities, smaller="celeba_subset")
         return choose(identities)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..contracts import Protocol, setting
 from ..errors import MissingDataError
-from ._faces import Faces, Split, by_identity
+from ._faces import GMI_BOX, Faces, Split, by_identity
 from ._split import held_out
 
 CLASSES = 100
@@ -62,6 +62,7 @@ class CelebASubset(Faces):
             sampler="identity",
             instances=4,
             augmentation="flip",
+            face_box=GMI_BOX,
             attacked=self.attacked,
             group=60,
             draws=self.draws,

@@ -15,6 +15,8 @@ from privbench.benchmark.datasets._decoded import decoded, decoded_path
 from privbench.benchmark.datasets.celeba import CelebA, choose
 from privbench.benchmark.datasets.celeba_subset import CelebASubset
 from privbench.benchmark.errors import MissingDataError, StorageError
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 #: Of the made-up copy; six of them are private there.
 IDENTITIES = 9
@@ -179,9 +181,9 @@ class TestSubset:
             i for i in split.identities if counts[i] == least
         )
         pictures = _celeba_files.find_pictures(real_data)
-        pixels = _celeba_files.decode(pictures, split.parts["private_test"][:8])
-        assert pixels.float().std() > 20
-        if len(identities) != celeba.IMAGES:
+        pixels = list(_celeba_files.decode(pictures, split.parts["private_test"][:8], CelebASubset().crop))
+        assert np.std(pixels) > 20
+        if len(identities) != _celeba_files.COUNT:
             assert "use the data set celeba_subset" in CelebA().check(real_data)[0]
 
 
@@ -197,7 +199,7 @@ class TestDecodedImagesAreKept:
         (path,) = kept()
         content = bytearray(path.read_bytes())
         content[content.index(first.pixels.numpy().tobytes()) + 77] ^= 1
-        path.write_bytes(content)
+        replace(path, content)
         assert torch.equal(CelebASubset().load("public", tree).pixels, first.pixels)
         assert "does not match its checksum; decoding the images again" in caplog.text
         caplog.clear()
@@ -206,22 +208,28 @@ class TestDecodedImagesAreKept:
 
     def test_no_flipped_byte_gives_wrong_pixels(self, tmp_path):
         path = tmp_path / "x.safetensors"
-        parts = {"one": torch.arange(6, dtype=torch.uint8), "two": torch.arange(9, 15, dtype=torch.uint8)}
-        decoded(path, "key", "one", (6,), lambda: parts)
+        parts = {"one": torch.arange(6, dtype=torch.uint8).view(2, 3, 1, 1)}
+        parts["two"] = torch.arange(9, 15, dtype=torch.uint8).view(1, 2, 3, 1)
+        shapes = {name: tuple(part.shape) for name, part in parts.items()}
+
+        def decode():
+            return {name: iter(part.numpy()) for name, part in parts.items()}
+
+        decoded(path, "key", "one", shapes, decode)
         whole = path.read_bytes()
-        assert torch.equal(decoded(path, "key", "one", (6,), lambda: pytest.fail("made again")), parts["one"])
+        assert torch.equal(decoded(path, "key", "one", shapes, lambda: pytest.fail("made again")), parts["one"])
         for position in range(len(whole)):
             content = bytearray(whole)
             content[position] ^= 1 << position % 8
-            path.write_bytes(content)
-            assert torch.equal(decoded(path, "key", "one", (6,), lambda: parts), parts["one"])
+            replace(path, content)
+            assert torch.equal(decoded(path, "key", "one", shapes, decode), parts["one"])
 
     def test_truncated_or_foreign_files_are_made_again(self, tree, caplog):
         first = CelebASubset().load("public", tree)
         (path,) = kept()
         content = path.read_bytes()
         for wrong in (b"", content[:-1], b"<html>" * 99):
-            path.write_bytes(wrong)
+            replace(path, wrong)
             assert torch.equal(CelebASubset().load("public", tree).pixels, first.pixels)
         assert caplog.text.count("decoding the images again") == 3
         assert len(kept()) == 1
@@ -244,16 +252,25 @@ class TestDecodedImagesAreKept:
         with pytest.raises(StorageError, match=rf"cannot be written to {occupied}/datasets .* set PRIVBENCH_CACHE"):
             CelebASubset().load("public", tree)
 
-    def test_nothing_half_written_is_left(self, tmp_path, monkeypatch):
-        def full(parts, path, metadata):
-            path.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MissingDataError("x.jpg is broken")])
+    def test_nothing_half_written_is_left(self, tmp_path, error):
+        def images():
+            yield np.zeros((1, 1, 1), dtype=np.uint8)
+            raise error
 
-        monkeypatch.setattr("privbench.benchmark.datasets._decoded.save_file", full)
         path = tmp_path / "kept" / "x.safetensors"
-        with pytest.raises(StorageError, match="No space left"):
-            decoded(path, "key", "part", (1,), lambda: {"part": torch.zeros(1, dtype=torch.uint8)})
+        expected = StorageError if error.errno else MissingDataError
+        with pytest.raises(expected, match=r"No space left|^x\.jpg is broken$"):
+            decoded(path, "key", "part", {"part": (2, 1, 1, 1)}, lambda: {"part": images()})
         assert list(path.parent.iterdir()) == []
+
+    def test_file_is_as_the_library_would_write_it(self, tree):
+        images = CelebASubset().load("public", tree).pixels
+        with safe_open(kept()[0], framework="np") as file:
+            assert set(file.keys()) == set(PARTS)
+            assert np.array_equal(file.get_tensor("public"), images)
+        rewritten = load_file(kept()[0])
+        assert {part: len(rewritten[part]) for part in PARTS} == {"private_train": 26, "private_test": 8, "public": 15}
 
 
 class TestMistakes:
@@ -441,6 +458,12 @@ def one_test_image(tree):
 
 def kept():
     return sorted(decoded_path("x", "y").parent.iterdir())
+
+
+def replace(path, content):
+    """Another file of the same name: the old one may be mapped into memory."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def encoded(pixels):
