@@ -1,0 +1,200 @@
+"""What CelebA and smaller copies of it share as an attribute task: names, split by image, a second public folder."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from ..contracts import Part, Protocol, setting
+from ..errors import MissingDataError
+from ..evidence import Images
+from . import _celeba_files as release
+from ._decoded import decoded, decoded_path
+from ._extra import Extra, look
+from ._faces import Faces, Split
+from ._split import ranked
+
+#: Of the release, in its order.
+ATTRIBUTES = (
+    *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose"),
+    *("Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses"),
+    *("Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache"),
+    *("Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks"),
+    *("Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick"),
+    *("Wearing_Necklace", "Wearing_Necktie", "Young"),
+)
+#: The largest centred square of the aligned frame: all columns, rows 20 .. 197.
+SQUARE = (0, 20, 178, 178)
+Size = Literal[64, 112, 128, 224]
+#: Raised when further images are decoded in another way.
+_FORMAT = 1
+
+
+class AttributeFaces(Faces):
+    """Faces with binary attributes, split by image into X1 (private training), X2 (public) and T (private test).
+
+    Identities are kept beside the attributes. Public images are X2, and then, if `extra` names a folder, its JPEG and
+    PNG images in the order of their names: the centre square, resized bilinearly, without identity or attributes.
+
+    References:
+        Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020,
+        https://arxiv.org/abs/1911.10143.
+        Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015,
+        https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
+
+    Note:
+        The paper gives the numbers of images and nothing else of its split. We draw by a fixed hash of the file names.
+
+    Note:
+        Images are drawn, not people: most identities have images in X1, in X2 and in T alike, so that the adversary
+        knows other pictures of the people it attacks, as the paper assumes of representative data.
+
+    Note:
+        The paper does not give the size of its images. Its decoder begins with 7 x 7 positions and doubles them five
+        times, which makes 224, the size that ResNet-50 is made for.
+
+    Note:
+        The paper does not say how images are cropped; we keep the largest centred square of the aligned frame.
+
+    Note:
+        The paper does not say whether its ResNet-50 starts from ImageNet weights or how images are augmented. Here it
+        does, as the other face networks (`pretrained=false` starts it from random ones), and they are not.
+
+    Note:
+        The paper's extra images are 10,000 of MS-Celeb-1M, which is no longer offered; which ones it does not say.
+        Whether the images of `extra` show people of the private parts is not checked.
+
+    Note:
+        No label is attacked and no judge is asked; the protocol names a network for one, which is never trained.
+    """
+
+    family: ClassVar[str] = "celeba_attributes"
+    #: Name of the protocol.
+    title: ClassVar[str]
+    attributes: tuple[str, ...] = setting(ATTRIBUTES, "names of the attributes that the target predicts, in order")
+    size: Size = setting(224, "height and width of an image in pixels", smoke=64, quick=64)
+    extra: Path | None = setting(
+        None, "folder of further public images; none for X2 alone", stages=("target", "prior", "evidence")
+    )
+    observed: int = setting(
+        2599,
+        "private test images at most whose encodings an attack on features is given",
+        smoke=50,
+        quick=500,
+        stages=("evidence", "scores"),
+        ge=1,
+    )
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _one_name(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("attributes")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in ATTRIBUTES:
+                match = difflib.get_close_matches(name, ATTRIBUTES, n=1)
+                hint = (
+                    f"did you mean {match[0]!r}?" if match else "`privbench show dataset celeba_attributes` lists them"
+                )
+                raise ValueError(f"attributes of CelebA, of which {name!r} is none ({hint})")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("one or more attributes of CelebA, each once")
+        return names
+
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if given == "":
+            raise ValueError("a folder")
+        return given
+
+    @property
+    def protocol(self) -> Protocol:
+        """Version 1."""
+        return Protocol(
+            name=self.title,
+            version=1,
+            task="attributes",
+            image=(3, self.size, self.size),
+            classes=len(self.attributes),
+            judge_classes=len(self.attributes),
+            target_network="resnet50",
+            judge_network="facenet",
+            pretrained=self.pretrained,
+            attributes=self.attributes,
+            face_box=SQUARE,
+            attacked=1,
+            group=1,
+            draws=1,
+            reference=1,
+            observed=self.observed,
+        )
+
+    @abstractmethod
+    def counts(self, identities: Mapping[str, int]) -> tuple[int, int]:
+        """How many images X1 and X2 have; T has the rest.
+
+        Raises:
+            MissingDataError: the list is too short for this protocol.
+        """
+
+    def split(self, identities: Mapping[str, int]) -> Split:
+        """X1, X2 and T by rank of the hash, each in the order of the names."""
+        train, public = self.counts(identities)
+        order = ranked(list(identities), f"{self.title}/v1")
+        return Split(
+            {
+                "private_train": tuple(sorted(order[:train])),
+                "private_test": tuple(sorted(order[train + public :])),
+                "public": tuple(sorted(order[train : train + public])),
+            }
+        )
+
+    def load(self, part: Part, root: Path) -> Images:
+        """Read one part; public images have identities and attributes only without `extra`."""
+        images = super().load(part, root)
+        if part != "public" or self.extra is None:
+            return images
+        return Images(torch.cat([images.pixels, self._further(self._extra(root))]))
+
+    def fingerprint(self, root: Path) -> str:
+        """Identifies split, annotations and images, and the content of `extra`."""
+        key = super().fingerprint(root)
+        return key if self.extra is None else _digest([key, self._extra(root).digest])
+
+    def check(self, root: Path) -> list[str]:
+        """What is missing or damaged; decodes every image of the split and of `extra`."""
+        problems = super().check(root)
+        if self.extra is None:
+            return problems
+        try:
+            wrong = [found for found in self._extra(root).attempts(self.size) if isinstance(found, str)]
+        except MissingDataError as error:
+            wrong = [str(error)]
+        return problems + wrong
+
+    def _extra(self, root: Path) -> Extra:
+        assert self.extra is not None
+        return look(self.extra, root / release.FOLDER)
+
+    def _further(self, extra: Extra) -> Tensor:
+        """The images of `extra`, `uint8 N 3 S S`, decoded once."""
+        key = _digest([_FORMAT, self.size, extra.digest])
+        shapes = {"extra": (len(extra.names), 3, self.size, self.size)}
+        return decoded(decoded_path("extra", key), key, "extra", shapes, lambda: {"extra": extra.decode(self.size)})
+
+
+def _digest(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
