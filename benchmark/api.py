@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .contracts import Budget
-from .errors import PrivbenchError
+from .contracts import Budget, Task
+from .errors import PrivbenchError, UnsupportedCellError
 from .folders import data_root, require_writable, results_root, store_root
 from .models import load_target as _load_target
 from .networks.network import Network
@@ -15,10 +15,13 @@ from .plan import Plan, make
 from .records import Record, Records
 from .results import write_records
 from .runners import local
-from .spec import Cell, Matrix, Selection
+from .spec import Cell, Matrix, Selection, resolve
 from .stages import Workshop
 from .store import Store
 from .training import choose_device
+
+#: An attack for each task: a target is planned as part of a cell, and does not depend on the attack.
+_ATTACKS: dict[Task, str] = {"classes": "kedmi", "attributes": "decoder"}
 
 
 def execute(
@@ -109,16 +112,22 @@ def load_target(
     Raises:
         PrivbenchError: it has not been trained yet, or its file is damaged.
     """
-    attacks = _selections("kedmi")
-    matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, dict(settings or {}))
+    fields = dict(settings or {})
+    task = resolve("dataset", Selection.parse(dataset), budget, fields).component.protocol.task
+    attacks = _selections(_ATTACKS[task])
+    matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields)
     cell = matrix.cells()[0]
     root, chosen = data_root(data), choose_device(device)
     workshop = Workshop(Store(store_root(store)), root, chosen)
-    stage = next(stage for stage in make([cell], root).stages.values() if stage.kind == "target")
+    plan = make([cell], root)
+    if plan.skipped:
+        raise UnsupportedCellError(plan.skipped[0].reason)
+    stage = next(stage for stage in plan.stages.values() if stage.kind == "target")
     artifact = workshop.store.find("target", stage.key)
     if artifact is None:
         command = (
-            f"privbench run --dataset {dataset} --defense {defense} --attack kedmi --seed {seed} --budget {budget}"
+            f"privbench run --dataset {dataset} --defense {defense} --attack {_ATTACKS[task]} --seed {seed} "
+            f"--budget {budget}"
         )
         raise PrivbenchError(f"expected {stage.title} to be in the store; train it with `{command}`")
     return _load_target(artifact, cell, workshop.images(cell.dataset, "private_test"), chosen)

@@ -11,7 +11,7 @@ from .access import Source
 from .contracts import Protocol
 from .errors import CorruptArtifactError
 from .evidence import Images
-from .judges import Judge
+from .judges import Judge, accuracy
 from .networks.catalog import build
 from .networks.network import Network
 from .seeds import derive
@@ -63,13 +63,18 @@ def load_target(artifact: Artifact, cell: Cell, test: Images, device: torch.devi
     load_strictly(network, artifact, f"target of {cell.defense.name}")
     stored = artifact.tensors("predictions")["logits"][:CHUNK]
     found = predict(network, test.pixels[: len(stored)], device, artifact.info["prediction_seed"])
-    agreement = float((found.argmax(1) == stored.argmax(1)).double().mean()) if len(stored) else 1.0
+    agreement = accuracy(found, _decisions(stored, protocol)) if len(stored) else 1.0
     if agreement < AGREEMENT:
         raise CorruptArtifactError(
             f"target of {cell.defense.name} repeats {agreement:.1%} of its stored predictions, expected at least "
             f"{AGREEMENT:.0%}; remove {artifact.path} and run again"
         )
     return network
+
+
+def _decisions(logits: Tensor, protocol: Protocol) -> Tensor:
+    """What logits say: `int64 N` classes, or `bool N A` attributes."""
+    return logits.argmax(1) if protocol.task == "classes" else logits > 0
 
 
 def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device) -> Judge:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .contracts import StageKind
+from .errors import InvalidConfigurationError, PrivbenchError
 from .registry import find, load
 from .spec import KEY_FORMAT, Cell, digest, unsupported
 
@@ -68,19 +69,58 @@ def make(cells: Iterable[Cell], root: Path) -> Plan:
     Args:
         cells: what to run.
         root: the data folder; data sets without published checksums are identified by its files.
+
+    Raises:
+        InvalidConfigurationError: a field `layer` names a cut layer that the target does not have.
     """
     plan = Plan()
     fingerprints: dict[str, str] = {}
+    layers: dict[str, tuple[str, ...]] = {}
     for cell in cells:
         reason = unsupported(cell)
         if reason:
             plan.skipped.append(Skipped(cell, reason))
             continue
+        _check_layers(cell, layers)
         data = digest(cell.dataset.identity())
         if data not in fingerprints:
             fingerprints[data] = cell.dataset.component.fingerprint(root)
         _add(plan, cell, fingerprints[data])
     return plan
+
+
+def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]]) -> None:
+    """Refuse a cut layer that the cell's target does not have; `known` holds the layers of targets seen before."""
+    for choice in (cell.defense, cell.attack):
+        layer = getattr(choice.component, "layer", None)
+        if not isinstance(layer, str):
+            continue
+        protocol = cell.dataset.component.protocol
+        key = digest([cell.defense.name, cell.defense.component.config(), protocol.model_dump(mode="json")])
+        if key not in known:
+            known[key] = _layers(cell)
+        if layer not in known[key]:
+            raise InvalidConfigurationError(
+                f"expected {choice.kind}.layer to be one of {', '.join(known[key])}, got {layer!r}; these are the "
+                f"cut layers of {cell.defense.name} on {cell.dataset.name}"
+            )
+
+
+def _layers(cell: Cell) -> tuple[str, ...]:
+    """Names of the latents of a cell's target, which is built without weights."""
+    import torch
+
+    protocol = cell.dataset.component.protocol.model_copy(update={"pretrained": False})
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                network = cell.defense.component.network(protocol)
+        except PrivbenchError:
+            raise
+        except Exception:  # some initialisations need real numbers
+            network = cell.defense.component.network(protocol)
+    found: tuple[str, ...] = network.layers
+    return found
 
 
 def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:

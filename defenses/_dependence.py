@@ -71,7 +71,19 @@ def gaussian_kernel(z: Tensor, sigma: float = SIGMA) -> Tensor:
 
 
 def label_kernel(y: Tensor) -> Tensor:
-    """Linear kernel `m m` of one-hot labels `y` (`int64 m`): 1 where two labels agree, else 0."""
+    """Linear kernel `m m` of labels: how many one-hot entries, or attributes, two images have in common.
+
+    Args:
+        y: class labels `int64 m`, taken as one-hot vectors: the kernel is 1 where two labels agree, else 0; or
+            attributes `bool m A`, taken as vectors of 0 and 1: it is `y_i' y_j`, from 0 to A.
+
+    Note:
+        No paper defines the kernel for attributes. The linear one continues that of the labels: with one attribute per
+        class the two are equal. Centred, it does not depend on which of an attribute's two values is called 1.
+    """
+    if y.dtype == torch.bool:
+        vectors = y.to(_precision(y.device))
+        return vectors @ vectors.T
     return (y[:, None] == y[None, :]).to(_precision(y.device))
 
 
@@ -169,7 +181,7 @@ def regulariser(
     Args:
         measure: d, such as `HSIC_NORMALIZED`.
         x: images `m C H W`.
-        y: labels `int64 m`.
+        y: labels `int64 m`, or attributes `bool m A`.
         latents: Z_1 ... Z_M, each `m ...`.
         lambda_x: weight of the dependence on the input; at least 0.
         lambda_y: weight of the dependence on the label; at least 0.

@@ -21,8 +21,8 @@ class BiDOCOCO(BiDO):
 
     `CE + sum_j [ lambda_x COCO(X, Z_j) - lambda_y COCO(Z_j, Y) ]`, `COCO = sqrt(||H K H H L H||) / m`
 
-    Gaussian kernels of bandwidth `sigma sqrt(d)` on X and Z_j, linear kernel on one-hot Y. The sum is over all latents
-    of the network. With `lambda_x=0` or `lambda_y=0` the term is off (Table 5) and costs nothing.
+    Gaussian kernels of bandwidth `sigma sqrt(d)` on X and Z_j, linear kernel on one-hot Y or attributes. The sum is
+    over all latents of the network. With `lambda_x=0` or `lambda_y=0` the term is off (Table 5) and costs nothing.
 
     References:
         Peng, Liu, Zhang, Lan, Ye, Liu, Han: Bilateral Dependency Optimization: Defending Against Model-inversion
@@ -50,6 +50,7 @@ class BiDOCOCO(BiDO):
         "mnist": preset(1, 50, _recipes.MNIST_ADAM),
         "cifar10": preset(0.1, 5, _recipes.CIFAR10_ADAM),
         "celeba": preset(5, 25, _recipes.CELEBA_ADAM),
+        "celeba_attributes": preset(5, 25, _recipes.CELEBA_ATTRIBUTES),
         "celeba-a": preset(15, 75, _recipes.CELEBA_ADAM),
         "celeba-b": preset(10, 50, _recipes.CELEBA_ADAM),
         "celeba-c": preset(5, 25, _recipes.CELEBA_ADAM),

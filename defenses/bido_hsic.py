@@ -21,8 +21,9 @@ class BiDOHSIC(BiDO):
 
     `CE + sum_j [ lambda_x HSIC(X, Z_j) - lambda_y HSIC(Z_j, Y) ]`
 
-    Gaussian kernels of bandwidth `sigma sqrt(d)` on X and Z_j, linear kernel on one-hot Y. The sum is over all latents
-    of the network. With `lambda_x=0` or `lambda_y=0` the term is off (Table 5) and costs nothing. The estimators are
+    Gaussian kernels of bandwidth `sigma sqrt(d)` on X and Z_j, linear kernel on one-hot Y or attributes. The sum is
+    over all latents of the network. With `lambda_x=0` or `lambda_y=0` the term is off (Table 5) and costs nothing. The
+    estimators are
 
     - `normalized`: `trace(R_K R_L)`, `R_K = K~ (K~ + eps m I)^-1`, eps = 1e-5, from 0 to m - 1;
     - `biased`: `trace(K H L H) / (m - 1)^2` (Eq. 5).
@@ -38,7 +39,7 @@ class BiDOHSIC(BiDO):
     Note:
         The scale of HSIC(Z, Y) depends on the sampler: it is at most 15 with 16 identities x 4 images, 4 with the five
         classes of MNIST and CIFAR-10, and about 60 when 1000 identities are shuffled, as in the VMI experiments. The
-        paper does not mention its identity sampler; the protocol of CelebA has it.
+        paper does not mention its identity sampler; the protocol of CelebA has it. Of A attributes it is at most A.
 
     Note:
         The released training script has both weights at 0 and trains plain cross-entropy as published; the presets are
@@ -53,6 +54,7 @@ class BiDOHSIC(BiDO):
         "mnist": preset(2, 20, _recipes.MNIST_ADAM),
         "cifar10": preset(0.1, 1, _recipes.CIFAR10_ADAM),
         "celeba": preset(0.05, 0.5, _recipes.CELEBA_ADAM),
+        "celeba_attributes": preset(0.05, 0.5, _recipes.CELEBA_ATTRIBUTES),
         "celeba-a": preset(0.05, 2.5, _recipes.CELEBA_ADAM),
         "celeba-b": preset(0.05, 1, _recipes.CELEBA_ADAM),
         "celeba-c": preset(0.05, 0.5, _recipes.CELEBA_ADAM),

@@ -39,7 +39,7 @@ class Batches:
             what is free on a GPU.
         batch_size: B, images per step.
         seed: of the whole sequence.
-        sampler: `shuffle` or `identity` (of `images.identities`, else of `images.labels`).
+        sampler: `shuffle` or `identity` (of `images.identities`, else of `images.labels`, if those are classes).
         instances: K, images per identity in a batch of the identity sampler.
         augmentation: `none`, `flip`, `crop_flip` or `cutout`.
         device: where batches are made.
@@ -90,7 +90,8 @@ class Batches:
             step: from 0; epochs follow one another.
 
         Returns:
-            `float32 B C H W` in [0, 1], augmented, and the images' labels (`None` for unlabelled images).
+            `float32 B C H W` in [0, 1], augmented, and the images' labels, `int64 B` or `bool B A` (`None` for
+            unlabelled images).
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
@@ -175,9 +176,10 @@ def _generator(seed: int, *name: str | int) -> torch.Generator:
 
 def _owners(images: Images) -> Tensor:
     owners = images.labels if images.identities is None else images.identities
-    if owners is None:
+    if owners is None or owners.ndim != 1:
         raise InvalidConfigurationError(
-            "expected images to have identities or labels for sampler 'identity', got neither; use sampler 'shuffle'"
+            "expected images to have identities or class labels for sampler 'identity', got neither; "
+            "use sampler 'shuffle'"
         )
     return owners.cpu()
 

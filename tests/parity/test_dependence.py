@@ -34,6 +34,10 @@ def slow_labels(y: Tensor, classes: int) -> list[list[float]]:
     return [[sum(p * q for p, q in zip(a, b, strict=True)) for b in codes] for a in codes]
 
 
+def slow_attributes(y: Tensor) -> list[list[float]]:
+    return [[float(sum(p and q for p, q in zip(a, b, strict=True))) for b in y.tolist()] for a in y.tolist()]
+
+
 def multiply(a: list[list[float]], b: list[list[float]]) -> list[list[float]]:
     m = range(len(a))
     return [[sum(a[i][k] * b[k][j] for k in m) for j in m] for i in m]
@@ -122,6 +126,65 @@ def test_measures_equal_a_slow_loop(name: str) -> None:
     total = dependence.regulariser(MEASURES[name], x, y, latents, lambda_x=0.7, lambda_y=1.3)
     assert total.dtype == torch.float64
     assert float(total) == pytest.approx(expected, rel=1e-8)
+
+
+def attributes() -> Tensor:
+    """Ten images: one attribute that all have, one that none has, and seven that differ; two rows are equal."""
+    drawn = torch.rand(10, 7, generator=torch.Generator().manual_seed(4)) < 0.4
+    drawn[3] = drawn[8]
+    return torch.cat((torch.ones(10, 1, dtype=torch.bool), torch.zeros(10, 1, dtype=torch.bool), drawn), 1)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_measures_of_attributes_equal_a_slow_loop(name: str) -> None:
+    x, _, latents = batch()
+    y, expected = attributes(), 0.0
+    assert dependence.label_kernel(y).tolist() == slow_attributes(y)
+    for z in latents:
+        k, l = slow_gaussian(z), slow_attributes(y)  # noqa: E741
+        expected += 0.7 * SLOW[name](slow_gaussian(x), k) - 1.3 * SLOW[name](k, l)
+    total = dependence.regulariser(MEASURES[name], x, y, latents, lambda_x=0.7, lambda_y=1.3)
+    assert float(total) == pytest.approx(expected, rel=1e-8)
+
+
+def test_one_attribute_per_class_is_a_class() -> None:
+    _, y, _ = batch()
+    one_hot = torch.nn.functional.one_hot(y).bool()
+    assert torch.equal(dependence.label_kernel(one_hot), dependence.label_kernel(y))
+    assert dependence.label_kernel(one_hot).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_which_value_of_an_attribute_is_called_1_does_not_matter(name: str) -> None:
+    x, _, latents = batch()
+    y = attributes()
+    renamed = y ^ torch.tensor([True, True, False, True, False, True, False, False, True])
+    values = [
+        dependence.regulariser(MEASURES[name], x, labels, latents, lambda_x=0.0, lambda_y=1.0)
+        for labels in (y, renamed)
+    ]
+    assert float(values[0]) < 0
+    assert float(values[1]) == pytest.approx(float(values[0]), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_attributes_that_all_images_share_say_nothing(name: str) -> None:
+    x, _, latents = batch()
+    z = latents[0].clone().requires_grad_()
+    shared = attributes()[:, :2]
+    value = dependence.regulariser(MEASURES[name], x, shared, [z], lambda_x=0.0, lambda_y=1.0)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(0, abs=1e-9)
+    assert z.grad is not None and float(z.grad.abs().max()) < 1e-9
+
+
+def test_normalized_hsic_is_at_most_the_number_of_attributes() -> None:
+    # A latent that tells all images apart: R of Z is near the identity off the mean, R of Y of rank A.
+    y = torch.tensor([[i >> bit & 1 for bit in range(3)] for i in range(8)]).bool().repeat(4, 1)
+    z = separated(torch.arange(32))
+    value = float(dependence.HSIC_NORMALIZED(dependence.gaussian_kernel(z), dependence.label_kernel(y)))
+    # Each attribute has eigenvalue m / 4 = 8 of Y's centred kernel; Z's are all 1. eps m = 32e-5.
+    assert value == pytest.approx(3 * (8 / (8 + 32e-5)) * (1 / (1 + 32e-5)), rel=1e-6)
 
 
 def test_gaussian_kernel_has_bandwidth_sigma_root_d() -> None:
