@@ -11,6 +11,7 @@ import pytest
 from privbench.benchmark import api
 from privbench.benchmark.cli.paper import app
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, UnknownComponentError
+from privbench.benchmark.publications import publication
 from privbench.benchmark.publications.publication import load, names
 from privbench.benchmark.record import Record, save
 from typer.testing import CliRunner
@@ -106,11 +107,11 @@ def test_list():
     assert result.exit_code == 0
     for name in names():
         assert name in result.stdout
-    assert "0 of 4" in result.stdout
+    assert "4 of 4" in result.stdout
     assert "8 of 8" in result.stdout
     found = json.loads(invoke("list", "--json").stdout)
     assert [row["name"] for row in found] == names()
-    assert found[3]["runnable"] == 0
+    assert found[3]["runnable"] == 4
     assert found[5]["kind"] == "settings"
 
 
@@ -135,9 +136,17 @@ def test_show_settings_beside_what_is_used():
     assert facts["used"]["BiDO-COCO (c)"] == {"lambda_x": 5.0, "lambda_y": 25.0}
 
 
-def test_show_says_what_cannot_be_run_once():
+@pytest.fixture
+def without_data(monkeypatch):
+    """Table 4 as if its data set did not exist."""
+    table = load("bido-table4")
+    rows = tuple(row.model_copy(update={"not_runnable": "privbench has no such data set."}) for row in table.rows)
+    monkeypatch.setattr(publication, "tables", lambda: (table.model_copy(update={"rows": rows}),))
+
+
+def test_show_says_what_cannot_be_run_once(without_data):
     text = flat(invoke("show", "bido-table4").stdout)
-    assert text.count("Cannot be run (No Def., MID, BiDO-COCO, BiDO-HSIC): privbench has no data set yet") == 1
+    assert text.count("Cannot be run (No Def., MID, BiDO-COCO, BiDO-HSIC): privbench has no such data set") == 1
     assert "0.9295" in text
 
 
@@ -298,10 +307,14 @@ def test_run_on_a_substitute(executed):
     assert "NOT THE PUBLISHED PROTOCOL: digits stands in for celeba" in result.stdout
 
 
+def test_run_refuses_what_cannot_be_run(executed, without_data):
+    with pytest.raises(InvalidConfigurationError, match="no chosen row of bido-table4 can be run: privbench has no"):
+        invoke("run", "bido-table4")
+
+
 def test_run_refuses(executed):
-    for table, message in (("bido-table6", "holds hyper-parameters"), ("bido-table4", "can be run: privbench has no")):
-        with pytest.raises(InvalidConfigurationError, match=message):
-            invoke("run", table)
+    with pytest.raises(InvalidConfigurationError, match="holds hyper-parameters"):
+        invoke("run", "bido-table6")
     with pytest.raises(InvalidConfigurationError, match="expected budget to be one of smoke, quick, full, got 'huge'"):
         invoke("run", "bido-table3", "--budget", "huge")
     with pytest.raises(UnknownComponentError, match="unknown dataset 'mnits': did you mean 'mnist'"):

@@ -240,13 +240,17 @@ def test_rows_by_label_or_part_of_it():
 def test_what_cannot_be_run_is_refused_in_one_sentence():
     with pytest.raises(InvalidConfigurationError, match=r"bido-table6, which holds hyper-parameters.*bido-table1"):
         matrices(TABLES["bido-table6"])
+    rows = TABLES["bido-table4"].rows
+    lacking = tuple(row.model_copy(update={"not_runnable": "privbench has no such data set."}) for row in rows[:2])
+    table = TABLES["bido-table4"].model_copy(update={"rows": (*lacking, *rows[2:])})
+    assert len(matrices(table)[0].defenses) == 2
     with pytest.raises(InvalidConfigurationError, match="no chosen row of bido-table4 can be run: privbench has no"):
-        matrices(TABLES["bido-table4"])
+        matrices(table, labels=["No Def.", "MID"])
     with pytest.raises(InvalidConfigurationError, match=r"fixes, got bido_hsic\.lambda_x"):
         matrices(TABLES["bido-table1"], settings={"bido_hsic.lambda_x": 1})
     with pytest.raises(UnknownComponentError, match="unknown table 'bido-table33': did you mean 'bido-table3'"):
         load("bido-table33")
-    assert matrices(TABLES["bido-table4"], dataset="celeba_subset")[0].datasets[0].name == "celeba_subset"
+    assert len(matrices(table, dataset="celeba_subset")[0].defenses) == 4
 
 
 @pytest.mark.parametrize(
