@@ -15,16 +15,68 @@ def row(heading: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-@pytest.mark.parametrize(("name", "column"), [("digits", 0), ("mnist", 1), ("cifar10", 2), ("celeba", 3)])
+@pytest.mark.parametrize(
+    ("name", "column"), [("digits", 0), ("mnist", 1), ("cifar10", 2), ("celeba", 3), ("celeba_vmi", 4)]
+)
 def test_steps_of_the_judge(name: str, column: int) -> None:
     found = resolve("dataset", Selection(name), "quick", {}).component.judge.max_steps
     assert row("", "steps at most, quick / smoke")[column].split("/")[0].split(",")[0].strip() == str(found)
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("digits", 0), ("mnist", 1), ("cifar10", 2), ("celeba", 3), ("celeba_subset", 4)]
+    ("name", "column"),
+    [
+        ("digits", 0),
+        ("mnist", 1),
+        ("cifar10", 2),
+        ("celeba", 3),
+        ("celeba_subset", 4),
+        ("celeba_vmi", 5),
+        ("celeba_attributes", 6),
+        ("celeba_attributes_subset", 7),
+    ],
 )
 def test_steps_of_the_target(name: str, column: int) -> None:
     dataset = resolve("dataset", Selection(name), "quick", {})
     found = resolve("defense", Selection("bido_hsic"), "quick", {}, dataset).component.recipe.max_steps
     assert row("", "quick, at most")[column].split("(")[0].split(",")[0].strip() == str(found)
+
+
+@pytest.mark.parametrize("name", ["celeba_attributes", "celeba_attributes_subset"])
+def test_attribute_tasks(name: str) -> None:
+    column = ["celeba_attributes", "celeba_attributes_subset"].index(name)
+    protocols = [
+        resolve("dataset", Selection(name), budget, {}).component.protocol for budget in ("full", "quick", "smoke")
+    ]
+
+    def said(start: str) -> list[str]:
+        return row("Tasks of attributes", start)[column].split(" / ")
+
+    assert said("protocol") == [f"`{protocols[0].id}`"]
+    assert said("observed encodings at most") == [str(protocol.observed) for protocol in protocols]
+    images = [" x ".join(map(str, protocol.image)) for protocol in protocols]
+    assert said("image") == (images if len(set(images)) > 1 else images[:1])
+    assert said("attributes") == [str(protocols[0].classes)]
+    assert said("target network") == [f"`{protocols[0].target_network}`"]
+    assert said("augmentation of the target") == [protocols[0].augmentation]
+
+
+def test_vmi_at_a_glance() -> None:
+    protocols = [
+        resolve("dataset", Selection("celeba_vmi"), budget, {}).component.protocol
+        for budget in ("full", "quick", "smoke")
+    ]
+
+    def said(start: str) -> str:
+        return row("Tasks of classes", start)[-1]
+
+    def three(field: str) -> str:
+        return " / ".join(str(getattr(protocol, field)) for protocol in protocols)
+
+    assert said("protocol") == f"`{protocols[0].id}`"
+    assert said("attacked labels") == f"first {three('attacked')}"
+    assert said("draws per label and trial") == three("draws")
+    assert said("reconstructions per trial") == " / ".join(str(p.attacked * p.draws) for p in protocols)
+    assert said("FID's private images in all") == " / ".join(str(p.attacked * p.reference) for p in protocols)
+    assert said("target network") == f"`{protocols[0].target_network}`"
+    assert said("augmentation of the target") == protocols[0].augmentation
