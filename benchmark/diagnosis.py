@@ -10,6 +10,8 @@ import torch
 
 from . import registry
 from .errors import PrivbenchError
+from .networks import weights
+from .networks.importing import users
 from .networks.pretrained import Published, imagenet, vggface2
 
 _INCEPTION = Published(
@@ -82,11 +84,20 @@ def _weights() -> list[Finding]:
         _INCEPTION: "the score fid_inception",
     }
     findings = []
-    for weights, enables in enabled.items():
-        found = weights.find()
-        detail = str(found) if found else f"would enable {enables}; put {weights.url} at {weights.place}"
-        findings.append(Finding(weights.title.removeprefix("the "), found is not None, detail))
-    return findings
+    for source, enables in enabled.items():
+        found = source.find()
+        detail = str(found) if found else f"would enable {enables}; put {source.url} at {source.place}"
+        findings.append(Finding(source.title.removeprefix("the "), found is not None, detail))
+    return findings + [
+        _named(name, [f"{kind} {network}" for kind, network, _ in using]) for name, using in users().items()
+    ]
+
+
+def _named(name: str, used_by: list[str]) -> Finding:
+    """Weights of `privbench weights ls`."""
+    problem = weights.problem(name)
+    detail = f"would enable the {' and the '.join(used_by)}: {problem}" if problem else str(weights.path_of(name))
+    return Finding(f"weights {name}", problem is None, detail)
 
 
 def _components() -> list[Finding]:

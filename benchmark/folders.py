@@ -25,6 +25,13 @@ def data_root(given: Path | None = None) -> Path:
     return _chosen(given, "PRIVBENCH_DATA") or user_data_path("privbench", appauthor=False) / "data"
 
 
+def weights_root(given: Path | None = None) -> Path:
+    """Weights that the user brings: `given`, else `PRIVBENCH_WEIGHTS`, else `weights` in the user's data folder."""
+    from platformdirs import user_data_path
+
+    return _chosen(given, "PRIVBENCH_WEIGHTS") or user_data_path("privbench", appauthor=False) / "weights"
+
+
 def results_root(given: Path | None = None) -> Path:
     """The results: `given`, else `PRIVBENCH_RESULTS`, else `results` in the working folder."""
     return _chosen(given, "PRIVBENCH_RESULTS") or Path("results")

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from .contracts import Protocol
+from .networks.catalog import embedder
+from .networks.embedder import Embedder
 from .networks.network import Network
+
+#: Images per forward pass of an embedder, which enlarges them.
+_CHUNK = 64
 
 
 class Judge:
@@ -45,11 +51,16 @@ class Judges:
 
     Args:
         classifier: makes the evaluation classifier on first use.
+        device: where embedders run.
+        protocol: of the images.
     """
 
-    def __init__(self, classifier: Callable[[], Judge]) -> None:
+    def __init__(self, classifier: Callable[[], Judge], device: torch.device, protocol: Protocol) -> None:
         self._make = classifier
+        self._device = device
+        self._protocol = protocol
         self._classifier: Judge | None = None
+        self._embedders: dict[str, Embedder] = {}
 
     @property
     def classifier(self) -> Judge:
@@ -57,6 +68,28 @@ class Judges:
         if self._classifier is None:
             self._classifier = self._make()
         return self._classifier
+
+    def embeddings(self, name: str, pixels: Tensor) -> Tensor:
+        """Unit vectors of images by a registered embedder, which is made on first use.
+
+        Args:
+            name: in `privbench list embedders`.
+            pixels: `uint8 N C H W`.
+
+        Returns:
+            `float32 N D` on the CPU.
+
+        Raises:
+            UnknownComponentError: nothing registers the name.
+            InvalidConfigurationError: the embedder means nothing on the protocol's images.
+            MissingDataError: its weights are not here and cannot be fetched, or are damaged.
+        """
+        if name not in self._embedders:
+            self._embedders[name] = embedder(name).to(self._device)
+        network = self._embedders[name]
+        with torch.inference_mode():
+            parts = (part.to(self._device).float().div(255) for part in torch.split(pixels, _CHUNK))
+            return torch.cat([network.embed(x, self._protocol).float().cpu() for x in parts])
 
 
 def accuracy(logits: Tensor, truth: Tensor) -> float:

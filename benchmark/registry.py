@@ -1,7 +1,8 @@
 """Entry points to components, lazily: listing imports none of them.
 
 Built-ins and plugins register alike, in the entry-point groups `privbench.datasets`, `.defenses`, `.attacks`,
-`.evaluators` and `.networks`. What is broken is named when it is asked for; everything else keeps working.
+`.evaluators`, `.networks`, `.embedders` and `.perceptuals`. What is broken is named when it is asked for; everything
+else keeps working.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, Literal, get_args
 
 from .errors import BrokenComponentError, UnknownComponentError
 
-Kind = Literal["dataset", "defense", "attack", "evaluator", "network"]
+Kind = Literal["dataset", "defense", "attack", "evaluator", "network", "embedder", "perceptual"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+#: Kinds whose members are modules of torch, not configurations.
+MODULES: tuple[Kind, ...] = ("network", "embedder", "perceptual")
 
 
 @dataclass(frozen=True)
@@ -118,18 +121,25 @@ def load(kind: Kind, name: str) -> type[Any]:
 
 
 def _base(kind: Kind) -> type[Any]:
+    if kind in MODULES:
+        return _module_base(kind)
     from . import contracts
 
-    if kind == "network":
-        from .networks.network import Network
-
-        return Network
     bases: dict[str, type[Any]] = {
         "dataset": contracts.Dataset,
         "defense": contracts.Defense,
         "attack": contracts.Attack,
         "evaluator": contracts.Evaluator,
     }
+    return bases[kind]
+
+
+def _module_base(kind: Kind) -> type[Any]:
+    from .networks.embedder import Embedder
+    from .networks.network import Network
+    from .networks.perceptual import Perceptual
+
+    bases: dict[str, type[Any]] = {"network": Network, "embedder": Embedder, "perceptual": Perceptual}
     return bases[kind]
 
 

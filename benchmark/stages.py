@@ -219,7 +219,9 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
         lambda part: workshop.images(cell.dataset, part),  # type: ignore[arg-type]
         cell.attack.component.model_dump(mode="json"),
     )
-    judges = Judges(lambda: load_judge(read["judge"], context.protocol, workshop.device))
+    judges = Judges(
+        lambda: load_judge(read["judge"], context.protocol, workshop.device), workshop.device, context.protocol
+    )
     scores: dict[str, Any] = {}
     failed = False
     for choice in cell.evaluators:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..registry import KINDS, MODULES
+
 if TYPE_CHECKING:
     from ..contracts import Configuration
 
@@ -15,14 +17,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to 
 
 def list_components(
     kind: Annotated[
-        str | None, typer.Argument(help="defenses, attacks, datasets, evaluators or networks; all by default.")
+        str | None, typer.Argument(help=f"{', '.join(f'{each}s' for each in KINDS)}; all by default.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """List what is registered, built in or by plugins; imports none of it."""
     from .. import registry
 
-    kinds = [registry.singular(kind)] if kind else list(registry.KINDS)
+    kinds = [registry.singular(kind)] if kind else list(KINDS)
     found = [entry for each in kinds for entry in registry.entries(each)]
     rows = [
         {"kind": e.kind, "name": e.name, "from": f"{e.distribution} {e.release}", "summary": e.summary()} for e in found
@@ -41,7 +43,7 @@ def list_components(
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="defense, attack, dataset, evaluator or network.")],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     name: Annotated[str, typer.Argument(help="A name from `privbench list`.")],
     as_json: Json = False,
 ) -> None:
@@ -55,7 +57,8 @@ def show(
         "name": name,
         "version": component.version,
         "about": (component.__doc__ or "").strip(),
-        "fields": [] if chosen == "network" else list(_fields(component)),
+        "fields": [] if chosen in MODULES else list(_fields(component)),
+        "weights": getattr(component, "weights", None),
         "presets": {key: dict(value) for key, value in getattr(component, "presets", {}).items()},
     }
     if as_json:
@@ -97,5 +100,7 @@ def _print(facts: dict[str, Any]) -> None:
             quick, smoke = (str(row[b]) if row[b] != row["full"] else "" for b in ("quick", "smoke"))
             table.add_row(*(Text(text) for text in (row["name"], str(row["full"]), quick, smoke, row["about"])))
         console.print(table)
+    if facts["weights"]:
+        console.print(Text(f"weights: {facts['weights']}, see `privbench weights show {facts['weights']}`"))
     for name, values in facts["presets"].items():
         console.print(Text(f"preset {name}: {json.dumps(values, default=str)}"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .embedder import Embedder
 from .network import Network
+from .perceptual import Perceptual
 
 
 def build(name: str, image: tuple[int, int, int], classes: int, *, pretrained: bool = False) -> Network:
@@ -23,3 +25,37 @@ def build(name: str, image: tuple[int, int, int], classes: int, *, pretrained: b
 
     network: Network = load("network", name)(image, classes, pretrained=pretrained)
     return network
+
+
+def embedder(name: str, *, pretrained: bool = True) -> Embedder:
+    """A registered embedder in evaluation mode, its weights fixed.
+
+    Args:
+        name: in `privbench list embedders`.
+        pretrained: take its named weights; otherwise random ones.
+
+    Raises:
+        UnknownComponentError: nothing registers the name.
+        MissingDataError: the weights are not here and cannot be fetched, or are damaged.
+    """
+    from ..registry import load
+
+    network: Embedder = load("embedder", name)(pretrained=pretrained)
+    return network.eval().requires_grad_(False)
+
+
+def perceptual(name: str, *, pretrained: bool = True) -> Perceptual:
+    """A registered perceptual network in evaluation mode, its weights fixed.
+
+    Args:
+        name: in `privbench list perceptuals`.
+        pretrained: take its named weights; otherwise random ones.
+
+    Raises:
+        UnknownComponentError: nothing registers the name.
+        MissingDataError: the weights are not here and cannot be fetched, or are damaged.
+    """
+    from ..registry import load
+
+    network: Perceptual = load("perceptual", name)(pretrained=pretrained)
+    return network.eval().requires_grad_(False)

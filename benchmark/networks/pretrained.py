@@ -19,7 +19,6 @@ from ..errors import MissingDataError
 
 #: Seconds that a server may keep silent.
 TIMEOUT = 10.0
-_SCRATCH = "or train from scratch with --set dataset.pretrained=false"
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,12 @@ class Published:
     Args:
         title: what it is, such as `the ImageNet weights of vgg16_bn`.
         url: where it is published; a hexadecimal suffix of the file name (`-6c64b313.pth`) starts its SHA-256.
+        otherwise: what else a user can do who lacks it, the end of a sentence.
     """
 
     title: str
     url: str
+    otherwise: str = "or train from scratch with --set dataset.pretrained=false"
 
     @property
     def file(self) -> str:
@@ -60,7 +61,7 @@ class Published:
         """Why the weights cannot be had without a network, in one sentence; `None` if they can."""
         path = self.find()
         if path is None:
-            return f"expected {self.title} at {self.place}, found nothing; put {self.url} there, {_SCRATCH}"
+            return f"expected {self.title} at {self.place}, found nothing; put {self.url} there, {self.otherwise}"
         return self._damage(path)
 
     def load(self) -> dict[str, Tensor]:
@@ -69,7 +70,7 @@ class Published:
         Raises:
             MissingDataError: they are not here and cannot be fetched, or are damaged.
         """
-        path = self.find() or self._fetch()
+        path = self.find() or self.fetch()
         damage = self._damage(path)
         if damage:
             raise MissingDataError(damage)
@@ -92,9 +93,14 @@ class Published:
         return None
 
     def _advice(self, path: Path, fault: str) -> str:
-        return f"{path} {fault}; replace it by {self.url}, {_SCRATCH}"
+        return f"{path} {fault}; replace it by {self.url}, {self.otherwise}"
 
-    def _fetch(self) -> Path:
+    def fetch(self) -> Path:
+        """Download the file to `place`, whole and verified or not at all; one that is there is replaced.
+
+        Raises:
+            MissingDataError: it cannot be fetched, or is not what it should be.
+        """
         place = self.place
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -110,10 +116,10 @@ class Published:
             reason = getattr(cause, "reason", None) or cause
             raise MissingDataError(
                 f"expected {self.title} at {place}, found nothing, and {self.url} cannot be fetched ({reason}); "
-                f"put the file there, {_SCRATCH}"
+                f"put the file there, {self.otherwise}"
             ) from cause
         raise MissingDataError(
-            f"expected {self.url} to give {self.title}, got something else; put the file at {place}, {_SCRATCH}"
+            f"expected {self.url} to give {self.title}, got something else; put the file at {place}, {self.otherwise}"
         )
 
 

@@ -11,6 +11,7 @@ ROOTS = [
     (folders.store_root, "PRIVBENCH_STORE"),
     (folders.data_root, "PRIVBENCH_DATA"),
     (folders.results_root, "PRIVBENCH_RESULTS"),
+    (folders.weights_root, "PRIVBENCH_WEIGHTS"),
 ]
 
 
@@ -40,3 +41,4 @@ def test_defaults(monkeypatch):
     assert folders.results_root() == Path("results")
     assert folders.store_root() == folders.cache_root() / "store"
     assert "privbench" in folders.data_root().parts
+    assert folders.weights_root() == folders.data_root().parent / "weights"

@@ -48,7 +48,7 @@ def public(digits) -> Images:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(k, n) for k in registry.KINDS if k != "network" for n in registry.names(k)]
+    ("kind", "name"), [(k, n) for k in registry.KINDS if k not in registry.MODULES for n in registry.names(k)]
 )
 def test_configuration(kind: registry.Kind, name: str) -> None:
     """Every field says what it means, every budget resolves, and the configuration survives JSON."""
@@ -102,6 +102,54 @@ def test_network(name: str) -> None:
             torch.testing.assert_close(network.head(z, layer), logits, rtol=1e-4, atol=1e-5)
     other: Network = registry.load("network", name)(image, 4)
     other.load_state_dict(network.state_dict(), strict=True)
+
+
+FACES = contracts.Protocol(
+    name="faces",
+    version=1,
+    image=(3, 64, 64),
+    classes=2,
+    judge_classes=2,
+    target_network="none",
+    judge_network="none",
+    attacked=1,
+    draws=1,
+    face_box=(35, 55, 108, 108),
+)
+
+
+@pytest.mark.parametrize("name", registry.names("embedder"))
+def test_embedder(name: str) -> None:
+    """Unit vectors, the same for an image whatever its company, differentiable; faces are not looked for elsewhere."""
+    network = registry.load("embedder", name)(pretrained=False).eval()
+    x = torch.rand(2, *FACES.image, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    found = network.embed(x.requires_grad_(), FACES)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+    assert torch.autograd.grad(found[:, 0].sum(), x)[0].abs().sum() > 0
+    with torch.inference_mode():
+        torch.testing.assert_close(network.embed(before[:1], FACES), found[:1].detach(), rtol=1e-4, atol=1e-5)
+        assert network.embed(before[:0], FACES).shape == (0, found.shape[1])
+        elsewhere = FACES.model_copy(update={"face_box": None})
+        if network.faces:
+            with pytest.raises(InvalidConfigurationError, match="face_box"):
+                network.embed(before, elsewhere)
+        else:
+            assert network.embed(before, elsewhere).shape == found.shape
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", registry.names("perceptual"))
+def test_perceptual(name: str) -> None:
+    """Nothing between equal images, more between others, for images of any size, differentiable."""
+    network = registry.load("perceptual", name)(pretrained=False).eval()
+    a, b = torch.rand(2, 2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = network.distance(a.requires_grad_(), b)
+    assert found.shape == (2,)
+    assert (found > 0).all()
+    assert torch.autograd.grad(found.sum(), a)[0].abs().sum() > 0
+    assert network.distance(a, a).abs().max() == 0
 
 
 def _takes(name: str, image: tuple[int, int, int]) -> bool:
@@ -176,7 +224,7 @@ def test_evaluator(name: str) -> None:
         assert definition.formula
         assert definition.range
     for need in evaluator.needs:
-        assert hasattr(kinds, need)
+        assert all(hasattr(kinds, kind) for kind in need.split("|"))
     names = [definition.name for definition in evaluator.scores]
     assert len(set(names)) == len(names)
 

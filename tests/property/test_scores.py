@@ -49,7 +49,7 @@ def _judges():
         for parameter in layer.parameters():
             nn.init.normal_(parameter, generator=generator)
     network = Network({"features": nn.Sequential(nn.Flatten(), linear), "logits": head})
-    return Judges(lambda: Judge(network, torch.device("cpu"), chunk=5))
+    return Judges(lambda: Judge(network, torch.device("cpu"), chunk=5), torch.device("cpu"), _protocol())
 
 
 def _pixels(*shape, seed=0, low=0, high=256):
