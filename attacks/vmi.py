@@ -63,7 +63,8 @@ class VMI(Attack):
 
     Note:
         The budgets `smoke` and `quick` make the flows and the StyleGAN2 smaller and the step sizes larger: the
-        published ones hardly move a distribution in so few iterations.
+        published ones hardly move a distribution in so few iterations. They also cut gradients, without which such
+        steps diverge on targets with large logits, as BiDO-COCO's.
 
     Note:
         For CIFAR-10 the preset takes the defaults of VMI's DCGAN script; the one for MNIST is from BiDO's code.
@@ -125,9 +126,17 @@ class VMI(Attack):
     samples: int = setting(32, "draws of q per label and iteration", smoke=2, quick=4, ge=1, stages=("evidence",))
     iterations: int = setting(320, "steps of the attack", smoke=20, quick=80, ge=1, stages=("evidence",))
     attack_learning_rate: float = setting(
-        1e-4, "step size of SGD for the flows", smoke=5e-3, quick=2e-3, gt=0, stages=("evidence",)
+        1e-4, "step size of SGD for the flows", smoke=5e-3, quick=5e-3, gt=0, stages=("evidence",)
     )
     momentum: float = setting(0.9, "momentum of SGD for the flows", ge=0, lt=1, stages=("evidence",))
+    max_gradient: float | None = setting(
+        None,
+        "norm to which the gradient of a flow is cut; none cuts nothing",
+        smoke=5.0,
+        quick=5.0,
+        gt=0,
+        stages=("evidence",),
+    )
     kl_weight: float = setting(1e-3, "factor of KL(q || N(0, I))", ge=0, stages=("evidence",))
     identity_weight: float = setting(1.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
 
@@ -232,6 +241,8 @@ class _Posterior:
         self._optimizer.zero_grad(set_to_none=True)
         penalty = self._attack.kl_weight * divergences.sum() / self._layers
         torch.autograd.backward((z, penalty), (leaf.grad.view_as(z), None))
+        if self._attack.max_gradient is not None:
+            _cut(self._flows, self._attack.max_gradient)
         self._optimizer.step()
         return {"identity": losses["identity"], "kl": divergences.detach().mean()}
 
@@ -255,3 +266,12 @@ class _Posterior:
         divergences = divergence(z, log_q)
         z = z.view(self._count, self._layers, count, -1).transpose(1, 2).flatten(2)
         return z, divergences
+
+
+def _cut(flows: CouplingFlows, largest: float) -> None:
+    """Scale the gradient of each flow, the second dimension of every parameter, to a norm of at most `largest`."""
+    gradients = [p.grad for p in flows.parameters() if p.grad is not None]
+    norms = torch.stack([g.square().sum((0, 2, 3)) for g in gradients]).sum(0).sqrt()
+    factors = (largest / norms.clamp_min(largest)).view(1, -1, 1, 1)
+    for gradient in gradients:
+        gradient.mul_(factors)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from privbench.attacks.vmi import _cut
 from privbench.benchmark.networks.flows import CouplingFlows, divergence, standard_normal
 from privbench.benchmark.networks.stylegan import StyleDiscriminator, StyleGenerator, _Modulated
 from torch.nn import functional
@@ -15,6 +16,21 @@ def disturbed(flows, features, affine, steps=3, size=0.3):
     for parameter in stack.parameters():
         parameter.add_(size * torch.randn_like(parameter))
     return stack
+
+
+def test_gradients_are_cut_flow_by_flow():
+    stack = disturbed(3, 4, affine=False).requires_grad_(True)
+    names = [n for n, p in stack.named_parameters() if n != "log_scale"]
+    sizes = (0.01, 5.0, 300.0)
+    for name in names:
+        parameter = stack.get_parameter(name)
+        parameter.grad = torch.randn_like(parameter) * torch.tensor(sizes).view(1, 3, 1, 1)
+    before = {name: stack.get_parameter(name).grad.clone() for name in names}
+    _cut(stack, 2.0)
+    for flow in range(3):
+        old = torch.cat([before[name][:, flow].flatten() for name in names])
+        new = torch.cat([stack.get_parameter(name).grad[:, flow].flatten() for name in names])
+        torch.testing.assert_close(new, old * min(1.0, 2.0 / old.norm().item()))
 
 
 @pytest.mark.parametrize("affine", [False, True])
