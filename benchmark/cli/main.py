@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PrivbenchError
-from . import data, doctor, paper, report, run, show, store
+from . import data, doctor, figure, paper, report, run, show, store, weights
 from .show import list_components
 
 app = typer.Typer(
@@ -28,7 +28,9 @@ app.command("list")(list_components)
 app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
 app.add_typer(paper.app, name="paper", help="Published tables: list, show, run, compare.")
+app.add_typer(figure.app, name="figure", help="Pictures of records: reconstructions, tsne, tradeoff.")
 app.add_typer(data.app, name="data", help="Prepare and check data sets.")
+app.add_typer(weights.app, name="weights", help="Import, fetch and list the weights of networks that judge images.")
 app.add_typer(store.app, name="store", help="List, check and clean the artifact store.")
 
 
