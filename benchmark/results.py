@@ -66,11 +66,28 @@ def flags(judge: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str,
         found.append(
             {"name": "weak_judge", "message": f"{right}, so attack accuracy and FID in its features say little"}
         )
-    utility = scores.get("accuracy")
-    if utility and utility["interval"] and utility["interval"][0] <= utility["chance"]:
-        message = f"the target's accuracy of {utility['value']:.1%} is not above chance, so there is little to leak"
-        found.append({"name": "target_collapsed", "message": message})
+    collapse = _collapse(scores)
+    if collapse:
+        found.append({"name": "target_collapsed", "message": collapse})
     return found
+
+
+def _collapse(scores: Mapping[str, Any]) -> str | None:
+    """Why the target is thought to have learned nothing, in one sentence; `None` if it is not.
+
+    MCC decides where it has an interval: where one answer is frequent, a useful target's accuracy may be at chance.
+    """
+    mcc, accuracy = (scores.get(name) or {"value": None, "interval": None} for name in ("mcc", "accuracy"))
+    if mcc["interval"]:
+        at_chance = mcc["interval"][0] <= mcc["chance"]
+        message = f"the target's MCC of {mcc['value']:.3f} is not above chance, so there is little to leak"
+        return message if at_chance else None
+    if accuracy["interval"] and accuracy["interval"][0] <= accuracy["chance"]:
+        return f"the target's accuracy of {accuracy['value']:.1%} is not above chance, so there is little to leak"
+    computed = mcc.get("chance") is not None and accuracy["value"] is not None
+    if computed and mcc["value"] is None:
+        return f"{mcc['reason']}, so nothing shows that the target has learned anything"
+    return None
 
 
 def command(cell: Cell, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ..benchmark.contracts import Definition, Evaluator, Protocol
+import numpy as np
+
+from ..benchmark.contracts import Definition, Evaluator
 from ..benchmark.evidence import Evidence, Predictions, Score
 from ..benchmark.statistics import wilson
 from ._topk import not_finite, top_k
@@ -14,9 +16,15 @@ if TYPE_CHECKING:
 
 
 class Accuracy(Evaluator):
-    """Share of private test images that the target classifies correctly.
+    """Share of private test images that the target classifies correctly; of attributes, the mean share over them.
 
-    `accuracy = 1/N sum_i [argmax_k logits_ik = y_i]`; the interval is Wilson's, with n = N images.
+    `accuracy = 1/N sum_i [argmax_k logits_ik = y_i]`; the interval is Wilson's, with n = N images, and `chance` is 1/K.
+
+    Of attributes, `accuracy = 1/A sum_a 1/N sum_i [(logits_ia > 0) = y_ia]`. The decisions on one image belong
+    together, so the interval is Wilson's with the effective number of images `N p (1 - p) / v`, p being the accuracy
+    and v the variance over images of their share of right decisions: N for one attribute, and N where no two images
+    differ. `chance` is the mean over attributes of the share of the commoner value in the test images, the best that a
+    target gets that says the same of every image.
 
     Note:
         All test images count; BiDO's test loader drops the last incomplete batch (3,008 of 3,009 CelebA images,
@@ -37,20 +45,19 @@ class Accuracy(Evaluator):
             measures="utility",
             better="higher",
             unit="fraction",
-            formula="share of private test images whose largest target logit is their label",
+            formula="share of private test images whose largest target logit is their label; of attributes, share of "
+            "right decisions (logit > 0), mean over attributes",
             range="[0, 1]",
         ),
     )
 
-    def unavailable(self, protocol: Protocol) -> str | None:
-        """Attribute tasks have no class to be right about."""
-        if protocol.task == "classes":
-            return None
-        return f"accuracy needs class labels and {protocol.id} has attributes"
-
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `accuracy`, with one value per class; a class without test images has `None`."""
-        return {"accuracy": _accuracy(evidence.get(Predictions))}
+        """The score `accuracy`, with one value per class or attribute; a class without test images has `None`."""
+        import torch
+
+        predictions: Predictions = evidence.get(Predictions)
+        attributes = predictions.labels.dtype == torch.bool
+        return {"accuracy": (_attributes if attributes else _accuracy)(predictions)}
 
 
 def _accuracy(predictions: Predictions) -> Score:
@@ -66,4 +73,25 @@ def _accuracy(predictions: Predictions) -> Score:
         interval=wilson(float(hits.sum()), n),
         chance=1 / classes,
         per_class=tuple(float(part.mean()) if part.size else None for part in by_class),
+    )
+
+
+def _attributes(predictions: Predictions) -> Score:
+    n = len(predictions.labels)
+    reason = "there are no test images" if n == 0 else not_finite(predictions.logits)
+    if reason:
+        return Score(value=None, n=n, reason=reason)
+    truth = predictions.labels.cpu().numpy()
+    right = (predictions.logits.cpu() > 0).numpy() == truth
+    commoner = np.maximum(truth.mean(0), 1 - truth.mean(0))
+    by_image = right.mean(1)
+    value, variance = float(right.mean()), float(by_image.var())
+    effective = n * value * (1 - value) / variance if np.ptp(by_image) > 0 else float(n)
+    return Score(
+        value=value,
+        n=n,
+        interval=wilson(value * effective, effective),
+        chance=float(commoner.mean()),
+        per_class=tuple(float(share) for share in right.mean(0)),
+        notes=(f"mean over {truth.shape[1]} attributes; chance says the commoner value of the test images",),
     )

@@ -258,7 +258,52 @@ def test_accuracy_undefined():
     assert (found.value, found.reason) == (None, "3 of 3 images have logits that are not finite")
 
 
-@pytest.mark.parametrize("evaluator", [Accuracy(), AttackAcc()])
-def test_attributes_are_refused_in_one_sentence(evaluator):
-    assert evaluator.unavailable(_protocol()) is None
-    assert "made-up/v1 has attributes" in evaluator.unavailable(_protocol(task="attributes"))
+def test_attributes_are_refused_in_one_sentence():
+    assert AttackAcc().unavailable(_protocol()) is None
+    assert "made-up/v1 has attributes" in AttackAcc().unavailable(_protocol(task="attributes"))
+
+
+def _decisions(n=200, attributes=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.rand(n, attributes, generator=generator) < torch.linspace(0.1, 0.8, attributes)
+    logits = torch.randn(n, attributes, generator=generator) + truth - 0.5
+    return logits, truth
+
+
+def test_accuracy_of_attributes_is_the_mean_of_scikit_learns():
+    logits, truth = _decisions()
+    found = _accuracy(logits, truth)
+    each = [accuracy_score(truth[:, a], logits[:, a] > 0) for a in range(5)]
+    commoner = [max(share, 1 - share) for share in truth.double().mean(0).tolist()]
+    assert found.per_class == pytest.approx(each, rel=1e-14)
+    assert found.value == pytest.approx(np.mean(each), rel=1e-14)
+    assert found.chance == pytest.approx(np.mean(commoner), rel=1e-14)
+    assert found.n == 200
+    assert Accuracy().unavailable(_protocol(task="attributes")) is None
+
+
+def test_accuracy_of_attributes_counts_images_not_decisions():
+    logits, truth = _decisions(attributes=1)
+    one = _accuracy(logits, truth)
+    hits = int(((logits > 0) == truth).sum())
+    expected = stats.binomtest(hits, 200).proportion_ci(0.95, method="wilson")
+    assert one.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    copies = _accuracy(logits.repeat(1, 40), truth.repeat(1, 40))
+    assert copies.interval == pytest.approx(one.interval)
+    five, n = _accuracy(*_decisions()), 200 * 5
+    free = stats.binomtest(round(five.value * n), n).proportion_ci(0.95, method="wilson")
+    assert five.interval == pytest.approx((free.low, free.high), abs=0.01)  # these decisions are independent
+
+
+def test_accuracy_of_attributes_at_extremes():
+    truth = _decisions()[1]
+    right = _accuracy(truth.float() - 0.5, truth)
+    assert (right.value, right.interval[1]) == (1, 1)
+    assert right.interval[0] == pytest.approx(stats.binomtest(200, 200).proportion_ci(0.95, method="wilson").low)
+    silent = _accuracy(torch.where(truth.double().mean(0) > 0.5, 1.0, -1.0).expand(200, 5), truth)
+    assert silent.value == pytest.approx(silent.chance)
+    assert silent.interval[0] < silent.chance
+    assert _accuracy(torch.zeros(2, 1), torch.tensor([[False], [True]])).per_class == (0.5,)
+    assert _accuracy(torch.zeros(0, 5), torch.zeros(0, 5, dtype=torch.bool)).reason == "there are no test images"
+    broken = _accuracy(torch.full((3, 5), float("inf")), truth[:3])
+    assert (broken.value, broken.reason) == (None, "3 of 3 images have logits that are not finite")

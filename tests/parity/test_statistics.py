@@ -5,7 +5,16 @@ import statistics as stdlib
 
 import numpy as np
 import pytest
-from privbench.benchmark.statistics import sample_std, stratified, student, two_level, wilson
+from privbench.benchmark.statistics import (
+    clustered,
+    jackknife,
+    percentile,
+    sample_std,
+    stratified,
+    student,
+    two_level,
+    wilson,
+)
 from scipy import stats
 
 
@@ -143,3 +152,51 @@ def test_two_level_covers_the_expected_rate():
 def test_not_a_number_is_refused(call):
     with pytest.raises(AssertionError):
         call([0.0, math.nan])
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_clustered_of_single_values_is_student(n):
+    values = np.random.default_rng(n).normal(3, 2, n)
+    assert clustered(values, np.arange(n)[::-1]) == pytest.approx(student(values), rel=1e-12)
+
+
+def test_clustered_equals_a_slow_loop():
+    generator = np.random.default_rng(0)
+    values, groups = generator.normal(size=40), generator.integers(7, size=40) * 11
+    sums = [sum(v - values.mean() for v, g in zip(values, groups, strict=True) if g == k) for k in set(groups)]
+    error = math.sqrt(len(sums) / (len(sums) - 1) * sum(s * s for s in sums)) / 40
+    half = stats.t(len(sums) - 1).ppf(0.975) * error
+    assert clustered(values, groups) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-10)
+
+
+def test_clustered_holds_the_mean_of_related_values_where_student_does_not():
+    generator, held = np.random.default_rng(1), np.zeros(2)
+    groups = np.repeat(np.arange(30), 8)
+    for _ in range(400):
+        values = np.repeat(generator.normal(size=30), 8) + generator.normal(size=240)
+        held += [low <= 0 <= high for low, high in (clustered(values, groups), student(values))]
+    assert held[0] / 400 == pytest.approx(0.95, abs=0.03)
+    assert held[1] / 400 < 0.8
+
+
+def test_clustered_without_variation_is_none():
+    assert clustered([], []) is None
+    assert clustered([1.0, 2.0], [5, 5]) is None
+    assert clustered([1.0, 1.0], [5, 6]) is None
+    assert clustered([0.0, 1.0, 1.0], [1, 2, 3], (0, 0.7))[1] == 0.7
+
+
+def test_jackknife_of_a_mean_is_student():
+    values = np.random.default_rng(3).normal(3, 2, 12)
+    left_out = [np.delete(values, place).mean() for place in range(12)]
+    assert jackknife(values.mean(), left_out) == pytest.approx(student(values), rel=1e-10)
+    assert jackknife(0.0, [1.0, 2.0]) is None
+    assert jackknife(0.0, [1.0, 1.0, 1.0]) is None
+    assert jackknife(values.mean(), left_out, (3, 3.1)) == (3, 3.1)
+
+
+def test_percentile_equals_numpy():
+    values = np.random.default_rng(4).normal(size=999)
+    assert percentile(values) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])), rel=1e-14)
+    assert percentile([0.3, 0.3]) is None
+    assert percentile([0.3]) is None

@@ -1,0 +1,199 @@
+"""Matthews correlation coefficient of the target's decisions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..benchmark.contracts import Definition, Evaluator, setting
+from ..benchmark.evidence import Evidence, Predictions, Score
+from ..benchmark.statistics import Interval, percentile
+from ._topk import not_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..benchmark.judges import Judges
+
+Counts = NDArray[np.float64]
+#: Weights of resampled images held in memory at a time (16 MiB).
+_CELLS = 1 << 22
+
+
+class MCC(Evaluator):
+    """Matthews correlation coefficient (MCC) between the target's decisions and the truth, on private test images.
+
+    Of an attribute, `MCC = (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN))` with the decision
+    `logit > 0`; the score is the mean over attributes. Of K classes, with the decision `argmax_k logit_k`, c right
+    decisions among s, and t_k images and p_k decisions of class k:
+    `MCC = (c s - sum_k p_k t_k) / sqrt((s^2 - sum_k p_k^2)(s^2 - sum_k t_k^2))`, the same for K = 2.
+
+    The interval is a percentile bootstrap over images, which keeps the attributes of an image together.
+
+    References:
+        T. Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020.
+        B. W. Matthews, "Comparison of the predicted and observed secondary structure of T4 phage lysozyme",
+        Biochimica et Biophysica Acta 405, 1975. J. Gorodkin, "Comparing two K-category assignments by a K-category
+        correlation coefficient", Computational Biology and Chemistry 28, 2004.
+
+    Note:
+        Where the target says the same of every image, or the truth does, MCC is 0 / 0: the attribute is `None`, left
+        out of the mean and counted. scikit-learn calls it 0, and so does the paper, by its .000 at lambda_2 = 10; a
+        note gives the mean under that convention, which is the one to read where targets lose attributes.
+
+    Note:
+        Of classes with equal logits the lowest decides, and an attribute's logit of 0 means no: a decision is needed.
+        `accuracy` scores ties of classes by their expectation.
+
+    Note:
+        Test images of one person are resampled as if they were independent; `n` is the number of images.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("Predictions",)
+    scores: ClassVar[tuple[Definition, ...]] = (
+        Definition(
+            name="mcc",
+            title="MCC",
+            measures="utility",
+            better="higher",
+            unit="similarity",
+            formula="(TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) of the target's decisions on private "
+            "test images, mean over the attributes where it is defined; of classes, Gorodkin's correlation coefficient "
+            "of the K x K confusion matrix",
+            range="[-1, 1]",
+        ),
+    )
+    resamples: int = setting(1000, "bootstrap resamples behind the interval", ge=100, le=1_000_000)
+    seed: int = setting(0, "seed of the bootstrap", ge=0)
+
+    def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
+        """The score `mcc`; for attributes with one value each, `None` where undefined."""
+        import torch
+
+        found: Predictions = evidence.get(Predictions)
+        n = len(found.labels)
+        reason = "there are no test images" if n == 0 else not_finite(found.logits)
+        if reason:
+            return {"mcc": Score(value=None, n=n, chance=0.0, reason=reason)}
+        logits, truth = found.logits.cpu(), found.labels.cpu().numpy()
+        if found.labels.dtype == torch.bool:
+            return {"mcc": self._attributes((logits > 0).numpy(), truth)}
+        return {"mcc": self._classes(logits.argmax(1).numpy(), truth, logits.shape[1])}
+
+    def _attributes(self, said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Score:
+        """Everything about decisions and truth, both `bool N A`."""
+        n, attributes = truth.shape
+        table = np.hstack([truth & said, said, truth])
+        values = binary_mcc(table.sum(0, dtype=np.float64), n)
+        defined = np.isfinite(values)
+        per_class = tuple(float(value) if np.isfinite(value) else None for value in values)
+        if not defined.any():
+            why = "the target or the truth says the same of every image"
+            reason = f"the MCC of {attributes} of {attributes} attributes is undefined: {why}"
+            return Score(value=None, n=n, chance=0.0, per_class=per_class, reason=reason)
+        means = [_mean(binary_mcc(counts, n)) for counts in _resampled(table, self.resamples, self.seed)]
+        interval = percentile(np.concatenate(means))
+        notes = _undefined(values, said, truth)
+        return _score(float(values[defined].mean()), n, interval, per_class, notes)
+
+    def _classes(self, said: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Score:
+        """Everything about decisions and truth, both `int64 N`."""
+        n = len(truth)
+        value = float(class_mcc(said[None], truth[None], classes)[0])
+        if not np.isfinite(value):
+            same = "all test images are of one class" if np.ptp(truth) == 0 else "the target says one class throughout"
+            return Score(value=None, n=n, chance=0.0, reason=f"the MCC is undefined: {same}")
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        step, values = max(1, _CELLS // max(n, classes)), []
+        for start in range(0, self.resamples, step):
+            rows = generator.integers(n, size=(min(step, self.resamples - start), n))
+            values.append(class_mcc(said[rows], truth[rows], classes))
+        return _score(value, n, percentile(np.concatenate(values)), None, ())
+
+
+def binary_mcc(counts: NDArray[np.float64] | NDArray[np.float32], n: int) -> Counts:
+    """MCC of attributes.
+
+    Args:
+        counts: `... 3A`: true positives of every attribute, then positive decisions, then positive truths.
+        n: images.
+
+    Returns:
+        `float64 ... A`, NaN where undefined.
+    """
+    both, said, truth = np.split(np.asarray(counts, dtype=np.float64), 3, axis=-1)
+    return _ratio(n * both - said * truth, said * (n - said), truth * (n - truth))
+
+
+def class_mcc(said: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Counts:
+    """Gorodkin's coefficient of every row.
+
+    Args:
+        said: `B N`, in [0, K).
+        truth: `B N`, in [0, K).
+        classes: K.
+
+    Returns:
+        `float64 B`, NaN where undefined.
+    """
+    rows, n = truth.shape
+    offset = classes * np.arange(rows)[:, None]
+    p, t = (
+        np.bincount((x + offset).ravel(), minlength=rows * classes).reshape(rows, classes).astype(np.float64)
+        for x in (said, truth)
+    )
+    right = (said == truth).sum(1)
+    return _ratio(n * right - (p * t).sum(1), n**2 - (p * p).sum(1), n**2 - (t * t).sum(1))
+
+
+def _ratio(covariance: Counts, first: Counts, second: Counts) -> Counts:
+    scale = np.sqrt(first * second)
+    ratio: Counts = np.divide(covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0)
+    return np.clip(ratio, -1, 1)
+
+
+def _resampled(table: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """Column sums of resampled rows, `B columns` at a time; sums of ones are exact in float32 below 2^24."""
+    n = len(table)
+    assert n < 1 << 24
+    ones, generator = table.astype(np.float32), np.random.Generator(np.random.PCG64(seed))
+    step = max(1, _CELLS // n)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        rows = generator.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
+        yield np.bincount(rows.ravel(), minlength=count * n).reshape(count, n).astype(np.float32) @ ones
+
+
+def _mean(values: Counts) -> Counts:
+    """The mean of the defined values of each row, without the rows that have none."""
+    defined = np.isfinite(values)
+    rows = defined.any(1)
+    means: Counts = np.where(defined, values, 0)[rows].sum(1) / defined[rows].sum(1)
+    return means
+
+
+def _undefined(values: Counts, said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[str, ...]:
+    """A note on attributes without a value, if there are any."""
+    lost = int((~np.isfinite(values)).sum())
+    if lost == 0:
+        return ()
+    silent, constant = (int((x == x[0]).all(0).sum()) for x in (said, truth))
+    zero = float(np.nan_to_num(values).mean())
+    return (
+        f"{lost} of {len(values)} attributes are undefined and left out: the target says the same of every image for "
+        f"{silent}, the truth for {constant}; counted as 0, as in scikit-learn, the mean is {zero:.4f}",
+    )
+
+
+def _score(
+    value: float,
+    n: int,
+    interval: Interval | None,
+    per_class: tuple[float | None, ...] | None,
+    notes: tuple[str, ...],
+) -> Score:
+    if interval is None:
+        notes = (*notes, "no two resamples differ, so there is no interval")
+    return Score(value=value, n=n, interval=interval, chance=0.0, per_class=per_class, notes=notes)

@@ -1,0 +1,61 @@
+"""Mean squared error of reconstructions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ..benchmark.contracts import Definition, Evaluator
+from ..benchmark.evidence import Evidence, Score
+from ._pairs import Values, pixel_score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..benchmark.judges import Judges
+
+
+class MSE(Evaluator):
+    """Mean squared error of a reconstruction, with pixel values in [0, 1].
+
+    `mse = 1/N sum_i |x_i - xhat_i|^2 / (C H W)`. Intervals and spreads are those of `_pairs`; `chance` is the mean
+    squared distance to an original of another identity or class.
+
+    Note:
+        It is the loss that the decoder attack minimises (Eq. 1 of Xiao et al., who do not report it), divided by the
+        number of values.
+
+    Note:
+        Reconstructions are measured as stored, in 8 bits, which adds about 1.3e-6 to the error of a decoder's output.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("PairedReconstructions",)
+    scores: ClassVar[tuple[Definition, ...]] = (
+        Definition(
+            name="mse",
+            title="MSE",
+            measures="leakage",
+            better="higher",
+            unit="distance",
+            formula="mean over values of the squared difference of reconstruction and original, values in [0, 1]; mean "
+            "over images",
+            range="[0, 1]",
+        ),
+    )
+
+    def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
+        """The score `mse`, for class tasks with the mean of every class."""
+        return {"mse": pixel_score(evidence, mean_squared_error, (0, 1))}
+
+
+def mean_squared_error(x: Tensor, y: Tensor) -> Values:
+    """Mean squared difference of each pair of images.
+
+    Args:
+        x: `float64 N C H W`.
+        y: the same.
+
+    Returns:
+        `float64 N`.
+    """
+    values: Values = (x - y).square().mean((1, 2, 3)).numpy()
+    return values
