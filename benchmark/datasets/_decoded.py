@@ -92,6 +92,7 @@ def _write(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
 def _fill(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
     """Write the header, every image, and the header again with the checksums, which are not known before."""
     facts = {"key": key, **dict.fromkeys(shapes, hashlib.sha256().hexdigest())}
+    path.touch(mode=0o600)  # faces are nobody else's business
     with path.open("wb") as file:
         file.write(_header(facts, shapes))
         images = decode()

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from privbench.benchmark.datasets import _celeba_files, _extra
+from privbench.benchmark.datasets import _celeba_files, _extra, loader
 from privbench.benchmark.datasets._attributes import ATTRIBUTES
 from privbench.benchmark.datasets._decoded import decoded_path
 from privbench.benchmark.datasets.celeba_attributes import CelebAAttributes
 from privbench.benchmark.datasets.celeba_attributes_subset import CelebAAttributesSubset
+from privbench.benchmark.datasets.loader import Batches
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
+from privbench.benchmark.evidence import Images
 from privbench.benchmark.spec import Selection, parse_settings, resolve
 
 PARTS = ("private_train", "public", "private_test")
@@ -293,6 +295,24 @@ class TestFurtherImages:
         found = CelebAAttributesSubset(extra=folder).check(tree)
         assert len(found) == 4
         assert all("has more than 0 MiB" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize(("count", "fits"), [(5, True), (6, False)])
+def test_images_stay_off_a_gpu_that_they_would_fill_by_half(count, fits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    pixels = torch.zeros(count, 1, 2, 5, dtype=torch.uint8)
+    assert loader._fits(pixels, torch.device("cuda")) == fits
+    assert loader._fits(pixels, torch.device("cpu"))
+
+
+def test_batches_do_not_depend_on_where_the_images_are(monkeypatch):
+    images = Images(torch.arange(90, dtype=torch.uint8).view(10, 1, 3, 3), torch.arange(10))
+    near = [Batches(images, 4, 1, augmentation="crop_flip").at(step) for step in range(5)]
+    monkeypatch.setattr(loader, "_fits", lambda pixels, device: False)
+    far = [Batches(images, 4, 1, augmentation="crop_flip").at(step) for step in range(5)]
+    for (x, y), (x_far, y_far) in zip(near, far, strict=True):
+        assert torch.equal(x, x_far)
+        assert torch.equal(y, y_far)
 
 
 def extra_of(stage):

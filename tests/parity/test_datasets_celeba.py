@@ -269,6 +269,7 @@ class TestDecodedImagesAreKept:
         with safe_open(kept()[0], framework="np") as file:
             assert set(file.keys()) == set(PARTS)
             assert np.array_equal(file.get_tensor("public"), images)
+        assert kept()[0].stat().st_mode & 0o077 == 0
         rewritten = load_file(kept()[0])
         assert {part: len(rewritten[part]) for part in PARTS} == {"private_train": 26, "private_test": 8, "public": 15}
 
