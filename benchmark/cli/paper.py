@@ -16,7 +16,7 @@ from . import options
 if TYPE_CHECKING:
     from ..plan import Plan
     from ..publications.comparison import Comparison, Entry, Line
-    from ..publications.publication import Column, Published, Row, Table
+    from ..publications.publication import Cell, Column, Published, Row, Table
     from ..runners.local import Outcome
 
 app = typer.Typer(no_args_is_help=True, help="Published tables: list, show, run, compare.")
@@ -34,8 +34,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to 
 _WIDTH = 110
 _LEGEND = (
     "within: published = the printed value ± its spread contains ours; ours = our 95 % interval contains the printed "
-    "value. A printed ± is a spread, over draws, trials or identities, not an interval of the mean.\n"
+    "value."
 )
+_SPREAD = " A printed ± is a spread, over draws, trials or identities, not an interval of the mean."
 
 
 @app.command("list")
@@ -69,9 +70,12 @@ def show(name: TableName, as_json: Json = False) -> None:
         return
     _print(_text(f"{table.name}: {table.caption}\n{table.citation}. {table.link}\n"))
     _print(_settings(table) if table.kind == "settings" else _results(table))
+    if any(row.cell.fields for row in table.rows):
+        _print(_recipes(table))
     if table.kind == "results":
-        attacks = dict.fromkeys(f"{row.cell.attack} on {row.cell.protocol}" for row in table.rows)
+        attacks = dict.fromkeys(f"{' and '.join(row.cell.attacks)} on {row.cell.protocol}" for row in table.rows)
         _print(_text(f"Runs as {', '.join(attacks)}, scored by {', '.join(table.evaluators)}."))
+        _sources(table)
     for column in table.columns:
         if column.spread_meaning:
             _print(_text(f"± of {column.title}: {column.spread_meaning}."))
@@ -80,7 +84,7 @@ def show(name: TableName, as_json: Json = False) -> None:
         if row.not_runnable:
             reasons.setdefault(row.not_runnable, []).append(row.label)
     for reason, labels in reasons.items():
-        _print(_text(f"Cannot be run ({', '.join(labels)}): {reason}"))
+        _print(_text(f"Cannot be run ({'; '.join(labels)}): {reason}"))
     _discrepancies(table, table.rows)
 
 
@@ -133,12 +137,13 @@ def run(
     found = Records(tuple(record for record, _ in written), tuple(path for _, path in written))
     comparison = put_together(table, found, labels=rows, dataset=dataset)
     _present(comparison, rows, as_json)
-    problems = [*_problems(plan, outcome), *_not_run(comparison, rows), *_undefined(comparison)]
-    for problem in problems:
+    problems = [*_problems(plan, outcome), *_undefined(comparison)]
+    left_out = _not_run(comparison, rows, parse_settings(setting))
+    for problem in [*problems, *left_out]:
         typer.echo(f"privbench: {problem}", err=True)
     done = f"{len(outcome.computed)} of {len(plan.stages)} stages computed in {time.monotonic() - began:.1f} s"
     typer.echo(f"{done}; {len(found)} records in {results_root(results)}", err=True)
-    if problems:
+    if problems or (rows and left_out):
         raise typer.Exit(1)
 
 
@@ -188,10 +193,14 @@ def _problems(plan: Plan, outcome: Outcome) -> Iterator[str]:
         yield f"{plan.stages[key].title} failed: {reason}"
 
 
-def _not_run(comparison: Comparison, labels: list[str]) -> Iterator[str]:
+def _not_run(comparison: Comparison, labels: list[str], settings: dict[str, Any]) -> list[str]:
+    """Rows that cannot be run, by reason."""
+    whose: dict[str, list[str]] = {}
     for row in comparison.table.select(labels):
-        if row.not_runnable and not comparison.substitute:
-            yield f"n/a: {row.label}: {row.not_runnable}"
+        reason = row.obstacle(comparison.substitute, settings)
+        if reason:
+            whose.setdefault(reason, []).append(row.label)
+    return [f"n/a: {'; '.join(of)}: {reason}" for reason, of in whose.items()]
 
 
 def _undefined(comparison: Comparison) -> Iterator[str]:
@@ -214,18 +223,20 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     _print(_text(f"{table.name}: {table.caption}\n{table.citation}. {table.link}\n"))
     if comparison.substitute:
         _loud(comparison, labels)
+    several = {row.label for row in table.rows if len(row.cell.attacks) > 1}
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in comparison.lines:
         groups.setdefault((line.protocol, line.budget), []).append(line)
     for (protocol, budget), lines in groups.items():
         _print(_text(f"ours: protocol {protocol}, budget {budget}{_effort(budget)}"))
-        _print(_comparison(lines))
+        _print(_comparison(lines, several))
         for note in _notes(lines):
             _print(_text(note))
         _print(_text(""))
     if comparison.missing:
-        _print(_text(f"no records of {', '.join(comparison.missing)}"))
-    _print(_text(_LEGEND))
+        _print(_text(f"no records of {'; '.join(comparison.missing)}"))
+    spread = any(column.spread for column in table.columns)
+    _print(_text(f"{_LEGEND}{_SPREAD if spread else ''}\n"))
     _discrepancies(table, table.select(labels))
 
 
@@ -241,13 +252,25 @@ def _effort(budget: str) -> str:
     return "" if budget == "full" else ", less than the published effort"
 
 
-def _comparison(lines: list[Line]) -> Any:
+def _sources(table: Table) -> None:
+    """Which of several attacks gives which column."""
+    titles: dict[str, list[str]] = {}
+    for column in table.columns:
+        if column.attack:
+            titles.setdefault(column.attack, []).append(column.title)
+    for attack, columns in titles.items():
+        _print(_text(f"{', '.join(columns)}: of {attack}."))
+
+
+def _comparison(lines: list[Line], several: set[str]) -> Any:
+    """Lines beside what was printed; those of rows in `several` name their attack."""
     table = _grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "within")
     for column in table.columns[2:6]:
         column.justify = "right"
     for number, line in enumerate(lines):
+        attack = f" [{line.attack}]" if line.label in several else ""
         for place, entry in enumerate(line.entries):
-            label = f"{line.label}{'*' * bool(line.deviations)}" if place == 0 else ""
+            label = f"{line.label}{attack}{'*' * bool(line.deviations)}" if place == 0 else ""
             table.add_row(
                 _text(label), _text(entry.column), _printed(entry), *_ours(entry), style="dim" if number % 2 else ""
             )
@@ -255,27 +278,19 @@ def _comparison(lines: list[Line]) -> Any:
 
 
 def _printed(entry: Entry) -> str:
-    value = _number(entry.published, entry.unit, entry.published)
-    if entry.published_spread is None:
-        return value
-    return f"{value} ± {_number(entry.published_spread, entry.unit, entry.published)}"
+    value = f"{entry.published:.{entry.decimals}f}"
+    return value if entry.published_spread is None else f"{value} ± {entry.published_spread:.{entry.decimals}f}"
 
 
 def _ours(entry: Entry) -> tuple[str, str, str, str]:
     """Value with interval, seeds, difference and verdict."""
     if entry.ours is None:
         return "-", "", "", entry.verdict
-    text = _number(entry.ours, entry.unit, entry.published)
+    text = f"{entry.ours:.{entry.decimals}f}"
     if entry.interval is not None:
-        low, high = (_number(end, entry.unit, entry.published) for end in entry.interval)
-        text += f" [{low}, {high}]"
-    difference = "" if entry.difference is None else f"{entry.difference:+.2f}"
+        text += " [{:.{d}f}, {:.{d}f}]".format(*entry.interval, d=entry.decimals)
+    difference = "" if entry.difference is None else f"{entry.difference:+.{entry.decimals}f}"
     return text, str(entry.seeds), difference, entry.verdict.removeprefix("within ")
-
-
-def _number(value: float, unit: str, published: float) -> str:
-    """Two decimals; four where the paper has distances below 10."""
-    return f"{value:.4f}" if unit == "distance" and published < 10 else f"{value:.2f}"
 
 
 def _notes(lines: list[Line]) -> Iterator[str]:
@@ -293,15 +308,36 @@ def _notes(lines: list[Line]) -> Iterator[str]:
         for note in found:
             whose.setdefault(note, []).append(line.label)
     for note, labels in whose.items():
-        yield note if len(labels) == len(lines) else f"{note} ({', '.join(labels)})"
+        yield note if len(labels) == len(lines) else f"{note} ({'; '.join(dict.fromkeys(labels))})"
 
 
 def _results(table: Table) -> Any:
-    grid = _grid("row", *(_heading(column) for column in table.columns), "defense:preset")
+    """Values, and the defense with its preset where that is all that reproduces a row."""
+    plain = not any(row.cell.fields for row in table.rows)
+    grid = _grid("row", *(_heading(column) for column in table.columns), *(["defense:preset"] if plain else []))
     for row in table.rows:
-        values = (_value(row, column) for column in table.columns)
-        grid.add_row(_text(row.label), *values, _text(f"{row.cell.defense}:{row.cell.preset}"))
+        values = [_value(row, column) for column in table.columns]
+        grid.add_row(_text(row.label), *values, *([_text(_defense(row.cell))] if plain else []))
     return grid
+
+
+def _recipes(table: Table) -> Any:
+    """What reproduces each row, where rows set fields."""
+    grid = _grid("row", "defense", "settings")
+    for row in table.rows:
+        settings = (f"{scope} {_fields(fields)}" for scope, fields in row.cell.fields.items())
+        grid.add_row(_text(row.label), _text(_defense(row.cell)), _text("; ".join(settings)))
+    return grid
+
+
+def _defense(cell: Cell) -> str:
+    return f"{cell.defense}:{cell.preset}" if cell.preset else cell.defense
+
+
+def _fields(fields: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields.items()
+    )
 
 
 def _heading(column: Column) -> str:
@@ -314,7 +350,8 @@ def _value(row: Row, column: Column) -> str:
     value: Published | None = row.values.get(column.name)
     if value is None:
         return "-"
-    return _number(value.value, column.unit, value.value) + ("" if value.spread is None else f" ± {value.spread:.2f}")
+    digits = column.decimals
+    return f"{value.value:.{digits}f}" + ("" if value.spread is None else f" ± {value.spread:.{digits}f}")
 
 
 def _settings(table: Table) -> Any:

@@ -7,13 +7,13 @@ same definition; elsewhere both are shown and the reason why they do not compare
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from ..aggregate import Row as OurRow
-from ..aggregate import Section, Summary, sections
+from ..aggregate import Section, Summary, flat, sections
 from ..contracts import BUDGETS, Budget
 from ..errors import InvalidConfigurationError
 from ..record import Record
@@ -23,8 +23,8 @@ from .publication import Cell, Column, Published, Row, Table, require_results
 Verdict = Literal[
     "within both", "within published", "within ours", "outside", "no interval", "not compared", "undefined", "no score"
 ]
-#: The unit of a recorded score that a printed one can be converted from, and the factor.
-_SCALES = {"per cent": ("fraction", 100.0), "distance": ("distance", 1.0)}
+#: The unit of a recorded score that a printed one is converted from, and the factor; others are printed as recorded.
+_SCALES = {"per cent": ("fraction", 100.0)}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Entry:
 
     Args:
         column: title of the column.
-        unit: `per cent` or `distance`.
+        unit: of the printed value, such as `per cent`.
+        decimals: of the printed value.
         published: the printed value.
         published_spread: the number after its +-.
         score: the recorded score, or `None`.
@@ -50,6 +51,7 @@ class Entry:
 
     column: str
     unit: str
+    decimals: int
     published: float
     published_spread: float | None
     score: str | None = None
@@ -66,10 +68,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """One printed row beside our records of it, equal in everything but the seed.
+    """One printed row beside our records of it under one attack, equal in everything but the seed.
 
     Args:
         label: of the printed row.
+        attack: which the values come from.
         protocol: of our records.
         budget: of our records.
         seeds: of our records.
@@ -80,6 +83,7 @@ class Line:
     """
 
     label: str
+    attack: str
     protocol: str
     budget: str
     seeds: tuple[int, ...]
@@ -95,8 +99,8 @@ class Comparison:
 
     Args:
         table: the published one.
-        lines: in the order of the table, then by protocol and budget.
-        missing: labels of rows without records.
+        lines: in the order of the table, then by attack, protocol and budget.
+        missing: labels of rows without records, with the attack where others of the row have some.
         substitute: the data set that stands in for the published ones, or `None`.
     """
 
@@ -131,85 +135,124 @@ def compare(
     if budget not in (None, *BUDGETS):
         raise InvalidConfigurationError(f"expected budget to be one of {', '.join(BUDGETS)}, got {budget!r}")
     candidates = [record for record in records if budget in (None, record.cell.budget)]
-    lines, missing = [], []
+    lines: list[Line] = []
+    missing: list[str] = []
     for row in table.select(labels):
-        belongs = _matcher(row.cell, dataset)
-        found = list(_lines(table, row, [record for record in candidates if belongs(record)]))
-        lines += found
-        if not found:
-            missing.append(row.label)
+        found = {attack: list(_lines(table, row, attack, candidates, dataset)) for attack in row.cell.attacks}
+        lines += [line for some in found.values() for line in some]
+        absent = [f"{row.label} ({attack})" for attack, some in found.items() if not some]
+        missing += [row.label] if len(absent) == len(found) else absent
     return Comparison(table, tuple(lines), tuple(missing), dataset)
 
 
-def _matcher(cell: Cell, dataset: str | None) -> Callable[[Record], bool]:
-    """Whether a record is of a cell's data set (or its substitute), defense as configured there, and attack."""
-    wanted = (dataset or cell.dataset, cell.defense, cell.attack)
-    configurations: dict[Budget, dict[str, Any]] = {}
+def _matcher(table: Table, row: Row, attack: str, dataset: str | None) -> Callable[[Record], bool]:
+    """Whether a record is of a row: its defense as configured there, its attack, its data set (or the substitute).
+
+    Of the fields of attack and data set only those count that tell the table's rows apart. What a row needs of its
+    user is any value but the default.
+    """
+    cell, brought = row.cell, row.needs.partition(".")[2]
+    wanted = (dataset or cell.dataset, cell.defense, attack)
+    configurations: dict[Budget, tuple[dict[str, Any], set[str]]] = {}
 
     def belongs(record: Record) -> bool:
-        run = record.cell
-        if (run.dataset.name, run.defense.name, run.attack.name) != wanted:
+        run, changed = record.cell, record.changed
+        if (run.dataset.name, run.defense.name, run.attack.name) != wanted or (row.not_runnable and not brought):
             return False
         if run.budget not in configurations:
-            configurations[run.budget] = cell.configuration(run.budget)
-        return _agree(configurations[run.budget], run.defense.fields)
+            configurations[run.budget] = flat(cell.configuration(run.budget)), cell.decided_by_data(run.budget)
+        return (
+            _defended(*configurations[run.budget], flat(run.defense.fields), changed.get("defense", {}))
+            and _apart(table.varied(attack), cell.fields.get(attack, {}), run.attack.fields, changed.get("attack", {}))
+            and (brought in changed.get("dataset", {}) if brought else True)
+            and _apart(
+                table.varied("dataset") - {brought},
+                cell.fields.get("dataset", {}),
+                run.dataset.fields,
+                changed.get("dataset", {}),
+            )
+        )
 
     return belongs
 
 
-def _agree(wanted: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
-    """Whether all fields that both have are equal; a field that is newer than the record does not count."""
-    for name in wanted.keys() & recorded.keys():
-        one, other = wanted[name], recorded[name]
-        both = isinstance(one, Mapping) and isinstance(other, Mapping)
-        if not (_agree(one, other) if both else one == other):
-            return False
-    return True
+def _defended(
+    wanted: Mapping[str, Any], by_data: Collection[str], recorded: Mapping[str, Any], changed: Collection[str]
+) -> bool:
+    """Whether all fields that both have are equal, by dotted name; a field that is newer than the record does not count.
+
+    Those that the data set decides are equal if nobody changed them.
+    """
+    shared = wanted.keys() & recorded.keys()
+    return all(name not in changed if name in by_data else wanted[name] == recorded[name] for name in shared)
 
 
-def _lines(table: Table, row: Row, records: Sequence[Record]) -> Iterator[Line]:
-    for section in sections(records):
+def _apart(
+    names: Collection[str], wanted: Mapping[str, Any], recorded: Mapping[str, Any], changed: Collection[str]
+) -> bool:
+    """Whether fields that tell rows apart have the values of the row, or are as they are without one."""
+
+    def same(name: str) -> bool:
+        if name not in wanted:
+            return all(path.partition(".")[0] != name for path in changed)
+        value = recorded.get(name)
+        return bool(value == wanted[name] or value == [wanted[name]])
+
+    return all(same(name) for name in names)
+
+
+def _lines(table: Table, row: Row, attack: str, candidates: Sequence[Record], dataset: str | None) -> Iterator[Line]:
+    belongs = _matcher(table, row, attack, dataset)
+    for section in sections([record for record in candidates if belongs(record)]):
         for ours in section.rows:
-            yield _line(table, row, section, ours)
+            yield _line(table, row, attack, section, ours)
 
 
-def _line(table: Table, row: Row, section: Section, ours: OurRow) -> Line:
-    deviations = tuple(
-        f"{scope}.{path}={value}"
-        for scope, fields in sorted(_changed(ours.records).items())
-        for path, value in sorted(fields.items())
-    )
-    obstacle = _obstacle(row.cell, section.protocol, ours.records)
-    entries = (_entry(table.column(name), value, ours, obstacle) for name, value in row.values.items())
+def _line(table: Table, row: Row, attack: str, section: Section, ours: OurRow) -> Line:
+    changed = _changed(table, attack, ours.records)
+    obstacle = _obstacle(table, row, section.protocol, ours.records, changed)
+    values = table.values(row, attack)
+    entries = (_entry(table.column(name), value, ours, obstacle) for name, value in values.items())
     return Line(
         label=row.label,
+        attack=attack,
         protocol=section.protocol,
         budget=section.budget,
         seeds=tuple(ours.seeds),
-        deviations=deviations,
+        deviations=tuple(f"{path}={value}" for path, value in sorted(changed.items())),
         flags=tuple(dict.fromkeys(flag.message for record in ours.records for flag in record.flags)),
         entries=tuple(entries),
         keys=tuple(record.key for record in ours.records),
     )
 
 
-def _changed(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """What was set otherwise than the names and the budget give; the defense's fields are the row's own."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in records:
-        for scope, fields in record.changed.items():
-            if scope != "defense":
-                found.setdefault(scope, {}).update(fields)
-    return found
+def _changed(table: Table, attack: str, records: Sequence[Record]) -> dict[str, Any]:
+    """What was set otherwise than the names, the budget and the row give, by `scope.field`."""
+    given = {"dataset": table.varied("dataset"), "attack": table.varied(attack)}
+    return {
+        f"{scope}.{path}": value
+        for record in records
+        for scope, fields in record.changed.items()
+        for path, value in fields.items()
+        if scope != "defense" and path.partition(".")[0] not in given.get(scope, ())
+    }
 
 
-def _obstacle(cell: Cell, protocol: str, records: Sequence[Record]) -> str:
+def _obstacle(table: Table, row: Row, protocol: str, records: Sequence[Record], changed: Mapping[str, Any]) -> str:
     """Why no number of the records compares with the row; empty if they do."""
-    if protocol != cell.protocol:
-        return f"{protocol} is not the published protocol, {cell.protocol}"
-    changed = _changed(records)
-    settings = [f"{scope}.{path}" for scope in ("dataset", "attack") for path in changed.get(scope, {})]
-    return f"{', '.join(settings)} was set otherwise than published" if settings else ""
+    if protocol != row.cell.protocol:
+        return f"{protocol} is not the published protocol, {row.cell.protocol}"
+    required = {f"dataset.{name}" for name in table.requires}
+    settings = [path for path in sorted(changed) if path.partition(".")[0] in ("attack", "dataset")]
+    settings = [path for path in settings if path not in required]
+    if settings:
+        return f"{', '.join(settings)} was set otherwise than published"
+    for name, value in table.requires.items():
+        for record in records:
+            ours = record.cell.dataset.fields.get(name)
+            if ours != value:
+                return f"dataset.{name} is {ours} with budget {record.cell.budget}, published is {value}"
+    return ""
 
 
 def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) -> Entry:
@@ -218,15 +261,18 @@ def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) ->
         Entry,
         column=column.title,
         unit=column.unit,
+        decimals=column.decimals,
         published=published.value,
         published_spread=published.spread,
     )
+    if column.score is None:
+        return printed(reason=column.incomparable)
     if name is None:
         return printed(reason=f"{column.score} was not recorded")
     summary = ours.scores[name]
     if summary.value is None:
         return printed(score=name, verdict="undefined", reason=summary.reason)
-    _, scale = _SCALES[column.unit]
+    _, scale = _recorded_unit(column)
     value, interval = scale * summary.value, _scaled(summary, scale)
     measured = partial(
         printed,
@@ -254,8 +300,13 @@ def _difference(column: Column, name: str, summary: Summary) -> str:
     """Why a recorded score is not what the column prints; empty if it is."""
     if name != column.score:
         return f"{name} has another definition than {column.score}, which was not recorded"
-    unit, _ = _SCALES[column.unit]
+    unit, _ = _recorded_unit(column)
     return "" if summary.definition.unit == unit else f"{name} is recorded as {summary.definition.unit}, not as {unit}"
+
+
+def _recorded_unit(column: Column) -> tuple[str, float]:
+    """The unit in which a record has what a column prints, and the factor between them."""
+    return _SCALES.get(column.unit, (column.unit, 1.0))
 
 
 def verdict(in_published: bool | None, in_ours: bool | None) -> Verdict:

@@ -7,18 +7,21 @@ them, with its source. Nothing here imports torch.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from .. import registry
+from ..aggregate import flat
 from ..contracts import Budget, Configuration
 from ..errors import InvalidConfigurationError, UnknownComponentError
-from ..spec import Matrix, Selection, resolve
+from ..spec import Matrix, Selection, canonical, resolve
 
-Unit = Literal["per cent", "distance", "weight"]
+Unit = Literal["per cent", "distance", "similarity", "decibel", "ratio", "weight"]
 
 
 class Discrepancy(Configuration):
@@ -38,7 +41,9 @@ class Column(Configuration):
     name: str
     title: str
     unit: Unit
+    decimals: int = Field(2, ge=0, le=6, description="as printed")
     better: Literal["higher", "lower"] | None = Field(None, description="what a defender prefers")
+    attack: str | None = Field(None, description="which of a row's attacks gives it; the first by default")
     score: str | None = Field(None, description="the score of the same definition")
     otherwise: str | None = Field(None, description="a score of another definition, shown where `score` is missing")
     incomparable: str = Field("", description="why numbers on other machines do not compare; empty if they do")
@@ -63,12 +68,29 @@ class Published(Configuration):
 
 
 class Cell(Configuration):
-    """What reproduces a row; the data set picks the attack's preset."""
+    """What reproduces a row; the data set picks the presets of attacks, and of the defense where none is named."""
 
     protocol: str = Field(pattern=r"^[a-z0-9_]+/v[0-9]+$", description="the numbers of no other protocol compare")
     defense: str
-    preset: str
-    attack: str | None = Field(None, description="none in tables of settings")
+    preset: str | None = Field(None, description="of the defense")
+    attacks: tuple[str, ...] = Field((), description="none in tables of settings; a file may name one as `attack`")
+    fields: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="what the row sets: by `dataset`, `defense` or name of an attack"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_attack(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "attack" in given and "attacks" not in given:
+            return {name: value for name, value in given.items() if name != "attack"} | {"attacks": [given["attack"]]}
+        return given
+
+    @model_validator(mode="after")
+    def _sets_what_it_runs(self) -> Cell:
+        strangers = set(self.fields) - {"dataset", "defense", *self.attacks}
+        if strangers:
+            raise ValueError(f"fields of the data set, the defense or an attack of the row, not of {min(strangers)}")
+        return self
 
     @property
     def dataset(self) -> str:
@@ -76,13 +98,27 @@ class Cell(Configuration):
         return self.protocol.partition("/")[0]
 
     def choose(self) -> Selection:
-        """The defense with its preset."""
-        return Selection(self.defense, self.preset)
+        """The defense with its preset and the row's fields."""
+        return Selection(self.defense, self.preset, self.fields.get("defense"))
+
+    def choose_data(self, substitute: str | None = None) -> Selection:
+        """The data set, or the one that stands in for it, with the row's fields."""
+        return Selection(substitute or self.dataset, None, self.fields.get("dataset"))
+
+    def choose_attack(self, name: str) -> Selection:
+        """One of the attacks with the row's fields."""
+        return Selection(name, None, self.fields.get(name))
 
     def configuration(self, budget: Budget) -> dict[str, Any]:
-        """The fields of the defense under a budget."""
+        """The fields of the defense under a budget, but for what presets named after data sets add."""
         found: dict[str, Any] = resolve("defense", self.choose(), budget, {}).component.config()
         return found
+
+    def decided_by_data(self, budget: Budget) -> set[str]:
+        """The fields of the defense, dotted, that a preset named after a data set may add under a budget."""
+        presets = registry.load("defense", self.defense).presets.items()
+        chosen = [flat(fields) for name, fields in presets if name.endswith(f"@{budget}") or not self.preset]
+        return {name for fields in chosen for name in fields} - set(flat(self.fields.get("defense", {})))
 
 
 class Row(Configuration):
@@ -93,7 +129,23 @@ class Row(Configuration):
     values: dict[str, Published]
     cell: Cell
     not_runnable: str = Field("", description="why it cannot be run, in one sentence; empty if it can")
+    needs: str = Field(
+        "",
+        pattern=r"^(dataset\.\w+)?$",
+        description="a setting such as `dataset.extra` that only its user can give, with which it can be run",
+    )
     discrepancies: tuple[Discrepancy, ...] = ()
+
+    def obstacle(self, substitute: str | None = None, given: Collection[str] = ()) -> str:
+        """Why it cannot be run with the settings `given`, in one sentence; empty if it can."""
+        if self.not_runnable and (not self.needs or self.needs not in given):
+            return self.not_runnable
+        if substitute:
+            known = registry.load("dataset", substitute).model_fields
+            missing = [name for name in self.cell.fields.get("dataset", {}) if name not in known]
+            if missing:
+                return f"Data set {substitute} has no field {', '.join(missing)}, which the row sets."
+        return ""
 
 
 class Table(Configuration):
@@ -116,6 +168,9 @@ class Table(Configuration):
     caption: str
     kind: Literal["results", "settings"] = "results"
     evaluators: tuple[str, ...] = ()
+    requires: dict[str, Any] = Field(
+        default_factory=dict, description="fields of the data set without which, under any budget, no number compares"
+    )
     about: tuple[str, ...] = ()
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -130,13 +185,28 @@ class Table(Configuration):
         for row in self.rows:
             if not row.values or not set(row.values) <= columns:
                 raise ValueError(f"values of {row.label} for columns {', '.join(sorted(columns))}")
-            if (row.cell.attack is None) != (self.kind == "settings"):
+            if bool(row.cell.attacks) != (self.kind == "results"):
                 raise ValueError(f"an attack for {row.label}, in a table of results and only there")
+            homeless = [name for name in row.values if self.column(name).attack not in (None, *row.cell.attacks)]
+            if homeless:
+                raise ValueError(f"an attack for {row.label} that gives {', '.join(homeless)}")
+            if row.needs and not row.not_runnable:
+                raise ValueError(f"a sentence for {row.label} that says what it needs")
         return self
 
     def column(self, name: str) -> Column:
         """The column of that name."""
         return next(column for column in self.columns if column.name == name)
+
+    def values(self, row: Row, attack: str) -> dict[str, Published]:
+        """The printed values that one of a row's attacks gives, by column."""
+        first = row.cell.attacks[0]
+        return {name: value for name, value in row.values.items() if (self.column(name).attack or first) == attack}
+
+    def varied(self, scope: str) -> set[str]:
+        """The fields of the data set (`dataset`) or of an attack (its name) that tell rows apart."""
+        brought = {row.needs.partition(".")[2] for row in self.rows if row.needs and scope == "dataset"}
+        return brought.union(*(row.cell.fields.get(scope, {}) for row in self.rows))
 
     def select(self, labels: Sequence[str] = ()) -> tuple[Row, ...]:
         """The rows that labels name, in the order of the table; all without labels.
@@ -207,7 +277,7 @@ def matrices(
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> tuple[Matrix, ...]:
-    """What to run for a table: one matrix per data set and attack, so that their stages are shared.
+    """What to run for a table: a matrix for each data set and attack as configured, so that their stages are shared.
 
     Args:
         table: of results.
@@ -215,42 +285,75 @@ def matrices(
         seeds: one cell each.
         labels: rows to run; all by default.
         dataset: a data set to run on in place of the published ones; the numbers then compare with nothing published.
-        settings: `scope.field` to value; the table fixes the defense's fields.
+        settings: `scope.field` to value; what a row needs reaches that row alone, and the table fixes what it prints.
 
     Raises:
-        InvalidConfigurationError: the table holds settings, none of the rows can be run, or `settings` touches a
-            defense.
+        InvalidConfigurationError: the table holds settings, none of the rows can be run, or `settings` touches what
+            the table fixes.
         UnknownComponentError: a label names no row.
     """
     require_results(table)
-    rows = [row for row in table.select(labels) if dataset or not row.not_runnable]
+    settings = settings or {}
+    chosen = table.select(labels)
+    rows = [row for row in chosen if not row.obstacle(dataset, settings)]
     if not rows:
-        raise InvalidConfigurationError(f"no chosen row of {table.name} can be run: {table.rows[0].not_runnable}")
-    fixed = {"defense", *(row.cell.defense for row in rows)}
-    for path in settings or {}:
-        if path.partition(".")[0] in fixed:
-            raise InvalidConfigurationError(
-                f"expected --set to leave defenses alone, which {table.name} fixes, got {path}; use `privbench run`"
-            )
-    groups: dict[tuple[str, str], list[Selection]] = {}
-    for row in rows:
-        assert row.cell.attack is not None
-        defenses = groups.setdefault((dataset or row.cell.dataset, row.cell.attack), [])
-        if row.cell.choose() not in defenses:
-            defenses.append(row.cell.choose())
+        reason = chosen[0].obstacle(dataset, settings)
+        raise InvalidConfigurationError(f"no chosen row of {table.name} can be run: {reason}")
+    _refuse_fixed(table, dataset, settings)
     evaluators = tuple(Selection(name) for name in table.evaluators)
+    each = tuple(dict.fromkeys(seeds))
     return tuple(
-        Matrix(
-            datasets=(Selection(data),),
-            defenses=tuple(defenses),
-            attacks=(Selection(attack),),
-            evaluators=evaluators,
-            seeds=tuple(dict.fromkeys(seeds)),
-            budget=budget,
-            settings=dict(settings or {}),
-        )
-        for (data, attack), defenses in groups.items()
+        Matrix((group.dataset,), tuple(group.defenses), (group.attack,), evaluators, each, budget, group.settings)
+        for group in _groups(table, rows, dataset, settings)
     )
+
+
+@dataclass
+class _Group:
+    """Defenses that meet the same attack on the same data, under the same settings."""
+
+    dataset: Selection
+    attack: Selection
+    settings: dict[str, Any]
+    defenses: list[Selection] = field(default_factory=list)
+
+
+def _groups(table: Table, rows: Sequence[Row], substitute: str | None, settings: Mapping[str, Any]) -> Iterable[_Group]:
+    """Rows by data set and attack; a setting with the name of a component as its scope reaches that one only."""
+    named = {name for row in rows for name in (row.cell.dataset, *row.cell.attacks)}
+    brought = {row.needs for row in table.rows if row.needs}
+    groups: dict[str, _Group] = {}
+    for row in rows:
+        for name in row.cell.attacks:
+            data, attack = row.cell.choose_data(substitute), row.cell.choose_attack(name)
+            others = named - {data.name, name}
+            reaching = {
+                path: value
+                for path, value in settings.items()
+                if path.partition(".")[0] not in others and (path not in brought or path == row.needs)
+            }
+            key = canonical([data.name, data.fields, name, attack.fields, reaching])
+            group = groups.setdefault(key, _Group(data, attack, reaching))
+            if row.cell.choose() not in group.defenses:
+                group.defenses.append(row.cell.choose())
+    return groups.values()
+
+
+def _refuse_fixed(table: Table, substitute: str | None, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of what the rows of a table are told apart by."""
+    data = {"dataset", substitute, *(row.cell.dataset for row in table.rows)}
+    defenses = {"defense", *(row.cell.defense for row in table.rows)}
+    attacks = {name for row in table.rows for name in row.cell.attacks}
+    brought = {row.needs for row in table.rows}
+    for path in settings:
+        scope, _, name = path.partition(".")
+        affected = ("dataset",) if scope in data else attacks & ({scope} if scope != "attack" else attacks)
+        fixed = path not in brought and any(name.partition(".")[0] in table.varied(each) for each in affected)
+        if scope in defenses or fixed:
+            what = "defenses" if scope in defenses else "what tells rows apart"
+            raise InvalidConfigurationError(
+                f"expected --set to leave {what} alone, which {table.name} fixes, got {path}; use `privbench run`"
+            )
 
 
 def require_results(table: Table) -> None:

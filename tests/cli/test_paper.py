@@ -11,7 +11,6 @@ import pytest
 from privbench.benchmark import api
 from privbench.benchmark.cli.paper import app
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, UnknownComponentError
-from privbench.benchmark.publications import publication
 from privbench.benchmark.publications.publication import load, names
 from privbench.benchmark.record import Record, save
 from typer.testing import CliRunner
@@ -48,29 +47,40 @@ def score(name, value, interval=None, unit="fraction"):
     }
 
 
-def record(label=LABEL, *, protocol="mnist/v1", budget="full", seed=0, scores=None, changed=None):
-    (row,) = load("bido-table3").select([label])
+def record(
+    label=LABEL,
+    *,
+    table="bido-table3",
+    attack=None,
+    protocol="mnist/v1",
+    budget="full",
+    seed=0,
+    scores=None,
+    changed=None,
+):
+    (row,) = load(table).select([label])
+    attack = attack or row.cell.attacks[0]
     scores = scores or [
         score("accuracy", 0.9961, (0.99, 0.998)),
         score("attack_acc", 0.08, (0.02, 0.12)),
         score("attack_acc5", 0.5, (0.4, 0.6)),
         score("fid_bido", 322.5, unit="distance"),
     ]
-    fields = {row.cell.defense: row.cell.configuration(budget)}
+    sets = row.cell.fields
     choices = {
-        "dataset": protocol.partition("/")[0],
-        "defense": row.cell.defense,
-        "attack": row.cell.attack,
+        "dataset": (protocol.partition("/")[0], {**load(table).requires, **sets.get("dataset", {})}),
+        "defense": (row.cell.defense, row.cell.configuration(budget)),
+        "attack": (attack, sets.get(attack, {})),
     }
     made = {
-        kind: {"name": name, "distribution": "privbench", "version": 1, "fields": fields.get(name, {})}
-        for kind, name in choices.items()
+        kind: {"name": name, "distribution": "privbench", "version": 1, "fields": fields}
+        for kind, (name, fields) in choices.items()
     }
     evaluators = [{"distribution": "privbench", "version": 1, "fields": {}, "name": s["evaluator"]} for s in scores]
     unique = {each["name"]: each for each in evaluators}
     return Record.model_validate(
         {
-            "key": f"{hash((label, protocol, budget, seed, str(scores))) & (2**250 - 1):064x}",
+            "key": f"{hash((label, attack, protocol, budget, seed, str(scores))) & (2**250 - 1):064x}",
             "protocol": protocol,
             "cell": {**made, "evaluators": list(unique.values()), "seed": seed, "budget": budget},
             "changed": changed or {},
@@ -113,6 +123,11 @@ def test_list():
     assert [row["name"] for row in found] == names()
     assert found[3]["runnable"] == 4
     assert found[5]["kind"] == "settings"
+    assert {row["name"]: row["runnable"] for row in found if "xiao" in row["name"]} == {
+        "xiao-table1": 6,
+        "xiao-table2": 7,
+        "xiao-table3": 12,
+    }
 
 
 def test_show_results():
@@ -136,18 +151,103 @@ def test_show_settings_beside_what_is_used():
     assert facts["used"]["BiDO-COCO (c)"] == {"lambda_x": 5.0, "lambda_y": 25.0}
 
 
-@pytest.fixture
-def without_data(monkeypatch):
-    """Table 4 as if its data set did not exist."""
-    table = load("bido-table4")
-    rows = tuple(row.model_copy(update={"not_runnable": "privbench has no such data set."}) for row in table.rows)
-    monkeypatch.setattr(publication, "tables", lambda: (table.model_copy(update={"rows": rows}),))
+def test_show_says_what_cannot_be_run_once():
+    text = flat(invoke("show", "xiao-table1").stdout)
+    assert text.count("Cannot be run (#5 none, more data for Dec; #6 adv, more data for Dec): It needs a folder") == 1
+    assert text.count("Cannot be run (#7 none, more data for both; #8 adv, more data for both): The paper does") == 1
+    assert "give one with --set dataset.extra=FOLDER" in text
 
 
-def test_show_says_what_cannot_be_run_once(without_data):
-    text = flat(invoke("show", "bido-table4").stdout)
-    assert text.count("Cannot be run (No Def., MID, BiDO-COCO, BiDO-HSIC): privbench has no such data set") == 1
-    assert "0.9295" in text
+def test_show_what_a_row_sets_and_which_attack_gives_a_column():
+    result = invoke("show", "xiao-table1")
+    lines = [flat(line) for line in result.stdout.splitlines()]
+    assert "#2 adv 0.612 - - 0.515 0.574 0.221 13.423" in lines
+    assert "#3 none, GAN none decoder mu_1=1, mu_2=0" in lines
+    text = flat(result.stdout)
+    assert "#2 adv adversarial_reconstruction defense lambda_1=1, lambda_2=0, mu_1=0, mu_2=0; decoder" in text
+    assert "Runs as decoder and feature_regression on celeba_attributes/v1, scored by mcc, face_similarity," in text
+    assert "Face Sim., SSIM, PSNR: of decoder. Feature Sim.: of feature_regression." in text
+    facts = json.loads(invoke("show", "xiao-table3", "--json").stdout)
+    assert facts["rows"][1]["cell"]["fields"]["defense"]["layer"] == "conv1"
+    assert facts["rows"][1]["values"]["lda"] == {"value": 0.28, "spread": None}
+
+
+def similar(**values):
+    units = {"psnr": "decibel"}
+    return [score(name, value, unit=units.get(name, "similarity")) for name, value in values.items()]
+
+
+def xiao(label="#2 adv", protocol="celeba_attributes/v1", **options):
+    shared = {"table": "xiao-table1", "protocol": protocol, **options}
+    decoded = similar(mcc=0.6, face_similarity=0.4, ssim=0.2214, psnr=13.0)
+    return [
+        record(label, attack="decoder", scores=decoded, **shared),
+        record(label, attack="feature_regression", scores=similar(mcc=0.6, feature_similarity=0.5), **shared),
+    ]
+
+
+def test_compare_a_row_of_two_attacks(tmp_path):
+    for made in xiao():
+        save(made, tmp_path / "results")
+    result = invoke("compare", "xiao-table1", "--rows", "#2 adv")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [flat(line) for line in result.stdout.splitlines()]
+    assert "#2 adv [decoder] Mean MCC 0.612 0.600 1 -0.012 no interval" in lines
+    assert "Face Sim. 0.515 0.400 1 not compared" in lines
+    assert "SSIM 0.221 0.221 1 +0.000 no interval" in lines
+    assert "PSNR 13.423 13.000 1 -0.423 no interval" in lines
+    assert "#2 adv [feature_regression] Feature Sim. 0.574 0.500 1 not compared" in lines
+    text = flat(result.stdout)
+    assert "Face Sim.: not compared: faces are compared in layer 3 of OpenFace in the paper" in text
+    assert "no records" not in text
+    assert "A printed ±" not in text
+    facts = json.loads(invoke("compare", "xiao-table1", "--json").stdout)
+    assert [line["attack"] for line in facts["lines"]] == ["decoder", "feature_regression", "feature_regression"]
+    assert [line["label"] for line in facts["lines"]] == ["#2 adv", "#2 adv", "#4 adv, GAN"]
+    assert "#4 adv, GAN (decoder)" in facts["missing"]
+
+
+def test_a_smaller_copy_of_xiaos_data_is_said_loudly(tmp_path):
+    for made in xiao(protocol="celeba_attributes_subset/v1", budget="quick"):
+        save(made, tmp_path / "results")
+    with pytest.raises(MissingDataError, match="to hold records of xiao-table1, got none"):
+        invoke("compare", "xiao-table1")
+    result = invoke("compare", "xiao-table1", "--dataset", "celeba_attributes_subset", "--rows", "#2 adv")
+    text = flat(result.stdout)
+    assert "NOT THE PUBLISHED PROTOCOL: celeba_attributes_subset stands in for celeba_attributes. Nothing" in text
+    assert "celeba_attributes_subset/v1 is not the published protocol, celeba_attributes/v1" in text
+    assert [line for line in result.stdout.splitlines() if "+0." in line or "-0." in line] == []
+    assert text.count("not compared") >= 5
+
+
+def test_run_on_a_smaller_copy_says_what_is_left_out(executed):
+    executed.records = xiao(protocol="celeba_attributes_subset/v1", budget="quick")
+    result = invoke("run", "xiao-table1", "--dataset", "celeba_attributes_subset")
+    assert result.exit_code == 0
+    assert {cell.dataset.name for cell in executed.cells} == {"celeba_attributes_subset"}
+    assert len(executed.cells) == 10
+    err = flat(result.stderr)
+    assert "n/a: #5 none, more data for Dec; #6 adv, more data for Dec: It needs a folder of faces" in err
+    assert "n/a: #7 none, more data for both; #8 adv, more data for both: The paper does not say" in err
+    assert "NOT THE PUBLISHED PROTOCOL" in result.stdout
+    named = invoke("run", "xiao-table1", "--dataset", "celeba_attributes_subset", "--rows", "#2 adv", "--rows", "#7")
+    assert named.exit_code == 1
+    assert len(executed.cells) == 2
+
+
+def test_run_with_what_a_row_needs(executed):
+    executed.records = xiao()
+    result = invoke("run", "xiao-table1", "--rows", "for Dec", "--set", "dataset.extra=photographs")
+    assert result.exit_code == 0
+    assert len(executed.cells) == 4
+    assert {str(cell.dataset.component.extra) for cell in executed.cells} == {"photographs"}
+    assert "n/a" not in result.stderr
+
+
+def test_run_table_3_on_digits_has_no_such_layers(executed):
+    invoke("run", "xiao-table3", "--dataset", "digits", "--rows", "Conv1")
+    (none, defended) = executed.cells
+    assert (none.attack.component.layer, defended.defense.component.layer) == ("conv1", "conv1")
 
 
 @pytest.mark.parametrize("name", names())
@@ -188,8 +288,9 @@ def test_compare(tmp_path):
     assert "Attack Acc 4.36 ± 5.70 8.00 2 +3.64 published" in lines
     assert "FID 322.00 ± 16.96 322.50 2 +0.50 published" in lines
     text = flat(result.stdout)
-    assert "no records of MNIST: No Def., MNIST: MID" in text
+    assert "no records of MNIST: No Def.; MNIST: MID" in text
     assert "appends the FID of each trial twice" in text
+    assert "A printed ± is a spread" in text
     assert "NOT THE PUBLISHED" not in text
     assert max(len(line) for line in result.stdout.splitlines()) <= 110
 
@@ -307,14 +408,15 @@ def test_run_on_a_substitute(executed):
     assert "NOT THE PUBLISHED PROTOCOL: digits stands in for celeba" in result.stdout
 
 
-def test_run_refuses_what_cannot_be_run(executed, without_data):
-    with pytest.raises(InvalidConfigurationError, match="no chosen row of bido-table4 can be run: privbench has no"):
-        invoke("run", "bido-table4")
-
-
 def test_run_refuses(executed):
     with pytest.raises(InvalidConfigurationError, match="holds hyper-parameters"):
         invoke("run", "bido-table6")
+    with pytest.raises(InvalidConfigurationError, match="no chosen row of xiao-table1 can be run: The paper does not"):
+        invoke("run", "xiao-table1", "--rows", "for both")
+    with pytest.raises(
+        InvalidConfigurationError, match="to leave what tells rows apart alone, which xiao-table3 fixes"
+    ):
+        invoke("run", "xiao-table3", "--set", "decoder.layer=fc")
     with pytest.raises(InvalidConfigurationError, match="expected budget to be one of smoke, quick, full, got 'huge'"):
         invoke("run", "bido-table3", "--budget", "huge")
     with pytest.raises(UnknownComponentError, match="unknown dataset 'mnits': did you mean 'mnist'"):

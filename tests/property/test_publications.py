@@ -2,12 +2,14 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark import registry
+from privbench.benchmark.aggregate import flat
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
 from privbench.benchmark.plan import make
 from privbench.benchmark.publications import publication
@@ -15,7 +17,7 @@ from privbench.benchmark.publications.comparison import compare, verdict
 from privbench.benchmark.publications.publication import load, matrices, parse, tables
 from privbench.benchmark.record import Record
 from privbench.benchmark.records import Records
-from privbench.benchmark.spec import resolve
+from privbench.benchmark.results import changes
 
 TABLES = {table.name: table for table in tables()}
 RESULTS = [table for table in tables() if table.kind == "results"]
@@ -53,8 +55,30 @@ SECOND = {
     "bido-table6": "MID (c) | 0.003\nBiDO-COCO (c) | 5 | 50\nBiDO-HSIC (a) | 0.05 | 2.5",
     "bido-table7": "MID | 0\nBiDO-COCO | 0.05 | 2.5\nBiDO-HSIC | 0.1 | 2",
     "bido-table8": "MNIST: MID | 0.2\nMNIST: BiDO-HSIC | 2 | 20\nCIFAR-10: BiDO-COCO | 0.1 | 5",
+    "xiao-table1": """
+        #1 none                   | .641 | .551 | .835 | .231 | 13.738
+        #4 adv, GAN               | .612 | .513 | .574 | .277 | 13.803
+        #5 none, more data for Dec | .641 | .594 | .864 | .250 | 14.132
+        #6 adv, more data for Dec | .612 | .541 | .633 | .222 | 13.703
+        #7 none, more data for both | .651 | .579 | .834 | .263 | 14.432
+        #10 adv, GAN, Smiling     | .862 | .044 | .424 | .489 | .189 | 12.958""",
+    "xiao-table2": """
+        lambda_2 = 0  | .631 | .631 | .862 | .300 | 15.445
+        lambda_2 = 1  | .582 | .575 | .710 | .299 | 15.371
+        lambda_2 = 4  | .311 | .507 | .542 | .225 | 14.048
+        lambda_2 = 10 | .000 | .294 | .374 | .158 | 12.899""",
+    "xiao-table3": """
+        Conv1, without adv     | .98 | .64 | 1468.77 | 2884.42 | 1.96
+        Conv2, with adv        | .48 | .64 | 1523.31 | 597.48 | .39
+        Conv4, without adv     | .64 | .65 | 2212.66 | 1199.69 | .54
+        Avg Pool, with adv     | .50 | .61 | 2243.49 | 935.16 | .42
+        FC Layer, without adv  | .54 | .64 | 2541.02 | 983.14 | 2.58
+        FC Layer, with adv     | .51 | .61 | 1061.99 | 710.93 | 1.49""",
 }
-COUNTS = {1: 10, 2: 10, 3: 8, 4: 4, 5: 7, 6: 9, 7: 3, 8: 6}
+COUNTS = {
+    "bido": {1: 10, 2: 10, 3: 8, 4: 4, 5: 7, 6: 9, 7: 3, 8: 6},
+    "xiao": {1: 10, 2: 7, 3: 12},
+}
 
 
 def numbers(row):
@@ -62,8 +86,9 @@ def numbers(row):
     return [(value.value, value.spread) for value in row.values.values()]
 
 
-def test_every_table_of_the_paper_is_there_with_all_rows():
-    assert {table.number: len(table.rows) for table in tables() if table.paper == "bido"} == COUNTS
+def test_every_table_of_the_papers_is_there_with_all_rows():
+    for paper, counts in COUNTS.items():
+        assert {table.number: len(table.rows) for table in tables() if table.paper == paper} == counts
     for table in tables():
         assert publication.load(table.name) is table
         assert table.name == f"{table.paper}-table{table.number}"
@@ -84,7 +109,8 @@ def test_values_are_in_range_and_in_the_order_of_the_columns(table, row):
     assert list(row.values) == [column.name for column in table.columns if column.name in row.values]
     for name, value in row.values.items():
         column = table.column(name)
-        assert 0 <= value.value <= (100 if column.unit == "per cent" else 1000)
+        assert 0 <= value.value <= {"per cent": 100, "similarity": 1}.get(column.unit, 3000)
+        assert column.unit == "weight" or value.value == round(value.value, column.decimals)
         assert (value.spread is not None) == (column.spread is not None)
         assert (column.spread is None) == (column.spread_meaning == "")
         if value.spread is not None:
@@ -96,22 +122,52 @@ def test_values_are_in_range_and_in_the_order_of_the_columns(table, row):
 @pytest.mark.parametrize(("table", "row"), ROWS)
 def test_what_reproduces_a_row_exists(table, row):
     assert row.cell.configuration("full") != row.cell.configuration("smoke")
-    if table.kind == "results":
-        attack = registry.load("attack", row.cell.attack)
-        scores = {s.name for name in table.evaluators for s in registry.load("evaluator", name).scores}
-        assert {"vmi": 4, "gmi": 1}.get(row.cell.attack, table.number) == table.number
-        assert attack.yields == "ClassReconstructions"
-        assert scores >= {score for column in table.columns for score in (column.score, column.otherwise) if score}
-    if row.not_runnable:
-        missing = row.cell.dataset not in registry.names("dataset")
-        assert missing, f"{row.cell.dataset} exists now: {row.label} of {table.name} can be run"
-    elif table.kind == "results":
-        (matrix,) = matrices(table, "full", labels=[row.label])
-        dataset = resolve("dataset", matrix.datasets[0], "full", {}).component
-        assert dataset.protocol.id == row.cell.protocol
-        (cell,) = matrix.cells()
-        assert not cell.not_run
-        assert cell.defense.component.config() == row.cell.configuration("full")
+    if table.kind == "settings":
+        return
+    scores = {s.name for name in table.evaluators for s in registry.load("evaluator", name).scores}
+    assert scores >= {score for column in table.columns for score in (column.score, column.otherwise) if score}
+    given = {row.needs: "photographs"} if row.needs else {}
+    if row.not_runnable and not row.needs:
+        assert row.label in ("#7 none, more data for both", "#8 adv, more data for both")
+        return
+    found = matrices(table, "full", labels=[row.label], settings=given)
+    cells = [cell for matrix in found for cell in matrix.cells()]
+    assert [cell.attack.name for cell in cells] == list(row.cell.attacks)
+    for cell in cells:
+        assert cell.dataset.component.protocol.id == row.cell.protocol
+        fields, wanted = flat(cell.defense.component.config()), flat(row.cell.configuration("full"))
+        assert {name for name in wanted if fields[name] != wanted[name]} <= row.cell.decided_by_data("full")
+        assert bool(row.cell.decided_by_data("full")) == (row.cell.preset is None)
+        task = cell.dataset.component.protocol.task
+        assert task in cell.defense.component.tasks & cell.attack.component.tasks
+
+
+def available(attack):
+    """Kinds of evidence behind the scores of an attack."""
+    component = registry.load("attack", attack)
+    return {"Predictions", component.yields} | ({"Encodings"} if component.access == "features" else set())
+
+
+@pytest.mark.parametrize("table", RESULTS, ids=lambda table: table.name)
+def test_the_attack_of_a_column_gives_its_score(table):
+    owners = {
+        score.name: registry.load("evaluator", name)
+        for name in table.evaluators
+        for score in registry.load("evaluator", name).scores
+    }
+    units = {score.name: score.unit for evaluator in owners.values() for score in evaluator.scores}
+    for row in table.rows:
+        given = [name for attack in row.cell.attacks for name in table.values(row, attack)]
+        assert sorted(given) == sorted(row.values)
+        for attack in row.cell.attacks:
+            for name in table.values(row, attack):
+                column = table.column(name)
+                if column.score is None:
+                    assert column.incomparable
+                    continue
+                assert units[column.score] == {"per cent": "fraction"}.get(column.unit, column.unit)
+                kinds = owners[column.score].needs
+                assert all(available(attack) & set(kind.split("|")) for kind in kinds), (attack, column.score)
 
 
 @pytest.mark.parametrize("table", SETTINGS, ids=lambda table: table.name)
@@ -149,6 +205,44 @@ def test_the_documented_discrepancies_are_named():
     assert "twice" in words("bido-table3")
     assert "below 260" in words("bido-table3")
     assert "SGD" in words("bido-table2")
+    for number in ("0.851", "0.865", "0.551", "0.594"):
+        assert number in words("xiao-table1")
+    assert "0.631" in words("xiao-table2")
+    assert "undefined" in words("xiao-table2", "lambda_2 = 10")
+    assert "2541.02 / 983.14" in words("xiao-table3")
+    for table in ("xiao-table1", "xiao-table2", "xiao-table3"):
+        for word in ("Eq. 3", "X1", "No optimiser"):
+            assert word in words(table)
+
+
+def value(table, label, column):
+    (row,) = TABLES[table].select([label])
+    return row.values[column].value
+
+
+def test_what_is_said_of_xiaos_numbers_follows_from_them():
+    one, two, three = ("xiao-table1", "xiao-table2", "xiao-table3")
+    labels = [row.label for row in TABLES[three].rows]
+    for label in labels:
+        within, between = value(three, label, "lda_within"), value(three, label, "lda_between")
+        printed, ratio = ("lda_inverse", within / between) if label.startswith("FC") else ("lda", between / within)
+        assert round(ratio, 2) == value(three, label, printed)
+    without, with_ = (
+        value(three, f"FC Layer, {x} adv", "lda_between") / value(three, f"FC Layer, {x} adv", "lda_within")
+        for x in ("without", "with")
+    )
+    assert (round(without, 2), round(with_, 2)) == (0.39, 0.67)
+    for column in ("mcc", "feature_similarity"):
+        assert value(one, "#1 none", column) == value(one, "#3 none, GAN", column)
+        assert value(one, "#2 adv", column) == value(one, "#4 adv, GAN", column)
+    assert value(one, "#4 adv, GAN", "ssim") > value(one, "#3 none, GAN", "ssim")
+    faces = {n: value(one, row.label, "face_similarity") for n, row in enumerate(TABLES[one].rows, 1)}
+    assert faces[8] > faces[6]
+    assert round(faces[7] - faces[8], 3) == 0.029 < round(faces[5] - faces[6], 3) == 0.053
+    start = {column: value(two, "lambda_2 = 0", column) for column in ("mcc", "face_similarity", "feature_similarity")}
+    assert start == {"mcc": 0.631, "face_similarity": 0.631, "feature_similarity": 0.862}
+    assert start["feature_similarity"] > value(one, "#1 none", "feature_similarity") == 0.835
+    assert [value(one, "#2 adv", column) for column in start] == [0.612, 0.515, 0.574]
 
 
 def test_the_page_on_discrepancies_names_presets_that_exist():
@@ -165,15 +259,21 @@ def test_the_page_on_discrepancies_names_presets_that_exist():
 # The text of the paper
 
 
-def paper_text():
+SAYS = {
+    "bido": "bilateral dependency optimization (BiDO) strategy",
+    "xiao": "framework that prevents the latent representations",
+}
+
+
+def paper_text(paper):
     folder = os.environ.get("PRIVBENCH_PAPERS")
     if not folder:
         pytest.skip("PRIVBENCH_PAPERS names no folder with the texts of papers")
     for path in sorted(Path(folder).glob("*.txt")):
         text = path.read_text(encoding="utf-8")
-        if "bilateral dependency optimization (BiDO) strategy" in text:
+        if SAYS[paper] in text:
             return text
-    pytest.skip("PRIVBENCH_PAPERS has no text of the BiDO paper")
+    pytest.skip(f"PRIVBENCH_PAPERS has no text of {paper}")
 
 
 def section(text, number):
@@ -190,15 +290,44 @@ def printed_numbers(part, label, pattern):
     return [(float(value), float(spread) if spread else None) for value, spread in re.findall(pattern, found.group(1))]
 
 
-@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [t for t in tables() if t.paper == "bido"], ids=lambda table: table.name)
 def test_every_number_stands_in_the_text_on_the_line_of_its_label(table):
-    part = section(paper_text(), table.number).replace("87.73.20±", "87.73±")
+    part = section(paper_text("bido"), table.number).replace("87.73.20±", "87.73±")
     number = r"(\d+(?:\.\d+)?)()" if table.kind == "settings" else r"(\d+\.\d+)(?:±(\d+\.\d+))?"
     by_label = {}
     for row in table.rows:
         by_label.setdefault(row.printed or row.label, []).extend(numbers(row))
     for label, expected in by_label.items():
         assert printed_numbers(part, label, number)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("name", ["xiao-table1", "xiao-table2"])
+def test_every_number_of_a_line_of_xiaos_tables_is_there(name):
+    table = TABLES[name]
+    part = section(paper_text("xiao"), table.number)
+    for row in table.rows:
+        (line,) = re.findall(rf"^{row.printed} ((?:λ1|\d).*)$", part, re.MULTILINE)
+        found = [float(number) for number in re.findall(r"\d+\.\d+", line)]
+        if "mcc_40" in row.values:
+            found[:2] = found[1::-1]
+        assert numbers(row) == [(number, None) for number in found]
+        if table.number == 1:
+            defended, attacked = re.fullmatch(r"λ1 (.) 0[†‡]? µ1 (.) 0 .*", line).groups()
+            assert (row.cell.defense == "none") == (defended == "=")
+            assert row.cell.fields["decoder"]["mu_1"] == (0.0 if attacked == "=" else 1.0)
+        else:
+            assert row.cell.fields["defense"]["lambda_2"] == float(row.printed)
+
+
+def test_every_number_of_xiaos_table_3_is_there():
+    part = section(paper_text("xiao"), 3)
+    lines = ["Face Sim. ↓", "Mean MCC ↑", "Within Var (Sw)", "Between Var (Sb)", "LDA Score ↓"]
+    printed = []
+    for label in lines:
+        (line,) = re.findall(rf"^{re.escape(label)} (.*)$", part, re.MULTILINE)
+        printed.append([float(number) for number in line.split()])
+    rows = TABLES["xiao-table3"].rows
+    assert [list(column) for column in zip(*printed, strict=True)] == [[v for v, _ in numbers(row)] for row in rows]
 
 
 # Matrices
@@ -240,17 +369,110 @@ def test_rows_by_label_or_part_of_it():
 def test_what_cannot_be_run_is_refused_in_one_sentence():
     with pytest.raises(InvalidConfigurationError, match=r"bido-table6, which holds hyper-parameters.*bido-table1"):
         matrices(TABLES["bido-table6"])
-    rows = TABLES["bido-table4"].rows
-    lacking = tuple(row.model_copy(update={"not_runnable": "privbench has no such data set."}) for row in rows[:2])
-    table = TABLES["bido-table4"].model_copy(update={"rows": (*lacking, *rows[2:])})
-    assert len(matrices(table)[0].defenses) == 2
-    with pytest.raises(InvalidConfigurationError, match="no chosen row of bido-table4 can be run: privbench has no"):
-        matrices(table, labels=["No Def.", "MID"])
+    with pytest.raises(
+        InvalidConfigurationError, match="no chosen row of xiao-table1 can be run: The paper does not say"
+    ):
+        matrices(TABLES["xiao-table1"], labels=["for both"])
+    with pytest.raises(InvalidConfigurationError, match=r"can be run: It needs .* give one with --set dataset\.extra="):
+        matrices(TABLES["xiao-table1"], labels=["for Dec"])
     with pytest.raises(InvalidConfigurationError, match=r"fixes, got bido_hsic\.lambda_x"):
         matrices(TABLES["bido-table1"], settings={"bido_hsic.lambda_x": 1})
     with pytest.raises(UnknownComponentError, match="unknown table 'bido-table33': did you mean 'bido-table3'"):
         load("bido-table33")
-    assert len(matrices(table, dataset="celeba_subset")[0].defenses) == 4
+
+
+def cells(table, budget="quick", **options):
+    return [cell for matrix in matrices(TABLES[table], budget, **options) for cell in matrix.cells()]
+
+
+def described(cell):
+    attack = cell.attack.component
+    return (
+        cell.defense.name,
+        cell.attack.name,
+        getattr(attack, "mu_1", None),
+        len(cell.dataset.component.attributes),
+        cell.dataset.component.extra,
+    )
+
+
+def test_a_row_with_two_attacks_is_two_cells_and_equal_ones_are_run_once():
+    found = [described(cell) for cell in cells("xiao-table1")]
+    assert len(found) == len(set(found)) == 10
+    for defense in ("none", "adversarial_reconstruction"):
+        assert [each[1:] for each in found if each[0] == defense] == [
+            ("decoder", 0.0, 40, None),
+            ("feature_regression", None, 40, None),
+            ("decoder", 1.0, 40, None),
+            ("decoder", 1.0, 1, None),
+            ("feature_regression", None, 1, None),
+        ]
+    layers = {
+        (cell.defense.name, getattr(cell.defense.component, "layer", None), cell.attack.component.layer)
+        for cell in cells("xiao-table3")
+    }
+    names = ("conv1", "conv2", "conv3", "conv4", "avgpool", "fc")
+    assert layers == {pair for x in names for pair in (("none", None, x), ("adversarial_reconstruction", x, x))}
+    weights = [cell.defense.component.lambda_2 for cell in cells("xiao-table2") if cell.attack.name == "decoder"]
+    assert weights == [0, 1, 2, 3, 4, 5, 10]
+    assert {(cell.defense.component.mu_2, cell.defense.component.lambda_1) for cell in cells("xiao-table2")} == {(1, 1)}
+
+
+@pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
+@pytest.mark.parametrize("name", ["xiao-table1", "xiao-table2", "xiao-table3"])
+def test_targets_of_a_table_are_trained_alike(name, budget):
+    found = [cell for each in (name, "xiao-table1") for cell in cells(each, budget=budget)]
+    recipes = [cell.defense.component.recipe for cell in found]
+    assert all(recipe == recipes[0] for recipe in recipes)
+
+
+def test_what_a_row_needs_reaches_that_row_alone():
+    found = [described(cell) for cell in cells("xiao-table1", settings={"dataset.extra": "photographs"})]
+    assert len(found) == 14
+    with_extra = [each[:4] for each in found if each[4] is not None]
+    assert with_extra == [
+        (defense, attack, weight, 40)
+        for attack, weight in (("decoder", 0.0), ("feature_regression", None))
+        for defense in ("none", "adversarial_reconstruction")
+    ]
+
+
+def test_settings_reach_the_attack_that_they_name():
+    found = cells(
+        "xiao-table1", settings={"decoder.max_steps": 3, "feature_regression.hidden": 7, "dataset.observed": 9}
+    )
+    for cell in found:
+        attack = cell.attack.component
+        assert attack.max_steps == (3 if cell.attack.name == "decoder" else 300)
+        assert getattr(attack, "hidden", 7) == 7
+        assert cell.dataset.component.observed == 9
+    with pytest.raises(UnknownComponentError, match="scope of --set 'decodre'"):
+        cells("xiao-table1", settings={"decodre.max_steps": 3})
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["decoder.mu_1", "attack.mu_2", "dataset.attributes", "celeba_attributes.attributes", "celeba_attributes.extra"],
+)
+def test_what_tells_rows_apart_cannot_be_set(path):
+    with pytest.raises(
+        InvalidConfigurationError, match=f"tells rows apart alone, which xiao-table1 fixes, got {path};"
+    ):
+        matrices(TABLES["xiao-table1"], settings={path: 1})
+
+
+def test_rows_that_a_substitute_has_no_fields_for_are_left_out():
+    found = cells("xiao-table1", dataset="digits")
+    assert {(cell.dataset.name, cell.attack.name) for cell in found} == {
+        ("digits", "decoder"),
+        ("digits", "feature_regression"),
+    }
+    assert len(found) == 6
+    smaller = cells("xiao-table1", dataset="celeba_attributes_subset")
+    assert len(smaller) == 10
+    assert {len(cell.dataset.component.attributes) for cell in smaller} == {40, 1}
+    with pytest.raises(InvalidConfigurationError, match="can be run: Data set digits has no field attributes, which"):
+        matrices(TABLES["xiao-table1"], labels=["Smiling"], dataset="digits")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +485,7 @@ def test_what_cannot_be_run_is_refused_in_one_sentence():
         ("beta = 0.2", "beta = [0.2, -1]", r"rows\.0\.values\.beta"),
         ("beta = 0.2", "beta = true", r"rows\.0\.values\.beta"),
         ('preset = "mnist"', 'preset = "mnist", attack = "gmi"', "an attack for MNIST: MID"),
+        ('preset = "mnist" }', 'preset = "mnist", fields = { gmi = { steps = 1 } } }', "not of gmi"),
         ("MNIST: BiDO-COCO", "MNIST: MID", "labels that differ"),
         ("mnist/v1", "mnist", "protocol"),
         ('kind = "settings"', 'kind = "figures"', "kind"),
@@ -279,13 +502,27 @@ def test_a_damaged_table_is_named(old, new, message):
 # Comparison
 
 
-UNITS = {"accuracy": "fraction", "attack_acc": "fraction", "attack_acc5": "fraction"}
-OWNER = {"accuracy": "accuracy", "attack_acc": "attack_acc", "attack_acc5": "attack_acc", "fid_judge": "fid"}
+SIMILARITIES = ("mcc", "face_similarity", "feature_similarity", "ssim")
+UNITS = {
+    **dict.fromkeys(("accuracy", "attack_acc", "attack_acc5"), "fraction"),
+    **dict.fromkeys(SIMILARITIES, "similarity"),
+    "psnr": "decibel",
+    "lda": "ratio",
+}
+OWNER = {
+    "lda_within": "lda",
+    "lda_between": "lda",
+    "accuracy": "accuracy",
+    "attack_acc": "attack_acc",
+    "attack_acc5": "attack_acc",
+    "fid_judge": "fid",
+}
 
 
-def record(row, scores, *, seed=0, budget="full", protocol=None, changed=None, defense=None, flags=()):
+def record(row, scores, *, attack=None, seed=0, budget="full", protocol=None, changed=None, defense=None, flags=()):
     """A record of a row's cell; `scores` are value or (value, interval) by name, `None` for an undefined one."""
-    protocol = protocol or row.cell.protocol
+    protocol, attack = protocol or row.cell.protocol, attack or row.cell.attacks[0]
+    changed = changed or {}
 
     def choice(name, fields=None):
         return {"name": name, "distribution": "privbench", "version": 1, "fields": fields or {}}
@@ -303,15 +540,14 @@ def record(row, scores, *, seed=0, budget="full", protocol=None, changed=None, d
             "reason": "it diverged" if value is None else None,
         }
 
-    changed = changed or {}
     return Record.model_validate(
         {
-            "key": f"{abs(hash((row.label, seed, budget, protocol, str(changed), str(scores)))):064x}"[-64:],
+            "key": f"{abs(hash((row.label, attack, seed, budget, protocol, str(changed), str(scores)))):064x}"[-64:],
             "protocol": protocol,
             "cell": {
                 "dataset": choice(protocol.partition("/")[0], changed.get("dataset")),
                 "defense": choice(row.cell.defense, defense or row.cell.configuration(budget)),
-                "attack": choice(row.cell.attack, changed.get("attack")),
+                "attack": choice(attack, changed.get("attack")),
                 "evaluators": [choice(name) for name in sorted({OWNER.get(name, name) for name in scores})],
                 "seed": seed,
                 "budget": budget,
@@ -449,6 +685,155 @@ def test_undefined_and_doubtful_scores_say_so():
 def test_tables_of_settings_are_not_compared():
     with pytest.raises(InvalidConfigurationError, match="hyper-parameters"):
         compare(TABLES["bido-table8"], Records())
+
+
+def recorded(cell, scores):
+    """The record that a run of a cell would leave."""
+    made = record(
+        TABLES["xiao-table1"].rows[0], scores, budget=cell.budget, protocol=cell.dataset.component.protocol.id
+    )
+    choices = {
+        kind: made.cell.dataset.model_copy(update={"name": choice.name, "fields": choice.component.config()})
+        for kind, choice in (("dataset", cell.dataset), ("defense", cell.defense), ("attack", cell.attack))
+    }
+    return made.model_copy(update={"cell": made.cell.model_copy(update=choices), "changed": changes(cell)})
+
+
+def under(label, *, table="xiao-table1", budget="full", **options):
+    """Records of a row under each of its attacks, with scores that are the printed ones."""
+    (row,) = TABLES[table].select([label])
+    found = []
+    for cell in cells(table, budget, labels=[label], **options):
+        values = TABLES[table].values(row, cell.attack.name)
+        scores = {TABLES[table].column(name).score: value.value for name, value in values.items()}
+        found.append(recorded(cell, {name: value for name, value in scores.items() if name}))
+    return found
+
+
+def test_a_value_belongs_to_a_row_and_an_attack():
+    records = under("#2 adv")
+    comparison = compare(TABLES["xiao-table1"], Records(tuple(records)), labels=["#2 adv"])
+    assert [(line.attack, line.deviations) for line in comparison.lines] == [
+        ("decoder", ()),
+        ("feature_regression", ()),
+    ]
+    found = {line.attack: {entry.column: entry.verdict for entry in line.entries} for line in comparison.lines}
+    assert found == {
+        "decoder": {
+            "Mean MCC": "no interval",
+            "Face Sim.": "not compared",
+            "SSIM": "no interval",
+            "PSNR": "no interval",
+        },
+        "feature_regression": {"Feature Sim.": "not compared"},
+    }
+    assert all(entry.difference in (None, 0) for line in comparison.lines for entry in line.entries)
+    assert comparison.missing == ()
+    for attack, missing in zip(("feature_regression", "decoder"), ("decoder", "feature_regression"), strict=True):
+        some = Records(tuple(each for each in records if each.cell.attack.name == attack))
+        assert compare(TABLES["xiao-table1"], some, labels=["#2 adv"]).missing == (f"#2 adv ({missing})",)
+
+
+def row_and_attack(comparison):
+    return [(line.label, line.attack) for line in comparison.lines]
+
+
+@pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
+@pytest.mark.parametrize("name", ["xiao-table1", "xiao-table2", "xiao-table3"])
+def test_records_belong_to_the_row_that_they_were_run_for(name, budget):
+    table = TABLES[name]
+    rows = [row for row in table.rows if not row.not_runnable]
+    for dataset in (None, "celeba_attributes_subset"):
+        for row in rows:
+            records = Records(tuple(under(row.label, table=name, budget=budget, dataset=dataset)))
+            assert row_and_attack(compare(table, records, labels=[row.label], dataset=dataset)) == [
+                (row.label, attack) for attack in row.cell.attacks
+            ]
+            others = {label for label, attack in row_and_attack(compare(table, records, dataset=dataset))} - {row.label}
+            # Rows 1 and 3, and 2 and 4, of Table 1 share their regressions.
+            shared = {"#1 none": "#3 none, GAN", "#2 adv": "#4 adv, GAN"}
+            assert others <= {*(shared.get(row.label, ""),), *(old for old, new in shared.items() if new == row.label)}
+    records = Records(tuple(record for row in rows for record in under(row.label, table=name, budget=budget)))
+    for line in compare(table, records).lines:
+        assert all(entry.ours == entry.published for entry in line.entries if entry.score)
+        assert line.deviations == ()
+
+
+def test_a_row_that_needs_images_takes_records_with_images():
+    label, images = "#5 none, more data for Dec", {"dataset.extra": "photographs"}
+    with_images = Records(tuple(under(label, settings=images)))
+    comparison = compare(TABLES["xiao-table1"], with_images)
+    assert row_and_attack(comparison) == [(label, "decoder"), (label, "feature_regression")]
+    assert all(line.deviations == () for line in comparison.lines)
+    assert comparison.lines[0].entries[-1].difference == 0
+    without = Records(tuple(under("#1 none")))
+    assert {label for label, _ in row_and_attack(compare(TABLES["xiao-table1"], without))} == {
+        "#1 none",
+        "#3 none, GAN",
+    }
+
+
+def test_what_is_printed_upside_down_is_not_compared():
+    (found,) = under("FC Layer, with adv", table="xiao-table3")
+    _, entries = only(found, table="xiao-table3", label="FC Layer, with adv")
+    entry = entries["LDA Score (FC)"]
+    assert (entry.published, entry.score, entry.verdict, entry.difference) == (1.49, "lda", "not compared", None)
+    assert "0.67" in entry.reason
+    (found,) = under("Conv1, with adv", table="xiao-table3")
+    _, entries = only(found, table="xiao-table3", label="Conv1, with adv")
+    assert entries["LDA Score"].difference == 0
+    assert {entries[name].verdict for name in ("Within Var (Sw)", "Face Sim.")} == {"not compared"}
+
+
+def test_a_printed_value_without_a_score_says_why():
+    _, entries = only(under("#9 none, GAN, Smiling")[0], table="xiao-table1", label="#9 none, GAN, Smiling")
+    assert (entries["Smiling MCC"].ours, entries["Smiling MCC"].difference) == (0.851, 0)
+    assert (entries["MCC of 40"].published, entries["MCC of 40"].ours, entries["MCC of 40"].verdict) == (
+        0.001,
+        None,
+        "no score",
+    )
+    assert "other 39" in entries["MCC of 40"].reason
+
+
+def test_smaller_images_are_not_compared():
+    for budget in ("smoke", "quick"):
+        line, entries = only(under("#1 none", budget=budget)[0], table="xiao-table1", label="#1 none")
+        assert {entry.verdict for entry in entries.values()} == {"not compared"}
+        assert entries["PSNR"].reason == f"dataset.size is 64 with budget {budget}, published is 224"
+        assert line.budget == budget
+        large = under("#1 none", budget=budget, settings={"dataset.size": 224})[0]
+        line, entries = only(large, table="xiao-table1", label="#1 none")
+        assert line.deviations == ("dataset.size=224",)
+        assert entries["PSNR"].difference == 0
+
+
+def test_a_smaller_copy_stands_in_and_is_never_compared():
+    smaller, label = "celeba_attributes_subset", "#10 adv, GAN, Smiling"
+    large = {"dataset.size": 224}
+    records = Records(tuple(under(label, dataset=smaller, settings=large)))
+    assert compare(TABLES["xiao-table1"], records).lines == ()
+    comparison = compare(TABLES["xiao-table1"], records, dataset=smaller)
+    assert row_and_attack(comparison) == [(label, "decoder"), (label, "feature_regression")]
+    scored = [entry for line in comparison.lines for entry in line.entries if entry.ours is not None]
+    assert len(scored) == 5
+    assert {(entry.verdict, entry.difference) for entry in scored} == {("not compared", None)}
+    assert {entry.reason for entry in scored} == {f"{smaller}/v1 is not the published protocol, celeba_attributes/v1"}
+
+
+@pytest.mark.parametrize("dataset", [None, "digits"])
+@pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
+def test_records_are_found_whatever_the_data_set_adds_to_the_recipe(budget, dataset):
+    for name in ("bido-table1", "bido-table3"):
+        row = TABLES[name].rows[0]
+        for cell in cells(name, budget, labels=[row.label], dataset=dataset):
+            line, _ = only(recorded(cell, {"accuracy": 0.5}), table=name, label=row.label, dataset=dataset)
+            assert line.budget == budget
+        shorter = cell.defense.component.model_copy(
+            update={"recipe": cell.defense.component.recipe.model_copy(update={"max_steps": 3})}
+        )
+        changed = replace(cell, defense=replace(cell.defense, component=shorter))
+        assert compare(TABLES[name], Records((recorded(changed, {"accuracy": 0.5}),)), dataset=dataset).lines == ()
 
 
 @settings(max_examples=30, deadline=None)
