@@ -32,11 +32,11 @@ def list_weights(as_json: Json = False) -> None:
 
     table = Table()
     for title in ("name", "for", "state", "from", "sha256", "licence"):
-        table.add_column(title, no_wrap=title in ("name", "state", "sha256"), overflow="fold")
+        table.add_column(title, no_wrap=title in ("name", "state", "sha256"))
     for row in rows:
         state = Text(row["state"], style="green" if row["state"] == "here" else "yellow")
-        plain = (row["name"], ", ".join(row["for"]), row["from"], (row["sha256"] or "")[:12], row["licence"])
-        cells = [Text(cell) for cell in plain]
+        uses = ", ".join(use.removesuffix(f" {row['name']}") for use in row["for"])
+        cells = [Text(cell) for cell in (row["name"], uses, row["origin"], (row["sha256"] or "")[:12], row["licence"])]
         table.add_row(*cells[:2], state, *cells[2:])
     Console().print(table)
 
@@ -51,7 +51,7 @@ def show(name: Name, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    for key in ("name", "for", "state", "problem", "from", "sha256", "licence", "path"):
+    for key in ("name", "for", "state", "problem", "origin", "url", "imported", "sha256", "licence", "path"):
         value = ", ".join(facts[key]) if key == "for" else facts[key]
         if value:
             typer.echo(f"{key}: {value}")
@@ -99,15 +99,17 @@ def _facts(name: str, using: list[Any]) -> dict[str, Any]:
         path, manifest = weights.path_of(name), None if source else weights.manifest(name)
     except MissingDataError:
         path, manifest = None, None
-    origin = source.url if source else about.origin if about else ""
+    origin = about.origin if about else ""
     if manifest:
-        origin = f"{manifest.source}, imported {manifest.imported}"
+        origin = f"{manifest.source}, {manifest.imported[:10]}"
     return {
         "name": name,
         "for": [f"{kind} {network}" for kind, network, _ in using],
         "state": "here" if problem is None else "damaged" if path else "missing",
         "problem": problem,
-        "from": origin,
+        "origin": origin,
+        "url": source.url if source else None,
+        "imported": manifest.imported if manifest else None,
         "sha256": weights.digest(name) if problem is None else None,
         "licence": about.licence if about else "",
         "path": str(path) if path else None,

@@ -125,20 +125,19 @@ def align(x: Tensor, box: Box, chip: Chip) -> Tensor:
     size = [min(x.shape[2], round(height * scale)), min(x.shape[3], round(width * scale))]
     if size != list(x.shape[2:]):
         x = functional.interpolate(x, size, mode="bilinear", antialias=True)
-    frame = _grid(chip, x.device)
-    corner = torch.tensor([left - 0.5, top - 0.5], dtype=torch.float64, device=x.device)
-    extent = torch.tensor([width, height], dtype=torch.float64, device=x.device)
-    grid = (2 * (frame - corner) / extent - 1).to(x.dtype)
+    corner = torch.tensor([left - 0.5, top - 0.5], dtype=torch.float64)
+    extent = torch.tensor([width, height], dtype=torch.float64)
+    grid = (2 * (_shown(chip) - corner) / extent - 1).to(x)
     found = functional.grid_sample(
         x, grid.expand(len(x), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
     )
     return found.expand(-1, 3, -1, -1)
 
 
-def _grid(chip: Chip, device: torch.device) -> Tensor:
+def _shown(chip: Chip) -> Tensor:
     """Points of CelebA's frame, x and y, that the chip's pixels show: `float64 1 S S 2`."""
     back = chip.place.inverse()
-    v, u = torch.meshgrid(*[torch.arange(chip.size, dtype=torch.float64, device=device)] * 2, indexing="ij")
+    v, u = torch.meshgrid(*[torch.arange(chip.size, dtype=torch.float64)] * 2, indexing="ij")
     x = back.turn.real * u - back.turn.imag * v + back.shift.real
     y = back.turn.imag * u + back.turn.real * v + back.shift.imag
     return torch.stack([x, y], -1)[None]

@@ -56,14 +56,14 @@ def test_import_then_ls_then_damage(privbench: Call, file: Path, tmp_path: Path)
     before = rows(privbench)
     assert {row["state"] for row in before.values()} == {"missing"}
     assert before["mobilefacenet"]["for"] == ["embedder mobilefacenet"]
-    assert before["vgg16"]["from"].endswith("vgg16-397923af.pth")
+    assert before["vgg16"]["url"].endswith("vgg16-397923af.pth")
     assert all(row["licence"] and row["problem"] for row in before.values())
 
     code, out, err = privbench("weights", "import", "mobilefacenet", str(file))
     assert (code, err) == (0, "")
     row = rows(privbench)["mobilefacenet"]
     assert (row["state"], row["problem"]) == ("here", None)
-    assert row["from"].startswith("mine.safetensors, imported 20")
+    assert row["origin"] == f"mine.safetensors, {row['imported'][:10]}"
     assert out == f"mobilefacenet is ready: {row['path']}, SHA-256 {row['sha256']}\n"
 
     code, table, _ = privbench("weights", "ls")
