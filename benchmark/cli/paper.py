@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from . import published as printed
 
 if TYPE_CHECKING:
     from ..plan import Plan
     from ..publications.comparison import Comparison, Entry, Line
-    from ..publications.publication import Cell, Column, Published, Row, Table
+    from ..publications.publication import Table
     from ..runners.local import Outcome
 
 app = typer.Typer(no_args_is_help=True, help="Published tables: list, show, run, compare.")
@@ -31,7 +32,6 @@ Substitute = Annotated[
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages to compute at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
-_WIDTH = 110
 _LEGEND = (
     "within: published = the printed value ± its spread contains ours; ours = our 95 % interval contains the printed "
     "value."
@@ -51,11 +51,11 @@ def list_tables(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = _grid("table", "rows", "can be run", "what it shows")
+    table = printed.grid("table", "rows", "can be run", "what it shows")
     for row in rows:
         runs = f"{row['runnable']} of {row['rows']}" if row["kind"] == "results" else "settings"
-        table.add_row(row["name"], str(row["rows"]), runs, _text(str(row["caption"])))
-    _print(table)
+        table.add_row(row["name"], str(row["rows"]), runs, printed.text(str(row["caption"])))
+    printed.put(table)
 
 
 @app.command()
@@ -65,27 +65,24 @@ def show(name: TableName, as_json: Json = False) -> None:
 
     table = load(name)
     if as_json:
-        used = {row.label: _used(row) for row in table.rows} if table.kind == "settings" else {}
+        used = {row.label: printed.used(row) for row in table.rows} if table.kind == "settings" else {}
         typer.echo(json.dumps(table.model_dump(mode="json") | {"used": used}, indent=1))
         return
-    _print(_text(f"{table.name}: {table.caption}\n{table.citation}. {table.link}\n"))
-    _print(_settings(table) if table.kind == "settings" else _results(table))
-    if any(row.cell.fields for row in table.rows):
-        _print(_recipes(table))
-    if table.kind == "results":
-        attacks = dict.fromkeys(f"{' and '.join(row.cell.attacks)} on {row.cell.protocol}" for row in table.rows)
-        _print(_text(f"Runs as {', '.join(attacks)}, scored by {', '.join(table.evaluators)}."))
-        _sources(table)
+    printed.heading(table)
+    if table.kind == "settings":
+        printed.settings(table)
+    else:
+        printed.results(table)
     for column in table.columns:
         if column.spread_meaning:
-            _print(_text(f"± of {column.title}: {column.spread_meaning}."))
+            printed.put(f"± of {column.title}: {column.spread_meaning}.")
     reasons: dict[str, list[str]] = {}
     for row in table.rows:
         if row.not_runnable:
             reasons.setdefault(row.not_runnable, []).append(row.label)
     for reason, labels in reasons.items():
-        _print(_text(f"Cannot be run ({'; '.join(labels)}): {reason}"))
-    _discrepancies(table, table.rows)
+        printed.put(f"Cannot be run ({'; '.join(labels)}): {reason}")
+    printed.discrepancies(table, table.rows)
 
 
 @app.command()
@@ -104,7 +101,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the cells behind a table and compare; what is in the store already is not computed again."""
-    from ..publications.publication import load, matrices
+    from ..publications.matrices import matrices
+    from ..publications.publication import load
     from ..spec import parse_settings
 
     table = load(name)
@@ -220,7 +218,7 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
         typer.echo(json.dumps(facts, indent=1))
         return
     table = comparison.table
-    _print(_text(f"{table.name}: {table.caption}\n{table.citation}. {table.link}\n"))
+    printed.heading(table)
     if comparison.substitute:
         _loud(comparison, labels)
     several = {row.label for row in table.rows if len(row.cell.attacks) > 1}
@@ -228,67 +226,50 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     for line in comparison.lines:
         groups.setdefault((line.protocol, line.budget), []).append(line)
     for (protocol, budget), lines in groups.items():
-        _print(_text(f"ours: protocol {protocol}, budget {budget}{_effort(budget)}"))
-        _print(_comparison(lines, several))
+        printed.put(f"ours: protocol {protocol}, budget {budget}{_effort(budget)}")
+        printed.put(_comparison(lines, several))
         for note in _notes(lines):
-            _print(_text(note))
-        _print(_text(""))
+            printed.put(note)
+        printed.put("")
     if comparison.missing:
-        _print(_text(f"no records of {'; '.join(comparison.missing)}"))
+        printed.put(f"no records of {'; '.join(comparison.missing)}")
     spread = any(column.spread for column in table.columns)
-    _print(_text(f"{_LEGEND}{_SPREAD if spread else ''}\n"))
-    _discrepancies(table, table.select(labels))
+    printed.put(f"{_LEGEND}{_SPREAD if spread else ''}\n")
+    printed.discrepancies(table, table.select(labels))
 
 
 def _loud(comparison: Comparison, labels: list[str]) -> None:
-    from rich.text import Text
-
     published = " and ".join(dict.fromkeys(row.cell.dataset for row in comparison.table.select(labels)))
     words = f"NOT THE PUBLISHED PROTOCOL: {comparison.substitute} stands in for {published}. Nothing is compared."
-    _print(Text(f"{words}\n", style="bold red"))
+    printed.put(printed.text(f"{words}\n", "bold red"))
 
 
 def _effort(budget: str) -> str:
     return "" if budget == "full" else ", less than the published effort"
 
 
-def _sources(table: Table) -> None:
-    """Which of several attacks gives which column."""
-    titles: dict[str, list[str]] = {}
-    for column in table.columns:
-        if column.attack:
-            titles.setdefault(column.attack, []).append(column.title)
-    for attack, columns in titles.items():
-        _print(_text(f"{', '.join(columns)}: of {attack}."))
-
-
 def _comparison(lines: list[Line], several: set[str]) -> Any:
     """Lines beside what was printed; those of rows in `several` name their attack."""
-    table = _grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "within")
+    table = printed.grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "within")
     for column in table.columns[2:6]:
         column.justify = "right"
     for number, line in enumerate(lines):
         attack = f" [{line.attack}]" if line.label in several else ""
         for place, entry in enumerate(line.entries):
             label = f"{line.label}{attack}{'*' * bool(line.deviations)}" if place == 0 else ""
-            table.add_row(
-                _text(label), _text(entry.column), _printed(entry), *_ours(entry), style="dim" if number % 2 else ""
-            )
+            value = printed.number(entry.published, entry.decimals, entry.published_spread)
+            words = (printed.text(label), printed.text(entry.column), value, *_ours(entry))
+            table.add_row(*words, style="dim" if number % 2 else "")
     return table
-
-
-def _printed(entry: Entry) -> str:
-    value = f"{entry.published:.{entry.decimals}f}"
-    return value if entry.published_spread is None else f"{value} ± {entry.published_spread:.{entry.decimals}f}"
 
 
 def _ours(entry: Entry) -> tuple[str, str, str, str]:
     """Value with interval, seeds, difference and verdict."""
     if entry.ours is None:
         return "-", "", "", entry.verdict
-    text = f"{entry.ours:.{entry.decimals}f}"
+    text = printed.number(entry.ours, entry.decimals)
     if entry.interval is not None:
-        text += " [{:.{d}f}, {:.{d}f}]".format(*entry.interval, d=entry.decimals)
+        text += f" [{', '.join(printed.number(end, entry.decimals) for end in entry.interval)}]"
     difference = "" if entry.difference is None else f"{entry.difference:+.{entry.decimals}f}"
     return text, str(entry.seeds), difference, entry.verdict.removeprefix("within ")
 
@@ -309,96 +290,3 @@ def _notes(lines: list[Line]) -> Iterator[str]:
             whose.setdefault(note, []).append(line.label)
     for note, labels in whose.items():
         yield note if len(labels) == len(lines) else f"{note} ({'; '.join(dict.fromkeys(labels))})"
-
-
-def _results(table: Table) -> Any:
-    """Values, and the defense with its preset where that is all that reproduces a row."""
-    plain = not any(row.cell.fields for row in table.rows)
-    grid = _grid("row", *(_heading(column) for column in table.columns), *(["defense:preset"] if plain else []))
-    for row in table.rows:
-        values = [_value(row, column) for column in table.columns]
-        grid.add_row(_text(row.label), *values, *([_text(_defense(row.cell))] if plain else []))
-    return grid
-
-
-def _recipes(table: Table) -> Any:
-    """What reproduces each row, where rows set fields."""
-    grid = _grid("row", "defense", "settings")
-    for row in table.rows:
-        settings = (f"{scope} {_fields(fields)}" for scope, fields in row.cell.fields.items())
-        grid.add_row(_text(row.label), _text(_defense(row.cell)), _text("; ".join(settings)))
-    return grid
-
-
-def _defense(cell: Cell) -> str:
-    return f"{cell.defense}:{cell.preset}" if cell.preset else cell.defense
-
-
-def _fields(fields: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields.items()
-    )
-
-
-def _heading(column: Column) -> str:
-    sign = {"higher": "↑", "lower": "↓", None: ""}[column.better]
-    unit = " %" if column.unit == "per cent" else ""
-    return f"{column.title}{unit} {sign}".strip()
-
-
-def _value(row: Row, column: Column) -> str:
-    value: Published | None = row.values.get(column.name)
-    if value is None:
-        return "-"
-    digits = column.decimals
-    return f"{value.value:.{digits}f}" + ("" if value.spread is None else f" ± {value.spread:.{digits}f}")
-
-
-def _settings(table: Table) -> Any:
-    """Printed weights beside those of the preset."""
-    grid = _grid("row", "printed", "used here", "preset")
-    for row in table.rows:
-        printed = ", ".join(f"{name} {value.value:g}" for name, value in row.values.items())
-        used = ", ".join(f"{name} {value:g}" for name, value in _used(row).items())
-        grid.add_row(_text(row.label), printed, used, _text(f"{row.cell.defense}:{row.cell.preset}"))
-    return grid
-
-
-def _used(row: Row) -> dict[str, float]:
-    """The preset's values of the fields that a row of settings prints."""
-    fields = row.cell.configuration("full")
-    return {name: float(fields[name]) for name in row.values}
-
-
-def _discrepancies(table: Table, rows: tuple[Row, ...]) -> None:
-    notes: dict[tuple[str, str], list[str]] = {}
-    for note in table.discrepancies:
-        notes[note.what, note.where] = []
-    for row in rows:
-        for note in row.discrepancies:
-            notes.setdefault((note.what, note.where), []).append(row.label)
-    if not notes:
-        return
-    _print(_text("Known discrepancies:"))
-    for (what, where), labels in notes.items():
-        _print(_text(f"- {', '.join(labels)}{': ' if labels else ''}{what} [{where}]"))
-
-
-def _grid(*titles: str) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as Grid
-
-    return Grid(*titles, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-
-
-def _text(words: str) -> Any:
-    from rich.text import Text
-
-    return Text(words)
-
-
-def _print(what: Any) -> None:
-    from rich.console import Console
-
-    console = Console()
-    Console(width=min(console.width, _WIDTH) if console.is_terminal else _WIDTH, highlight=False).print(what)

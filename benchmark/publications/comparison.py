@@ -18,7 +18,7 @@ from ..contracts import BUDGETS, Budget
 from ..errors import InvalidConfigurationError
 from ..record import Record
 from ..records import Records
-from .publication import Cell, Column, Published, Row, Table, require_results
+from .publication import Column, Published, Row, Table, require_results
 
 Verdict = Literal[
     "within both", "within published", "within ours", "outside", "no interval", "not compared", "undefined", "no score"
@@ -179,7 +179,7 @@ def _matcher(table: Table, row: Row, attack: str, dataset: str | None) -> Callab
 def _defended(
     wanted: Mapping[str, Any], by_data: Collection[str], recorded: Mapping[str, Any], changed: Collection[str]
 ) -> bool:
-    """Whether all fields that both have are equal, by dotted name; a field that is newer than the record does not count.
+    """Whether all fields, by dotted name, are equal; one that is newer than the record does not count.
 
     Those that the data set decides are equal if nobody changed them.
     """

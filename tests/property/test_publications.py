@@ -14,7 +14,8 @@ from privbench.benchmark.errors import InvalidConfigurationError, UnknownCompone
 from privbench.benchmark.plan import make
 from privbench.benchmark.publications import publication
 from privbench.benchmark.publications.comparison import compare, verdict
-from privbench.benchmark.publications.publication import load, matrices, parse, tables
+from privbench.benchmark.publications.matrices import matrices
+from privbench.benchmark.publications.publication import load, parse, tables
 from privbench.benchmark.record import Record
 from privbench.benchmark.records import Records
 from privbench.benchmark.results import changes
