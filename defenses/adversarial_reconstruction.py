@@ -1,0 +1,91 @@
+"""Adversarial reconstruction: train the encoder against a decoder that tries to invert it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ..benchmark.contracts import Defense, Recipe, StageKind, Task, setting
+from . import _recipes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..benchmark.evidence import Images
+    from ..benchmark.networks.network import Network
+    from ..benchmark.training import Context
+
+
+class AdversarialReconstruction(Defense):
+    """Trains the target so that a decoder, trained along with it, reconstructs badly from its latent Z.
+
+    `min_{Enc, f} L_u - lambda_1 L_p - lambda_2 L_perc` (Eq. 9), against a simulated adversary
+    `min_Dec L_p + mu_1 L_adv + mu_2 L_perc` (Eq. 5). L_u is the task's cross-entropy (binary for attributes), L_p the
+    pixel and L_perc the perceptual distance of x and Dec(Z). Each step first updates the decoder (and discriminator)
+    with Z fixed, then encoder and head with the decoder fixed.
+
+    Z is the latent at `layer`; what follows it in the target is the utility head f.
+
+    References:
+        Xiao, Tsai, Sohn, Chandraker, Yang: Adversarial Learning of Privacy-Preserving and Task-Oriented
+        Representations, AAAI 2020. https://arxiv.org/abs/1911.10143
+
+    Note:
+        Eq. 3 as printed swaps the terms of real and reconstructed images; the standard order is used.
+
+    Note:
+        The text trains the simulated adversary on public images X2, Eqs. 7 and 8 on the private X1. `simulated_on`
+        chooses; the default is what the equations of the defense say, the private images of the same batch.
+
+    Note:
+        Optimisers, step sizes, batch and length are not published. Here: Adam with the step size of the data set's
+        BiDO recipe for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for the adversary, one
+        update of each a step.
+
+    Note:
+        L_p is the mean over pixels on a scale of [-1, 1], L_perc a sum over layers of means, so that the weights mean
+        the same at every image size; the paper prints squared norms without units.
+
+    Note:
+        While encoder and head are updated, batch norm in the decoder uses the batch's statistics, as when it learns.
+    """
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mnist": {"recipe": {**_recipes.MNIST_ADAM, "learning_rate": 1e-3}},
+        "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
+        "celeba": {"recipe": _recipes.CELEBA_ADAM},
+        **_recipes.QUICK,
+    }
+
+    lambda_1: float = setting(1.0, "weight of the negative pixel distance", ge=0)
+    lambda_2: float = setting(0.0, "weight of the negative perceptual distance", ge=0)
+    mu_1: float = setting(0.0, "weight of the simulated adversary's adversarial loss", ge=0)
+    mu_2: float = setting(0.0, "weight of the simulated adversary's perceptual loss", ge=0)
+    layer: str | None = setting(None, "cut layer whose latent Z is protected; none means the network's last latent")
+    perceptual: str = setting("vgg16", "network of the perceptual distance, read if lambda_2 or mu_2 is not 0")
+    simulated_on: Literal["private", "public"] = setting("private", "images that the simulated adversary learns from")
+    max_channels: int = setting(2048, "widest layer of the simulated decoder", smoke=32, quick=256, ge=1)
+    adversary_steps: int = setting(1, "updates of the simulated adversary before each of encoder and head", ge=1)
+    adversary_learning_rate: float = setting(1e-3, "step size of Adam for the simulated adversary", gt=0)
+    recipe: Recipe = setting(Recipe(**_recipes.CELEBA_ADAM), "training of encoder and head")
+
+    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
+        """The weights of the perceptual network, where it is used."""
+        if not (self.lambda_2 or self.mu_2) or stage not in (None, "target"):
+            return {}
+        from ..benchmark.networks.weights import files_of
+
+        return files_of("perceptual", self.perceptual)
+
+    def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
+        """The utility loss L_u alone, in nats; `train` adds what depends on the simulated adversary."""
+        from ..benchmark.training import cross_entropy
+
+        return cross_entropy(network, x, y)
+
+    def train(self, private: Images, context: Context) -> Network:
+        """Train encoder and head in alternation with the simulated adversary."""
+        from ._reconstruction_game import play
+
+        return play(self, private, context)
