@@ -146,32 +146,38 @@ def compare(
 
 
 def _matcher(table: Table, row: Row, attack: str, dataset: str | None) -> Callable[[Record], bool]:
-    """Whether a record is of a row: its defense as configured there, its attack, its data set (or the substitute).
+    """Whether a record is of a row: of its defense, attack and data set (or the substitute) as the row has them.
 
-    Of the fields of attack and data set only those count that tell the table's rows apart. What a row needs of its
-    user is any value but the default.
+    Of a defense with a preset all fields count, else, as of attack and data set, those that tell the table's rows
+    apart. What a row needs of its user is any value but the default.
     """
     cell, brought = row.cell, row.needs.partition(".")[2]
     wanted = (dataset or cell.dataset, cell.defense, attack)
+    scopes = {"dataset": "dataset", "attack": attack} | ({} if cell.preset else {"defense": "defense"})
     configurations: dict[Budget, tuple[dict[str, Any], set[str]]] = {}
 
+    def apart(record: Record) -> bool:
+        return all(
+            _apart(
+                table.varied(scope) - {brought},
+                cell.fields.get(scope, {}),
+                getattr(record.cell, kind).fields,
+                record.changed.get(kind, {}),
+            )
+            for kind, scope in scopes.items()
+        )
+
     def belongs(record: Record) -> bool:
-        run, changed = record.cell, record.changed
+        run = record.cell
         if (run.dataset.name, run.defense.name, run.attack.name) != wanted or (row.not_runnable and not brought):
             return False
+        if not apart(record) or (brought and brought not in record.changed.get("dataset", {})):
+            return False
+        if not cell.preset:
+            return True
         if run.budget not in configurations:
             configurations[run.budget] = flat(cell.configuration(run.budget)), cell.decided_by_data(run.budget)
-        return (
-            _defended(*configurations[run.budget], flat(run.defense.fields), changed.get("defense", {}))
-            and _apart(table.varied(attack), cell.fields.get(attack, {}), run.attack.fields, changed.get("attack", {}))
-            and (brought in changed.get("dataset", {}) if brought else True)
-            and _apart(
-                table.varied("dataset") - {brought},
-                cell.fields.get("dataset", {}),
-                run.dataset.fields,
-                changed.get("dataset", {}),
-            )
-        )
+        return _defended(*configurations[run.budget], flat(run.defense.fields), record.changed.get("defense", {}))
 
     return belongs
 
@@ -209,7 +215,7 @@ def _lines(table: Table, row: Row, attack: str, candidates: Sequence[Record], da
 
 
 def _line(table: Table, row: Row, attack: str, section: Section, ours: OurRow) -> Line:
-    changed = _changed(table, attack, ours.records)
+    changed = _changed(table, row, attack, ours.records)
     obstacle = _obstacle(table, row, section.protocol, ours.records, changed)
     values = table.values(row, attack)
     entries = (_entry(table.column(name), value, ours, obstacle) for name, value in values.items())
@@ -226,15 +232,16 @@ def _line(table: Table, row: Row, attack: str, section: Section, ours: OurRow) -
     )
 
 
-def _changed(table: Table, attack: str, records: Sequence[Record]) -> dict[str, Any]:
+def _changed(table: Table, row: Row, attack: str, records: Sequence[Record]) -> dict[str, Any]:
     """What was set otherwise than the names, the budget and the row give, by `scope.field`."""
-    given = {"dataset": table.varied("dataset"), "attack": table.varied(attack)}
+    scopes = {"dataset": "dataset", "attack": attack, "defense": "defense"}
     return {
-        f"{scope}.{path}": value
+        f"{kind}.{path}": value
         for record in records
-        for scope, fields in record.changed.items()
+        for kind, fields in record.changed.items()
         for path, value in fields.items()
-        if scope != "defense" and path.partition(".")[0] not in given.get(scope, ())
+        if path.partition(".")[0] not in table.varied(scopes.get(kind, kind))
+        and not (kind == "defense" and row.cell.preset)
     }
 
 
@@ -243,7 +250,7 @@ def _obstacle(table: Table, row: Row, protocol: str, records: Sequence[Record], 
     if protocol != row.cell.protocol:
         return f"{protocol} is not the published protocol, {row.cell.protocol}"
     required = {f"dataset.{name}" for name in table.requires}
-    settings = [path for path in sorted(changed) if path.partition(".")[0] in ("attack", "dataset")]
+    settings = [path for path in sorted(changed) if path.partition(".")[0] in ("attack", "dataset", "defense")]
     settings = [path for path in settings if path not in required]
     if settings:
         return f"{', '.join(settings)} was set otherwise than published"
@@ -268,7 +275,8 @@ def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) ->
     if column.score is None:
         return printed(reason=column.incomparable)
     if name is None:
-        return printed(reason=f"{column.score} was not recorded")
+        why = [record.not_run[column.score] for record in ours.records if column.score in record.not_run]
+        return printed(reason=why[0] if why else f"{column.score} was not recorded")
     summary = ours.scores[name]
     if summary.value is None:
         return printed(score=name, verdict="undefined", reason=summary.reason)

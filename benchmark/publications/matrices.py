@@ -84,17 +84,19 @@ def _groups(table: Table, rows: Sequence[Row], substitute: str | None, settings:
 
 
 def _refuse_fixed(table: Table, substitute: str | None, settings: Mapping[str, Any]) -> None:
-    """Refuse settings of what the rows of a table are told apart by."""
+    """Refuse settings of what the rows of a table are told apart by: named presets, or fields."""
     data = {"dataset", substitute, *(row.cell.dataset for row in table.rows)}
     defenses = {"defense", *(row.cell.defense for row in table.rows)}
     attacks = {name for row in table.rows for name in row.cell.attacks}
+    presets = any(row.cell.preset for row in table.rows)
     brought = {row.needs for row in table.rows}
     for path in settings:
         scope, _, name = path.partition(".")
-        affected = ("dataset",) if scope in data else attacks & ({scope} if scope != "attack" else attacks)
-        fixed = path not in brought and any(name.partition(".")[0] in table.varied(each) for each in affected)
-        if scope in defenses or fixed:
-            what = "defenses" if scope in defenses else "what tells rows apart"
+        affected = [kind for kind, scopes in (("dataset", data), ("defense", defenses)) if scope in scopes]
+        affected += sorted(attacks & ({scope} if scope != "attack" else attacks))
+        fixed = any(name.partition(".")[0] in table.varied(each) for each in affected) and path not in brought
+        if fixed or (presets and scope in defenses):
+            what = "what tells rows apart" if fixed else "defenses"
             raise InvalidConfigurationError(
                 f"expected --set to leave {what} alone, which {table.name} fixes, got {path}; use `privbench run`"
             )

@@ -67,7 +67,11 @@ class Published(Configuration):
 
 
 class Cell(Configuration):
-    """What reproduces a row; the data set picks the presets of attacks, and of the defense where none is named."""
+    """What reproduces a row: the defense's named preset, or fields on top of what the data set picks.
+
+    With a preset all fields of the defense belong to the row, without one those that the row sets. The data set picks
+    the attacks' presets.
+    """
 
     protocol: str = Field(pattern=r"^[a-z0-9_]+/v[0-9]+$", description="the numbers of no other protocol compare")
     defense: str
@@ -114,10 +118,10 @@ class Cell(Configuration):
         return found
 
     def decided_by_data(self, budget: Budget) -> set[str]:
-        """The fields of the defense, dotted, that a preset named after a data set may add under a budget."""
+        """The fields of the defense, dotted, that a preset such as `mnist@quick` may set under a budget."""
         presets = registry.load("defense", self.defense).presets.items()
-        chosen = [flat(fields) for name, fields in presets if name.endswith(f"@{budget}") or not self.preset]
-        return {name for fields in chosen for name in fields} - set(flat(self.fields.get("defense", {})))
+        found = [flat(dict(fields)) for name, fields in presets if name.endswith(f"@{budget}")]
+        return {name for fields in found for name in fields}
 
 
 class Row(Configuration):
@@ -203,7 +207,7 @@ class Table(Configuration):
         return {name: value for name, value in row.values.items() if (self.column(name).attack or first) == attack}
 
     def varied(self, scope: str) -> set[str]:
-        """The fields of the data set (`dataset`) or of an attack (its name) that tell rows apart."""
+        """The fields of the data set (`dataset`), the defense or an attack (its name) that tell rows apart."""
         brought = {row.needs.partition(".")[2] for row in self.rows if row.needs and scope == "dataset"}
         return brought.union(*(row.cell.fields.get(scope, {}) for row in self.rows))
 

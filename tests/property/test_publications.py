@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark import registry
-from privbench.benchmark.aggregate import flat
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
 from privbench.benchmark.plan import make
 from privbench.benchmark.publications import publication
@@ -136,9 +135,10 @@ def test_what_reproduces_a_row_exists(table, row):
     assert [cell.attack.name for cell in cells] == list(row.cell.attacks)
     for cell in cells:
         assert cell.dataset.component.protocol.id == row.cell.protocol
-        fields, wanted = flat(cell.defense.component.config()), flat(row.cell.configuration("full"))
-        assert {name for name in wanted if fields[name] != wanted[name]} <= row.cell.decided_by_data("full")
-        assert bool(row.cell.decided_by_data("full")) == (row.cell.preset is None)
+        fields, wanted = cell.defense.component.config(), row.cell.configuration("full")
+        if row.cell.preset:
+            assert fields == wanted
+        assert {name: fields[name] for name in row.cell.fields.get("defense", {})} == row.cell.fields.get("defense", {})
         task = cell.dataset.component.protocol.task
         assert task in cell.defense.component.tasks & cell.attack.component.tasks
 
@@ -453,7 +453,10 @@ def test_settings_reach_the_attack_that_they_name():
 
 @pytest.mark.parametrize(
     "path",
-    ["decoder.mu_1", "attack.mu_2", "dataset.attributes", "celeba_attributes.attributes", "celeba_attributes.extra"],
+    [
+        *("decoder.mu_1", "attack.mu_2", "defense.lambda_1", "adversarial_reconstruction.mu_2"),
+        *("dataset.attributes", "celeba_attributes.attributes", "celeba_attributes.extra"),
+    ],
 )
 def test_what_tells_rows_apart_cannot_be_set(path):
     with pytest.raises(
@@ -733,6 +736,24 @@ def test_a_value_belongs_to_a_row_and_an_attack():
     for attack, missing in zip(("feature_regression", "decoder"), ("decoder", "feature_regression"), strict=True):
         some = Records(tuple(each for each in records if each.cell.attack.name == attack))
         assert compare(TABLES["xiao-table1"], some, labels=["#2 adv"]).missing == (f"#2 adv ({missing})",)
+
+
+def test_fields_of_a_defense_that_tell_no_rows_apart_can_be_set_and_are_then_not_compared():
+    other = {"adversarial_reconstruction.perceptual": "efficientnet_lite0", "defense.recipe.max_steps": 5}
+    table = TABLES["xiao-table2"]
+    records = Records(tuple(under("lambda_2 = 3", table="xiao-table2", settings=other)))
+    comparison = compare(table, records)
+    assert row_and_attack(comparison) == [("lambda_2 = 3", "decoder"), ("lambda_2 = 3", "feature_regression")]
+    for line in comparison.lines:
+        assert line.deviations == ("defense.perceptual=efficientnet_lite0", "defense.recipe.max_steps=5")
+        assert {entry.verdict for entry in line.entries} == {"not compared"}
+
+
+def test_a_score_that_was_not_run_says_why():
+    made = under("#2 adv")[0].model_copy(update={"not_run": {"ssim": "SSIM needs 11 pixels"}})
+    scores = {name: score for name, score in made.scores.items() if name != "ssim"}
+    _, entries = only(made.model_copy(update={"scores": scores}), table="xiao-table1", label="#2 adv")
+    assert (entries["SSIM"].verdict, entries["SSIM"].reason) == ("no score", "SSIM needs 11 pixels")
 
 
 def row_and_attack(comparison):
