@@ -16,7 +16,7 @@ from ..benchmark.networks.adversary import Adversary
 from ..benchmark.networks.decoders import Decoder
 from ..benchmark.networks.weights import files_of
 from ..benchmark.seeds import derive
-from ._inversion import pixels, restored, weights
+from ._inversion import quantise, restored, weights
 
 if TYPE_CHECKING:
     from ..benchmark.training import Context
@@ -97,5 +97,6 @@ class DecoderAttack(Attack):
         assert request.items is not None
         decoder = Decoder(request.encodings.shape[1:], context.protocol.image, self.max_channels)
         decoder = restored(decoder, prior["decoder"], context.device)
-        found = pixels(lambda z: decoder(z.to(context.device)), request.encodings)
-        return PairedReconstructions(found, request.items)
+        with torch.no_grad():
+            found = [quantise(decoder(z.to(context.device))) for z in torch.split(request.encodings, 256)]
+        return PairedReconstructions(torch.cat(found), request.items)

@@ -55,7 +55,9 @@ class AdversarialReconstruction(Defense):
         "mnist": {"recipe": {**_recipes.MNIST_ADAM, "learning_rate": 1e-3}},
         "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
         "celeba": {"recipe": _recipes.CELEBA_ADAM},
+        "celeba_attributes": {"recipe": _recipes.CELEBA_ATTRIBUTES},
         **_recipes.QUICK,
+        "digits@quick": {"recipe": {"max_steps": 250, "batch_size": 32}},
     }
 
     lambda_1: float = setting(1.0, "weight of the negative pixel distance", ge=0)
