@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 #: Shown size of an image, in pixels, as far as a whole factor reaches it.
 TILE = 140
 _GAP, _BREAK, _MARGIN = 6, 20, 24
-#: Side of a cloud, space between two, space for its title; in pixels.
-_SIDE, _BETWEEN, _HEAD = 470, 36, 100
+#: Side of a cloud, of a lone one, space between two, space for a title; in pixels.
+_SIDE, _LONE, _BETWEEN, _HEAD = 470, 680, 36, 100
 
 
 @dataclass(frozen=True)
@@ -173,22 +173,23 @@ def plane(found: Sequence[Cloud], groups: Sequence[Group], caption: Sequence[str
     """Encodings in the plane, a panel each; axes of t-SNE have no meaning and no ticks."""
     columns = across(len(found), 4)
     rows = -(-len(found) // columns)
-    titles = [lines_of(cloud.title, _SIDE, 9, bold=True) for cloud in found]
+    side = _SIDE if columns > 1 else _LONE
+    titles = [lines_of(cloud.title, side, 9, bold=True) for cloud in found]
     head = _HEAD + (max(map(len, titles)) - 1) * height_of(9)
-    width = max(2, columns) * (_SIDE + _BETWEEN) - _BETWEEN + 2 * _MARGIN
+    width = columns * (side + _BETWEEN) - _BETWEEN + 2 * _MARGIN
     notes = lines_of(caption, width - 2 * _MARGIN)
     present = [group for i, group in enumerate(groups) if any((cloud.kinds == i).any() for cloud in found)]
     beside = min(len(present), max(1, int(width / (max(width_of(group.name, NORMAL) for group in present) + 70))))
     top = _MARGIN + len(notes) * height_of(SMALL)
     foot = -(-len(present) // beside) * 32 + 2 * _MARGIN
-    height = top + rows * (head + _SIDE) + foot
+    height = top + rows * (head + side) + foot
     with styled():
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
         _write(figure, _MARGIN, _MARGIN, "\n".join(notes), size=SMALL, color=GREY, va="top", linespacing=1.25)
         for index, cloud in enumerate(found):
             row, column = divmod(index, columns)
-            left, bottom = _MARGIN + column * (_SIDE + _BETWEEN), height - top - (row + 1) * (head + _SIDE)
-            box = np.divide((left, bottom, _SIDE, _SIDE), (width, height, width, height))
+            left, bottom = _MARGIN + column * (side + _BETWEEN), height - top - (row + 1) * (head + side)
+            box = np.divide((left, bottom, side, side), (width, height, width, height))
             _cloud(figure.add_axes(tuple(box)), cloud, "\n".join(titles[index]), groups)
         figure.legend(
             handles=[_handle(group) for group in present],
@@ -207,7 +208,8 @@ def _cloud(axes: Axes, cloud: Cloud, title: str, groups: Sequence[Group]) -> Non
         x, y = chosen.T
         axes.scatter(x, y, group.size, group.colour, marker=group.marker, linewidths=0.25, edgecolors="white")
     axes.set_title(title, pad=14)
-    axes.text(0, 1.02, cloud.note, transform=axes.transAxes, size=SMALL, color=GREY, va="bottom")
+    note = axes.annotate(cloud.note, (0, 1), (0, 3), "axes fraction", "offset points", size=SMALL, color=GREY)
+    note.set_verticalalignment("bottom")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color(FAINT)
     axes.margins(0.04)

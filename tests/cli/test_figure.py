@@ -385,6 +385,40 @@ def test_class_tasks_are_coloured_by_label_and_have_no_attributes(monkeypatch: p
     assert cloud.note == "last latent, 4 values, 30 images"
 
 
+def test_points_are_in_the_group_of_their_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from privbench.benchmark.evidence import Encodings
+    from privbench.benchmark.report import embedding
+
+    record = record_of()
+    items = torch.arange(20)
+    monkeypatch.setattr(recall, "encodings", lambda *_: Encodings(torch.randn(20, 2, 3), items))
+    workshop = Workshop(Store(Path("store")), Path("data"), CPU)
+    truth = Halves().load("private_test", Path()).attributes[items]
+    (cloud,), groups = embedding.clouds([record], workshop, ["Left", "Upper"], "layer1", 0)
+    expected = [f"Left {'−+'[left]}, Upper {'−+'[upper]}" for upper, left in truth[:, :2].int().tolist()]
+    assert [groups[kind].name for kind in cloud.kinds] == expected
+    assert cloud.note == "layer1, 6 values, 20 images"
+    (cloud,), groups = embedding.clouds([record], workshop, ["Left"], None, 0)
+    assert [groups[kind].name for kind in cloud.kinds] == [f"Left {'−+'[left]}" for left in truth[:, 1].int().tolist()]
+
+
+def test_rows_are_sorted_unless_the_order_is_given_and_a_record_is_shown_once() -> None:
+    found = {}
+    for strength in (10.0, 9.0):
+        evidence = paired(int(strength), [0, 1])
+        record = record_of(evidence, **{"attack.strength": strength})
+        found[next(Path("results").rglob(f"{record.key}.json"))] = evidence["PairedReconstructions"]["pixels"][
+            :, 0
+        ].numpy()
+    ten, nine = found
+    again = json.loads(nine.read_text(encoding="utf-8")) | {"key": "a" * 64}
+    Path("same.json").write_text(json.dumps(again), encoding="utf-8")
+    for order, words in (((nine, ten), []), ((ten, nine), ["--as-given"])):
+        assert call("reconstructions", ten, nine, "same.json", *words).exit_code == 0
+        shown = tiles("reconstructions.png", 2, 2)
+        assert all((shown[row] == found[file]).all() for row, file in enumerate(order))
+
+
 def test_labels_beyond_those_with_a_marker_are_others() -> None:
     from privbench.benchmark.report import embedding
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -151,22 +152,22 @@ def test_equal_input_gives_equal_bytes_without_a_date(name):
     assert content.startswith(b"<?xml")
 
 
-def test_the_users_matplotlib_settings_change_nothing():
-    import matplotlib
-
+@pytest.mark.parametrize(
+    "changed", [{"axes.facecolor": "black"}, {"savefig.transparent": True}, {"lines.linewidth": 9}]
+)
+def test_the_users_matplotlib_settings_change_nothing(changed):
     before = encode(EXAMPLES["tradeoff"](), "png")
-    changed = {"axes.facecolor": "black", "font.size": 20, "text.color": "red", "savefig.transparent": True}
     with matplotlib.rc_context(changed):
         assert encode(EXAMPLES["tradeoff"](), "png") == before
 
 
 def test_text_is_shown_as_it_is():
     """Neither mathematics nor characters that no font has stop a figure."""
-    hostile = ("$x^{", samples.HOSTILE, "日本\u202e")
-    figure = figures.grid([Strip(hostile, np.zeros((1, 1, 8, 8), np.uint8))], ["$\\frac{"])
+    hostile = ("$x^{$", samples.HOSTILE, "日本\u202e")
+    figure = figures.grid([Strip(hostile, np.zeros((1, 1, 8, 8), np.uint8))], ["$\\frac{$"])
     assert encode(figure, "png")
-    cloud = Cloud(("$\\nope{",), "$", np.random.default_rng(0).normal(size=(12, 2)), np.zeros(12, np.int64))
-    assert encode(figures.plane([cloud], figures.groups_of_signs(["$_{"]), ["$"]), "svg")
+    cloud = Cloud(("$\\nope{$",), "$^$", np.random.default_rng(0).normal(size=(12, 2)), np.zeros(12, np.int64))
+    assert encode(figures.plane([cloud], figures.groups_of_signs(["$_{$"]), ["$}$"]), "svg")
 
 
 def test_names_and_captions_fit_into_the_picture():
