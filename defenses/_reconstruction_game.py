@@ -73,7 +73,7 @@ class _Game:
         self._optimizer = make_optimizer(defense.recipe, self.network)
         self.state = {"network": self.network, "optimizer": self._optimizer, **self._adversary.state}
 
-    def step(self, i: int, _: torch.Generator) -> dict[str, Tensor]:
+    def step(self, i: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The adversary's update, then the protector's (Eq. 9)."""
         defense = self._defense
         for group in self._optimizer.param_groups:

@@ -92,7 +92,7 @@ class _Unflatten(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Maps `N C h w` of latents `N D`."""
         x: Tensor = self.layers(z)
-        return x.unflatten(1, self._shape)
+        return x.view(len(z), *self._shape)
 
 
 class ImageDiscriminator(nn.Module):

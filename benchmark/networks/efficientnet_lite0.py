@@ -57,9 +57,9 @@ class EfficientNetLite0(Perceptual):
 
     Note:
         No paper that we reproduce uses it: numbers got with it are not comparable with published ones, which were got
-        with VGG. Activations are divided by their root mean squares over CIFAR-10 images of 64 x 64 pixels; without that
-        the distance of two unrelated ones is about 400, with it about 8, so that weights such as lambda_2 can be of
-        the size that the paper uses.
+        with VGG. Activations are divided by their root mean squares over CIFAR-10 images of 64 x 64 pixels. Without
+        that the distance of two unrelated ones is about 400, with it about 8, so that weights such as lambda_2 can be
+        of the size that the paper uses.
 
     Note:
         Padding is TensorFlow's SAME, computed for the image at hand: where the side is even, a convolution of stride 2
