@@ -39,8 +39,12 @@ class AdversarialReconstruction(Defense):
 
     Note:
         Optimisers, step sizes, batch and length are not published. Here: Adam with the step size of the data set's
-        BiDO recipe for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for the adversary, one
-        update of each a step.
+        BiDO recipe for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for the adversary.
+
+    Note:
+        The paper alternates "until convergence"; here `adversary_steps` updates of the adversary come before each of
+        the protector. An adversary that lags behind is fooled without any loss of information, as a decoder trained
+        afresh then shows.
 
     Note:
         L_p is the mean over pixels on a scale of [-1, 1], L_perc a sum over layers of means, so that the weights mean
@@ -68,7 +72,7 @@ class AdversarialReconstruction(Defense):
     perceptual: str = setting("vgg16", "network of the perceptual distance, read if lambda_2 or mu_2 is not 0")
     simulated_on: Literal["private", "public"] = setting("private", "images that the simulated adversary learns from")
     max_channels: int = setting(2048, "widest layer of the simulated decoder", smoke=32, quick=256, ge=1)
-    adversary_steps: int = setting(1, "updates of the simulated adversary before each of encoder and head", ge=1)
+    adversary_steps: int = setting(3, "updates of the simulated adversary before each of encoder and head", ge=1)
     adversary_learning_rate: float = setting(1e-3, "step size of Adam for the simulated adversary", gt=0)
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_ADAM), "training of encoder and head")
 
