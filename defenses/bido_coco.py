@@ -62,6 +62,7 @@ class BiDOCOCO(BiDO):
         "celeba-table5-x": preset(10, 0, _recipes.CELEBA_ADAM),
         "celeba-table5-y": preset(0, 50, _recipes.CELEBA_ADAM),
         "vmi": preset(0.05, 2.5, _recipes.VMI_SGD),
+        "celeba_vmi": preset(0.05, 2.5, _recipes.VMI_SGD),
     }
 
     lambda_x: float = setting(5.0, "weight of COCO(X, Z_j); 0 switches the term off", ge=0)

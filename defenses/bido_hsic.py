@@ -70,6 +70,7 @@ class BiDOHSIC(BiDO):
         "celeba-table5-x": preset(0.1, 0, _recipes.CELEBA_ADAM),
         "celeba-table5-y": preset(0, 1, _recipes.CELEBA_ADAM),
         "vmi": preset(0.1, 2, _recipes.VMI_SGD),
+        "celeba_vmi": preset(0.1, 2, _recipes.VMI_SGD),
         "vmi-0.1-1": preset(0.1, 1, _recipes.VMI_SGD),
     }
 

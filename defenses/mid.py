@@ -67,6 +67,7 @@ class MID(Defense):
         "celeba-b": _preset(0.01, _recipes.CELEBA_MID),
         "celeba-c": _preset(0.003, _recipes.CELEBA_MID),
         "vmi": _preset(0.0, _recipes.VMI_SGD),
+        "celeba_vmi": _preset(0.0, _recipes.VMI_SGD),
         "mnist-adam": _preset(0.2, _recipes.MNIST_ADAM),
         "celeba-adam": _preset(0.003, _recipes.CELEBA_ADAM),
         **_recipes.QUICK,

@@ -37,6 +37,7 @@ class NoDefense(Defense):
         "celeba": {"recipe": _recipes.CELEBA_SGD},
         "celeba_attributes": {"recipe": _recipes.CELEBA_ATTRIBUTES},
         "vmi": {"recipe": _recipes.VMI_NO_DEFENSE},
+        "celeba_vmi": {"recipe": _recipes.VMI_NO_DEFENSE},
         "mnist-adam": {"recipe": _recipes.MNIST_ADAM},
         "celeba-adam": {"recipe": _recipes.CELEBA_ADAM},
         "vmi-printed": {"recipe": _recipes.VMI_SGD},
