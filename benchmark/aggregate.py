@@ -71,7 +71,7 @@ class Section:
     dataset: str
     columns: tuple[Definition, ...]
     rows: tuple[Row, ...]
-    #: Evaluators that did not run, each with a reason.
+    #: Evaluators that did not run although the attack gives what they read, each with a reason.
     not_run: tuple[tuple[str, str], ...]
 
 
@@ -93,8 +93,14 @@ def sections(records: Sequence[Record]) -> Iterator[Section]:
         alike = [r for r in records if (r.protocol, r.cell.budget) == (protocol, BUDGETS[budget])]
         dataset = _labels("dataset", alike)[_identity(members[0].cell.dataset)]
         columns = _columns(members)
-        not_run = sorted({reason for record in members for reason in record.not_run.items()})
+        not_run = sorted({item for record in members for item in _could_have_run(record)})
         yield Section(protocol, BUDGETS[budget], dataset, columns, tuple(_rows(members, columns)), tuple(not_run))
+
+
+def _could_have_run(record: Record) -> Iterator[tuple[str, str]]:
+    """Evaluators that did not run, with the reasons; without those that read what such an attack never gives."""
+    other_kind = f"{record.cell.attack.name} gives no "
+    return ((name, reason) for name, reason in record.not_run.items() if not reason.startswith(other_kind))
 
 
 def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench import load_records
+from privbench.benchmark.aggregate import sections
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
 from privbench.benchmark.record import MAX_BYTES, SCHEMA, Record, location, read, save
 from privbench.benchmark.records import Records
@@ -239,6 +240,12 @@ def test_an_evaluator_that_did_not_run_explains_its_column():
     assert missing["accuracy"] is not None
     other = next(row for row in rows if row["defense"] == "none")
     assert other["accuracy.reason"] == "was not scored"
+
+
+def test_an_evaluator_of_other_evidence_is_not_missed():
+    reasons = {"ssim": "kedmi gives no PairedReconstructions", "fid_inception": "weights are missing"}
+    (section,) = sections([make_record("none", not_run=reasons)])
+    assert section.not_run == (("fid_inception", "weights are missing"),)
 
 
 @pytest.mark.parametrize(
