@@ -80,6 +80,7 @@ def _weights() -> list[Finding]:
     enabled = {
         imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
         imagenet("vgg19_bn"): "the published judge on CIFAR-10",
+        imagenet("resnet50"): "the published targets on attributes of CelebA",
         vggface2(): "a judge of faces that has seen many",
         _INCEPTION: "the score fid_inception",
     }

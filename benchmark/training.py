@@ -196,7 +196,7 @@ class Context:
             recipe: optimiser, schedule, length.
             loss: of `(network, x, y)`.
             sampler: `shuffle` or `identity`; the protocol's by default.
-            augmentation: `none`, `flip` or `crop_flip`; the protocol's by default.
+            augmentation: `none`, `flip`, `crop_flip` or `cutout`; the protocol's by default.
 
         Note:
             The network after the last step is kept. The released code of BiDO keeps the epoch with the best accuracy
