@@ -400,6 +400,11 @@ def _evaluators(
     return tuple(chosen), tuple(not_run)
 
 
+def could_have_run(cell: Cell) -> tuple[tuple[str, str], ...]:
+    """The cell's `not_run` without evaluators that read what such an attack never gives."""
+    return tuple(item for item in cell.not_run if not item[1].startswith(f"{cell.attack.name} gives no "))
+
+
 def unsupported(cell: Cell) -> str | None:
     """Why the cell has no meaning, in one sentence; `None` if it has."""
     dataset: Dataset = cell.dataset.component

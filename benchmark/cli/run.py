@@ -133,6 +133,8 @@ def plan(
 
 
 def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
+    from ..spec import could_have_run
+
     stages = []
     for stage in made.stages.values():
         artifact = store.find(stage.kind, stage.key, verify=False)
@@ -147,7 +149,7 @@ def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
             }
         )
     skipped = [{"what": skipped.cell.title, "reason": skipped.reason} for skipped in made.skipped]
-    reasons = {(name, reason) for cell in made.cells.values() for name, reason in cell.not_run}
+    reasons = {(name, reason) for cell in made.cells.values() for name, reason in could_have_run(cell)}
     return {
         "stages": stages,
         "skipped": skipped,

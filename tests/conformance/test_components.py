@@ -8,7 +8,7 @@ import pytest
 import torch
 from privbench.benchmark import contracts, registry
 from privbench.benchmark import evidence as kinds
-from privbench.benchmark.access import Source, open_view
+from privbench.benchmark.access import FeaturesView, Source, View, open_view
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
 from privbench.benchmark.evidence import Images, Request
 from privbench.benchmark.models import state
@@ -202,7 +202,8 @@ def test_attack(name: str, digits, private: Images, public: Images) -> None:
             if attack.prior != "none":
                 learner = view if attack.prior == "target" else None
                 prior = attack.learn(learner, public, Context(protocol, CPU, 5))
-            found.append(attack.run(view, prior, Request((0, 2), 2, 1, 2), Context(protocol, CPU, 6)))
+            request = Request((0, 2), 2, 1, 2, *observed(view, private))
+            found.append(attack.run(view, prior, request, Context(protocol, CPU, 6)))
             assert view.queries["forward"] > 0
             assert view.unchanged()
     assert torch.equal(public.pixels, before)
@@ -210,9 +211,22 @@ def test_attack(name: str, digits, private: Images, public: Images) -> None:
     assert type(first) is getattr(kinds, attack.yields)
     for field in dataclasses.fields(first):
         assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
-    assert first.pixels.shape == (1, 2, 2, *protocol.image)
-    assert first.pixels.dtype == torch.uint8
-    assert first.labels.tolist() == [0, 2]
+    if attack.yields == "ClassReconstructions":
+        assert first.pixels.shape == (1, 2, 2, *protocol.image)
+        assert first.labels.tolist() == [0, 2]
+    else:
+        assert first.items.tolist() == [4, 5, 6]
+    if attack.yields == "PairedReconstructions":
+        assert first.pixels.shape == (3, *protocol.image)
+    assert getattr(first, "pixels", torch.zeros(0, dtype=torch.uint8)).dtype == torch.uint8
+
+
+def observed(view: View, private: Images) -> tuple[torch.Tensor, torch.Tensor] | tuple[()]:
+    """What an attack on features is given: three latents and whose they are."""
+    if not isinstance(view, FeaturesView):
+        return ()
+    items = torch.tensor([4, 5, 6])
+    return view.features(private.pixels[items].float().div(255)), items
 
 
 @pytest.mark.parametrize("name", registry.names("evaluator"))
