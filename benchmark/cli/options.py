@@ -45,7 +45,8 @@ def matrix_of(
     Raises:
         PrivbenchError: a file, name or setting is wrong.
     """
-    from ..spec import Matrix, Selection, parse_settings, read_matrix
+    from ..matrix_file import read_matrix
+    from ..spec import Matrix, Selection, parse_settings
 
     def chosen(names: list[str], usual: tuple[Selection, ...]) -> tuple[Selection, ...]:
         return tuple(Selection.parse(name) for name in names) or usual

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from privbench.benchmark.contracts import Configuration, Recipe, setting
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
+from privbench.benchmark.matrix_file import read_matrix
 from privbench.benchmark.spec import (
     Matrix,
     Selection,
@@ -15,7 +16,6 @@ from privbench.benchmark.spec import (
     defaults,
     digest,
     parse_settings,
-    read_matrix,
     resolve,
 )
 
