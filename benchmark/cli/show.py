@@ -67,24 +67,28 @@ def show(
     _print(facts)
 
 
-def _fields(component: type[Configuration], prefix: str = "") -> Any:
-    """Fields in the order of the class; those of nested configurations follow with dotted names."""
-    from ..contracts import BUDGETS, Configuration
+def _fields(component: type[Configuration]) -> Any:
+    """Fields in the order of the class, those of nested configurations with dotted names, with their values."""
+    from ..aggregate import flat
+    from ..contracts import BUDGETS
     from ..spec import budget_values, defaults
 
-    standard = defaults(component)
-    by_budget = {budget: budget_values(component, budget) for budget in BUDGETS}
+    standard = flat(defaults(component))
+    by_budget = {budget: flat(budget_values(component, budget)) for budget in BUDGETS}
+    for name, about in _descriptions(component):
+        values = {budget: by_budget[budget].get(name, standard.get(name, "required")) for budget in BUDGETS}
+        yield {"name": name, "about": about, **values}
+
+
+def _descriptions(component: type[Configuration], prefix: str = "") -> Any:
+    """Names and meanings of the fields."""
+    from ..contracts import Configuration
+
     for field, info in component.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Configuration):
-            nested = info.get_default(call_default_factory=True)
-            for row in _fields(info.annotation, f"{prefix}{field}."):
-                value = nested
-                for part in row["name"].removeprefix(f"{prefix}{field}.").split("."):
-                    value = getattr(value, part)
-                yield row | {"full": value}
-            continue
-        values = {budget: by_budget[budget].get(field, standard.get(field, "required")) for budget in BUDGETS}
-        yield {"name": f"{prefix}{field}", "about": info.description or "", **values}
+            yield from _descriptions(info.annotation, f"{prefix}{field}.")
+        else:
+            yield f"{prefix}{field}", info.description or ""
 
 
 def _print(facts: dict[str, Any]) -> None:

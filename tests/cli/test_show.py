@@ -1,0 +1,24 @@
+"""`privbench show` prints the values that a run would take."""
+
+import json
+
+import pytest
+from privbench.benchmark import registry
+from privbench.benchmark.aggregate import flat
+from privbench.benchmark.cli.main import app
+from privbench.benchmark.contracts import BUDGETS
+from privbench.benchmark.spec import Selection, resolve
+from typer.testing import CliRunner
+
+COMPONENTS = [(kind, name) for kind in ("dataset", "defense", "attack") for name in registry.names(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_fields_under_every_budget(kind: registry.Kind, name: str) -> None:
+    shown = json.loads(CliRunner().invoke(app, ["show", kind, name, "--json"]).stdout)["fields"]
+    required = {row["name"]: 1.0 for row in shown if row["full"] == "required"}
+    settings = {f"{kind}.{field}": value for field, value in required.items()}
+    for budget in BUDGETS:
+        found = flat(resolve(kind, Selection(name), budget, settings).component.model_dump(mode="json"))
+        printed = {row["name"]: row[budget] for row in shown}
+        assert json.loads(json.dumps({**printed, **required}, default=list)) == found, budget
