@@ -16,7 +16,7 @@ from .contracts import BUDGETS, Definition
 from .record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")
-_BOUNDS = {"fraction": (0.0, 1.0), "distance": (0.0, math.inf)}
+_BOUNDS = {"fraction": (0.0, 1.0), "similarity": (-1.0, 1.0), "distance": (0.0, math.inf), "ratio": (0.0, math.inf)}
 _ANYWHERE = (-math.inf, math.inf)
 
 

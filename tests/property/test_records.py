@@ -218,6 +218,17 @@ def test_one_seed_has_its_own_interval_and_no_spread():
     assert (row["attack_acc.low"], row["attack_acc.std"]) == (None, None)
 
 
+def test_an_interval_over_seeds_stays_within_the_range_of_its_unit():
+    for unit, values, end, bound in (("similarity", (0.99, 0.95, 0.999), 1, 1.0), ("ratio", (0.1, 2.0), 0, 0.0)):
+        records = []
+        for seed, value in enumerate(values):
+            score = make_score("attack_acc", value)
+            score["definition"]["unit"] = unit
+            records.append(make_record("none", seed=seed, scores={"attack_acc": score}))
+        ((row,),) = [section.rows for section in sections(records)]
+        assert row.scores["attack_acc"].interval[end] == bound
+
+
 def test_missing_stays_missing_with_its_reason():
     row = together(with_score(0.5, 0), with_score(None, 1), with_score(0.7, 2)).wide_rows()[0]
     assert row["attack_acc"] == pytest.approx(0.6)
