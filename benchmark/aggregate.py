@@ -33,6 +33,7 @@ class Summary:
         interval: 95 %: Student-t over seeds, or the score's own where there is one seed; `None` without variation.
         chance: what guessing gives, where all seeds agree on it.
         reason: why seeds have no value; empty if all have one.
+        foreign: no seed has one because the attack never gives what the score reads.
     """
 
     definition: Definition
@@ -43,6 +44,7 @@ class Summary:
     interval: Interval | None
     chance: float | None
     reason: str
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,11 @@ def sections(records: Sequence[Record]) -> Iterator[Section]:
 
 def _could_have_run(record: Record) -> Iterator[tuple[str, str]]:
     """Evaluators that did not run, with the reasons; without those that read what such an attack never gives."""
-    other_kind = f"{record.cell.attack.name} gives no "
-    return ((name, reason) for name, reason in record.not_run.items() if not reason.startswith(other_kind))
+    return ((name, reason) for name, reason in record.not_run.items() if not _is_foreign(record, reason))
+
+
+def _is_foreign(record: Record, reason: str) -> bool:
+    return reason.startswith(f"{record.cell.attack.name} gives no ")
 
 
 def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:
@@ -211,6 +216,7 @@ def _summary(column: Definition, records: Sequence[Record], owners: set[str]) ->
         interval=interval,
         chance=chances.pop() if len(chances) == 1 else None,
         reason=_together(missing, len(scores)),
+        foreign=len(missing) == len(scores) and all(_is_foreign(latest[seed], why) for seed, why in missing.items()),
     )
 
 

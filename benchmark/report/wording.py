@@ -15,7 +15,8 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 _UNITS = {"fraction": "%", "decibel": "dB"}
 LEGEND = (
     "↑ ↓: better for the defender. [low, high]: 95 % interval, Student-t over seeds where there are two or more, else "
-    "the evaluator's own over its n observations. Numbers of different tables are not comparable."
+    "the evaluator's own over its n observations. -: the attack gives nothing that the score reads. Numbers of "
+    "different tables are not comparable."
 )
 
 
@@ -24,7 +25,7 @@ class Shown:
     """A score in words.
 
     Args:
-        value: the number, or `n/a`.
+        value: the number, `n/a`, or `-` where the attack never gives what the score reads.
         interval: such as `[71.0, 77.3]`; empty where there is none.
         basis: n, and the seeds if fewer than the row has.
         spread: standard deviation over seeds; empty below two.
@@ -79,11 +80,11 @@ def shown(summary: Summary, seeds: int) -> Shown:
     if summary.value is not None and summary.seeds < seeds:
         basis += f", {summary.seeds} of {seeds} seeds"
     return Shown(
-        value=number(summary.value, unit),
+        value="-" if summary.foreign else number(summary.value, unit),
         interval=between(summary.interval, unit),
         basis=basis,
         spread="" if summary.std is None else number(summary.std, unit),
-        reason=plain(summary.reason),
+        reason="" if summary.foreign else plain(summary.reason),
     )
 
 

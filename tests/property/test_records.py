@@ -13,6 +13,7 @@ from privbench.benchmark.aggregate import sections
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
 from privbench.benchmark.record import MAX_BYTES, SCHEMA, Record, location, read, save
 from privbench.benchmark.records import Records
+from privbench.benchmark.report.wording import shown
 from pydantic import ValidationError
 from scipy import stats
 
@@ -251,6 +252,20 @@ def test_an_evaluator_that_did_not_run_explains_its_column():
     assert missing["accuracy"] is not None
     other = next(row for row in rows if row["defense"] == "none")
     assert other["accuracy.reason"] == "was not scored"
+
+
+def test_a_score_that_the_attack_gives_nothing_for_is_a_dash():
+    reasons = {"attack_acc": "decoder gives no ClassReconstructions"}
+    scores = {"accuracy": make_score("accuracy", 0.9)}
+    records = [make_record("none", "kedmi"), make_record("none", "decoder", scores=scores, not_run=reasons)]
+    ((decoder, kedmi),) = [section.rows for section in sections(records)]
+    assert shown(decoder.scores["attack_acc"], 1).value == "-"
+    assert shown(decoder.scores["attack_acc"], 1).reason == ""
+    assert decoder.scores["attack_acc"].reason == "decoder gives no ClassReconstructions"
+    assert shown(kedmi.scores["attack_acc"], 1).value not in {"-", "n/a"}
+    lost = make_record("none", "decoder", scores=scores, not_run={"attack_acc": "weights are missing"})
+    ((decoder, _),) = [section.rows for section in sections([records[0], lost])]
+    assert shown(decoder.scores["attack_acc"], 1).value == "n/a"
 
 
 def test_an_evaluator_of_other_evidence_is_not_missed():
