@@ -73,17 +73,26 @@ class Shelf:
             StorageError: `root` is something else, or a store of a newer format.
         """
         with disk.storage_errors(self.root, "read"):
-            try:
-                found = disk.read(self.root / FORMAT_FILE)
-            except FileNotFoundError:
+            found = self._format()
+            if found is None:
                 if not disk.children(self.root) and (self.root.is_dir() or not self.root.exists()):
                     return False
+                # Another process may have made the store, this file first, between the two looks.
+                found = self._format()
+            if found is None:
                 raise StorageError(
                     f"{self.root} is no store of privbench: it has no {FORMAT_FILE}; choose an empty or new folder "
                     f"with --store or PRIVBENCH_STORE"
-                ) from None
+                )
         # A process that died between making and filling the file leaves it empty.
         return not found or self._is_readable(found)
+
+    def _format(self) -> bytes | None:
+        """What the file of the format holds; `None` if there is no such file."""
+        try:
+            return disk.read(self.root / FORMAT_FILE)
+        except FileNotFoundError:
+            return None
 
     def _is_readable(self, found: bytes) -> bool:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from privbench.benchmark import disk
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.manifest import MAX_DEPTH
 from privbench.benchmark.store import Artifact, Store
@@ -455,6 +456,21 @@ def test_an_empty_format_file_is_filled(store):
     assert store.check() == []
     write(store)
     assert json.loads((store.root / "format.json").read_text()) == {"format": 1}
+
+
+def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
+    """Between the look for the format and the look into the folder."""
+    children = disk.children
+
+    def made_before(folder):
+        monkeypatch.setattr(disk, "children", children)
+        write(Store(tmp_path / "store"))
+        return children(folder)
+
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(disk, "children", made_before)
+    assert store.check() == []
+    assert (tmp_path / "store" / "format.json").is_file()
 
 
 def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
