@@ -14,7 +14,8 @@ from torch.nn import functional
 from ..benchmark.datasets.loader import Batches
 from ..benchmark.networks.dcgan import DCDiscriminator, DCGenerator
 from ..benchmark.networks.stylegan import StyleDiscriminator, StyleGenerator
-from ._inversion import adam, frozen, update
+from ..benchmark.training import frozen, update
+from ._inversion import adam
 
 #: The average of the generator's weights looks back over this share of what has been shown at most.
 AVERAGE_SHARE = 0.05

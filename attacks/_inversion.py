@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -95,29 +94,12 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-@contextlib.contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the parameters of `module` inside the block."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
-
-
 def adam(
     module: nn.Module, learning_rate: float, betas: tuple[float, float], device: torch.device
 ) -> torch.optim.Optimizer:
     """Adam over the parameters of `module`, in one kernel where the device has it."""
     fused = device.type in ("cpu", "cuda")
     return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=betas, fused=fused)
-
-
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of `optimizer` down `loss`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from ..benchmark.evidence import FeatureEstimates, Images, Request
 from ..benchmark.networks import catalog
 from ..benchmark.networks.weights import files_of
 from ..benchmark.seeds import derive
-from ._inversion import adam, restored, update, weights
+from ..benchmark.training import update
+from ._inversion import adam, restored, weights
 
 if TYPE_CHECKING:
     from ..benchmark.training import Context

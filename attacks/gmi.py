@@ -14,8 +14,8 @@ from ..benchmark.evidence import ClassReconstructions, Images, Request
 from ..benchmark.networks.discriminators import Critic
 from ..benchmark.networks.generators import Generator
 from ..benchmark.seeds import derive
-from ..benchmark.training import Context
-from ._inversion import adam, descend, frozen, parts, pixels, restored, update, weights
+from ..benchmark.training import Context, frozen, update
+from ._inversion import adam, descend, parts, pixels, restored, weights
 
 
 class GMI(Attack):

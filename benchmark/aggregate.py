@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .contracts import BUDGETS, Definition
+from .contracts import BUDGETS, Definition, gives_no
 from .record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")
@@ -105,7 +105,7 @@ def _could_have_run(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _is_foreign(record: Record, reason: str) -> bool:
-    return reason.startswith(f"{record.cell.attack.name} gives no ")
+    return reason.startswith(gives_no(record.cell.attack.name))
 
 
 def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:

@@ -261,6 +261,11 @@ class Attack(Component):
         """
 
 
+def gives_no(attack: str, kinds: str = "") -> str:
+    """How the reason begins why an evaluator has nothing to read: the attack never gives that kind of evidence."""
+    return f"{attack} gives no {kinds}"
+
+
 class Definition(Configuration):
     """What a score means; columns and the page of definitions are made from these."""
 

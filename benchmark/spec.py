@@ -17,7 +17,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from . import registry
-from .contracts import BUDGETS, Attack, Budget, Component, Configuration, Dataset, Defense, Evaluator, StageKind
+from .contracts import (
+    BUDGETS,
+    Attack,
+    Budget,
+    Component,
+    Configuration,
+    Dataset,
+    Defense,
+    Evaluator,
+    StageKind,
+    gives_no,
+)
 from .errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
 from .registry import Kind
 
@@ -323,7 +334,7 @@ def _evaluators(
         if not named and evaluator.optional:
             continue
         missing = [kind.replace("|", " or ") for kind in evaluator.needs if available.isdisjoint(kind.split("|"))]
-        reason = f"{attack.name} gives no {', '.join(missing)}" if missing else None
+        reason = gives_no(attack.name, ", ".join(missing)) if missing else None
         reason = reason or evaluator.unavailable(dataset.component.protocol)
         if reason:
             not_run.append((selection.name, reason))
@@ -334,7 +345,7 @@ def _evaluators(
 
 def could_have_run(cell: Cell) -> tuple[tuple[str, str], ...]:
     """The cell's `not_run` without evaluators that read what such an attack never gives."""
-    return tuple(item for item in cell.not_run if not item[1].startswith(f"{cell.attack.name} gives no "))
+    return tuple(item for item in cell.not_run if not item[1].startswith(gives_no(cell.attack.name)))
 
 
 def unsupported(cell: Cell) -> str | None:

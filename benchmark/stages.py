@@ -272,20 +272,16 @@ def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | N
 @contextlib.contextmanager
 def _view(stage: Stage, workshop: Workshop, context: Context) -> Iterator[View]:
     """The target as the stage's attack may see it, its queries counted across interruptions."""
-    with _open(stage, workshop, context.seed) as view:
-        context.view = view
-        yield view
-
-
-def _open(stage: Stage, workshop: Workshop, seed: int) -> contextlib.AbstractContextManager[Any]:
     attack = stage.cell.attack.component
-    return open_view(
+    with open_view(
         attack.access,
         target_source(workshop.artifact(stage, "target"), stage.cell, workshop),
         device=workshop.device,
-        seed=seed,
+        seed=context.seed,
         layer=getattr(attack, "layer", None),
-    )
+    ) as view:
+        context.view = view
+        yield view
 
 
 def _queries(view: View, cell: Cell) -> dict[str, int]:

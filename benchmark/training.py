@@ -222,9 +222,7 @@ class Context:
             x, y = batches.at(i)
             assert y is not None
             value = loss(network, x, y)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            update(optimizer, value)
             return {"loss": value.detach()}
 
         self.loop(name, steps, {"network": network, "optimizer": optimizer}, step)
@@ -308,6 +306,23 @@ def make_optimizer(recipe: Recipe, network: nn.Module) -> Optimizer:
         nesterov=nesterov,
         weight_decay=recipe.weight_decay,
     )
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of `module` inside the block."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of `optimizer` down `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def task_loss(logits: Tensor, y: Tensor) -> Tensor:

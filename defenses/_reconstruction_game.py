@@ -16,7 +16,7 @@ from ..benchmark.networks import catalog
 from ..benchmark.networks.adversary import Adversary, pixel_distance
 from ..benchmark.networks.network import Network
 from ..benchmark.seeds import derive
-from ..benchmark.training import Context, learning_rate, make_optimizer, task_loss
+from ..benchmark.training import Context, frozen, learning_rate, make_optimizer, task_loss, update
 
 if TYPE_CHECKING:
     from .adversarial_reconstruction import AdversarialReconstruction
@@ -87,16 +87,14 @@ class _Game:
             self._adversary.step(*known)
         losses = {"loss": task_loss(logits, y)}
         total = losses["loss"]
-        with _fixed(self._adversary.decoder):
+        with frozen(self._adversary.decoder):
             reconstruction = self._adversary.decoder(z)
             losses["pixels"] = pixel_distance(reconstruction, x).mean()
             total = total - defense.lambda_1 * losses["pixels"]
             if defense.lambda_2:
                 losses["perceptual"] = self._adversary.perceptual_distance(reconstruction, x)
                 total = total - defense.lambda_2 * losses["perceptual"]
-        self._optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        update(self._optimizer, total)
         return {name: value.detach() for name, value in losses.items()}
 
     def _seen(self, i: int, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,15 +110,6 @@ def _shape(network: Network, layer: str, image: tuple[int, int, int], device: to
     """Shape of one latent."""
     with _evaluating(network):
         return tuple(network.encode(torch.zeros(1, *image, device=device), layer).shape[1:])
-
-
-@contextlib.contextmanager
-def _fixed(module: nn.Module) -> Iterator[None]:
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
 
 
 @contextlib.contextmanager

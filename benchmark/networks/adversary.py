@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..training import update
 from .decoders import Decoder, ImageDiscriminator
 from .perceptual import Perceptual
 from .requirements import Image
@@ -92,7 +93,7 @@ class Adversary:
         if self.mu_2:
             losses["perceptual"] = self.perceptual_distance(reconstruction, x)
             total = total + self.mu_2 * losses["perceptual"]
-        _update(self._optimizer, total)
+        update(self._optimizer, total)
         return {name: value.detach() for name, value in losses.items()}
 
     def perceptual_distance(self, reconstruction: Tensor, x: Tensor) -> Tensor:
@@ -103,15 +104,9 @@ class Adversary:
     def _judge(self, reconstruction: Tensor, x: Tensor) -> Tensor:
         real, fake = self._discriminator(x), self._discriminator(reconstruction)
         loss = -(functional.logsigmoid(real) + functional.logsigmoid(-fake)).mean()
-        _update(self._critic, loss)
+        update(self._critic, loss)
         return loss.detach()
 
 
 def _adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
-
-
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
