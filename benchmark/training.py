@@ -203,15 +203,7 @@ class Context:
             on the test split, which lets the test data choose.
         """
         network.to(self.device).train()
-        batches = Batches(
-            dataclasses.replace(images, labels=images.truth(self.protocol.task)),
-            recipe.batch_size,
-            derive(self.seed, name, "batches"),
-            sampler=sampler or self.protocol.sampler,  # type: ignore[arg-type]
-            instances=self.protocol.instances,
-            augmentation=augmentation or self.protocol.augmentation,  # type: ignore[arg-type]
-            device=self.device,
-        )
+        batches = self.batches(name, images, recipe.batch_size, sampler=sampler, augmentation=augmentation)
         optimizer = make_optimizer(recipe, network)
         steps = recipe.epochs * batches.steps_per_epoch
         steps = min(steps, recipe.max_steps or steps)
@@ -229,6 +221,29 @@ class Context:
         self.notes["steps"] = steps
         self.notes["epochs"] = steps / batches.steps_per_epoch
         network.eval()
+
+
+    def batches(
+        self, name: str, images: Images, size: int, *, sampler: str | None = None, augmentation: str | None = None
+    ) -> Batches:
+        """The batches that loop `name` trains a classifier on, with what the target is to say of each image.
+
+        Args:
+            name: of the loop.
+            images: with labels or attributes, whichever the task asks for.
+            size: images per step.
+            sampler: `shuffle` or `identity`; the protocol's by default.
+            augmentation: `none`, `flip`, `crop_flip` or `cutout`; the protocol's by default.
+        """
+        return Batches(
+            dataclasses.replace(images, labels=images.truth(self.protocol.task)),
+            size,
+            derive(self.seed, name, "batches"),
+            sampler=sampler or self.protocol.sampler,  # type: ignore[arg-type]
+            instances=self.protocol.instances,
+            augmentation=augmentation or self.protocol.augmentation,  # type: ignore[arg-type]
+            device=self.device,
+        )
 
 
 class _Keeper:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -38,14 +37,7 @@ class _Game:
 
     def __init__(self, defense: AdversarialReconstruction, private: Images, context: Context) -> None:
         self._defense, protocol, device = defense, context.protocol, context.device
-        labelled = dataclasses.replace(private, labels=private.truth(protocol.task))
-        self.batches = Batches(
-            labelled,
-            defense.recipe.batch_size,
-            derive(context.seed, "target", "batches"),
-            augmentation=protocol.augmentation,
-            device=device,
-        )
+        self.batches = context.batches("target", private, defense.recipe.batch_size)
         self._public: Batches | None = None
         if defense.simulated_on == "public":
             assert context.public is not None
