@@ -31,9 +31,9 @@ from .training import Context, Progress, cross_entropy
 
 log = logging.getLogger("privbench")
 
-#: Draws per label shown in a record's picture.
+#: Rows of a record's picture: draws per label, or lines of single images.
 PICTURE_ROWS = 4
-#: Labels shown in a record's picture.
+#: Columns of a record's picture.
 PICTURE_COLUMNS = 10
 
 
@@ -316,12 +316,20 @@ def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
 
 
 def _picture(items: Mapping[str, Any]) -> bytes | None:
-    """A grid of reconstructions of the first trial: rows are draws, columns labels."""
-    found = items.get("ClassReconstructions")
-    if found is None or not found.pixels.numel():
+    """A grid of reconstructions: of labels, the first trial with a row per draw; of single images, the first ones."""
+    if "ClassReconstructions" in items:
+        found = items["ClassReconstructions"]
+        pixels = found.pixels[0, :PICTURE_ROWS, :PICTURE_COLUMNS]
+        labels = [str(int(label)) for label in found.labels[:PICTURE_COLUMNS]]
+    elif "PairedReconstructions" in items:
+        found = items["PairedReconstructions"]
+        columns = max(1, min(PICTURE_COLUMNS, len(found.pixels)))
+        rows = min(PICTURE_ROWS, len(found.pixels) // columns)
+        pixels = found.pixels[: rows * columns].unflatten(0, (rows, columns))
+        labels = [""] * columns
+    else:
         return None
-    pixels = found.pixels[0, :PICTURE_ROWS, :PICTURE_COLUMNS]
-    return grid_png(pixels.numpy(), [str(int(label)) for label in found.labels[:PICTURE_COLUMNS]])
+    return grid_png(pixels.numpy(), labels) if pixels.numel() else None
 
 
 def _sentence(cause: BaseException) -> str:

@@ -20,11 +20,13 @@ _INK = 40
 def grid_png(pixels: NDArray[np.uint8], labels: Sequence[str | int]) -> bytes:
     """Draw reconstructions as a grid: a row per draw, a column per label, the label above its column.
 
+    Without a label there is no line for labels.
+
     Small images are enlarged by a whole factor without smoothing, so that each pixel stays what the attack found.
 
     Args:
         pixels: `uint8 S K C H W`, one or three channels, at least one image.
-        labels: K names.
+        labels: K names, perhaps empty.
 
     Returns:
         A PNG; equal input gives equal bytes.
@@ -35,11 +37,12 @@ def grid_png(pixels: NDArray[np.uint8], labels: Sequence[str | int]) -> bytes:
     assert len(labels) == columns
     factor = max(1, TILE // max(height, width))
     step_y, step_x = height * factor + _GAP, width * factor + _GAP
-    canvas = np.full((_HEADER + draws * step_y, columns * step_x + _GAP, channels), _BACKGROUND, np.uint8)
+    header = _HEADER if any(labels) else _GAP
+    canvas = np.full((header + draws * step_y, columns * step_x + _GAP, channels), _BACKGROUND, np.uint8)
     for row in range(draws):
         for column in range(columns):
             tile = pixels[row, column].transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
-            y, x = _HEADER + row * step_y, _GAP + column * step_x
+            y, x = header + row * step_y, _GAP + column * step_x
             canvas[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     image = Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas)
     _name_columns(image, labels, step_x)
