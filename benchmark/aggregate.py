@@ -77,6 +77,28 @@ class Section:
     not_run: tuple[tuple[str, str], ...]
 
 
+def bounds(unit: str) -> Interval:
+    """The range that a score of a unit can have."""
+    return _BOUNDS.get(unit, _ANYWHERE)
+
+
+def latest(records: Iterable[Record], score: str) -> dict[int, Record]:
+    """By seed, the record that counts for a score: the last that was made, of those that have it if any has."""
+    found: dict[int, Record] = {}
+    for record in sorted(records, key=lambda r: (score in r.scores, r.created, r.key)):
+        found[record.cell.seed] = record
+    return dict(sorted(found.items()))
+
+
+def evaluator_of(row: Row, score: str) -> tuple[str, int] | None:
+    """Identity and version of the evaluator behind a score of a row; `None` where no record has the score."""
+    record = next((record for record in row.records if score in record.scores), None)
+    if record is None:
+        return None
+    choice = record.evaluator(score)
+    return _identity(choice), choice.version
+
+
 def _identity(choice: Choice) -> str:
     return json.dumps(choice.model_dump(mode="json"), sort_keys=True)
 
@@ -198,12 +220,10 @@ def _short(value: Any) -> str:
 
 def _summary(column: Definition, records: Sequence[Record], owners: set[str]) -> Summary:
     """One score over seeds; of two records of a seed, the one made last."""
-    latest: dict[int, Record] = {}
-    for record in sorted(records, key=lambda r: (column.name in r.scores, r.created, r.key)):
-        latest[record.cell.seed] = record
-    scores = {seed: record.scores.get(column.name) for seed, record in sorted(latest.items())}
+    counted = latest(records, column.name)
+    scores = {seed: record.scores.get(column.name) for seed, record in counted.items()}
     found = [score for score in scores.values() if score is not None and score.value is not None]
-    missing = {seed: _reason(column.name, latest[seed], owners) for seed in scores if not _has_value(scores[seed])}
+    missing = {seed: _reason(column.name, counted[seed], owners) for seed in scores if not _has_value(scores[seed])}
     values = [score.value for score in found if score.value is not None]
     chances = {score.chance for score in found or scores.values() if score is not None}
     std, interval = _spread(column, found, values)
@@ -216,7 +236,7 @@ def _summary(column: Definition, records: Sequence[Record], owners: set[str]) ->
         interval=interval,
         chance=chances.pop() if len(chances) == 1 else None,
         reason=_together(missing, len(scores)),
-        foreign=len(missing) == len(scores) and all(_is_foreign(latest[seed], why) for seed, why in missing.items()),
+        foreign=len(missing) == len(scores) and all(_is_foreign(counted[seed], why) for seed, why in missing.items()),
     )
 
 
@@ -231,7 +251,7 @@ def _spread(
         return None, found[0].interval if found else None
     from .statistics import sample_std, student
 
-    return sample_std(values), student(values, _BOUNDS.get(column.unit, _ANYWHERE))
+    return sample_std(values), student(values, bounds(column.unit))
 
 
 def _reason(name: str, record: Record, owners: set[str]) -> str:
