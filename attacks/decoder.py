@@ -47,6 +47,7 @@ class DecoderAttack(Attack):
     yields: ClassVar[str] = "PairedReconstructions"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
+    falling: ClassVar[Mapping[str, str]] = {"decoder": "pixels"}
 
     layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
     mu_1: float = setting(0.0, "weight of the adversarial loss", ge=0, stages=("prior",))

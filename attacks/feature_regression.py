@@ -48,6 +48,7 @@ class FeatureRegression(Attack):
     yields: ClassVar[str] = "FeatureEstimates"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
+    falling: ClassVar[Mapping[str, str]] = {"regression": "distance"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mnist": {"embedder": "hog"}, "cifar10": {"embedder": "hog"}}
 
     layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -63,6 +64,7 @@ class GMI(Attack):
     access: ClassVar[Access] = "white_box"
     yields: ClassVar[str] = "ClassReconstructions"
     prior: ClassVar[Literal["none", "public", "target"]] = "public"
+    falling: ClassVar[Mapping[str, str]] = {"attack": "identity"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "celeba": {},
         "mnist": {"learning_rate": 4e-3, "iterations": 3000, "attack_learning_rate": 1e-2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -68,6 +69,7 @@ class KEDMI(Attack):
     access: ClassVar[Access] = "white_box"
     yields: ClassVar[str] = "ClassReconstructions"
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
+    falling: ClassVar[Mapping[str, str]] = {"attack": "identity"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "mnist": {},
         "cifar10": {},

@@ -73,6 +73,7 @@ class VMI(Attack):
     access: ClassVar[Access] = "white_box"
     yields: ClassVar[str] = "ClassReconstructions"
     prior: ClassVar[Literal["none", "public", "target"]] = "public"
+    falling: ClassVar[Mapping[str, str]] = {"attack *": "identity"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "celeba": {},
         "mnist": {

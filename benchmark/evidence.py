@@ -169,6 +169,7 @@ class Score:
         per_class: one value per attacked label, in the order of the request.
         reason: why `value` is `None`.
         notes: what a reader must know, such as which network was used.
+        flags: what casts doubt on the value, one sentence by name; the harness puts them among the record's flags.
     """
 
     value: float | None
@@ -180,6 +181,7 @@ class Score:
     per_class: tuple[float | None, ...] | None = None
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import math

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
 
-from .contracts import Budget, Configuration, Definition
+from .contracts import Access, Budget, Configuration, Definition
 from .errors import IncompatibleRecordError, StorageError
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
@@ -124,6 +124,7 @@ class Record(Configuration):
     created: str = Field(description="UTC, ISO 8601")
     scores: dict[Name, RecordedScore]
     not_run: dict[str, str] = Field(default_factory=dict, description="by evaluator, why it did not run")
+    access: Access | None = Field(None, description="what the attack may see of the target; older records do not say")
     queries: dict[str, int] = Field(default_factory=dict, description="what the attack asked of the target")
     costs: dict[str, Cost] = Field(default_factory=dict, description="by stage")
     environment: Environment

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .contracts import Protocol
+from .flags import Lineage, of_cell
 from .plan import Plan, Stage
 from .records import SCHEMA, Record, save
+from .registry import load
 from .runners.local import Outcome
 from .spec import Cell, Selection, digest, resolve
 from .store import Artifact
-
-#: A judge below this test accuracy is flagged.
-WEAK_JUDGE = 0.8
 
 
 def write_records(plan: Plan, outcome: Outcome, results: Path) -> list[tuple[Record, Path]]:
@@ -44,50 +44,45 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
         "changed": changed,
         "command": command(cell, changed),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "scores": scores,
+        "scores": {name: _without_flags(score) for name, score in scores.items()},
         "not_run": dict(cell.not_run),
+        "access": cell.attack.component.access,
         "queries": info["queries"],
         "costs": info["costs"],
         "environment": info["environment"],
         "artifacts": artifacts,
         "judge": info["judge"],
         "curves": info["stage_curves"],
-        "flags": flags(info["judge"], scores),
+        "flags": _flags(cell, info, scores),
         "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
     }
     return Record.model_validate(values)
 
 
-def flags(judge: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Findings that cast doubt on the scores: a judge that is often wrong, a target that learned nothing."""
-    found = []
-    if judge and judge["test_accuracy"] < WEAK_JUDGE:
-        right = f"the judge is right on {judge['test_accuracy']:.1%} of {judge['n']} test images"
-        found.append(
-            {"name": "weak_judge", "message": f"{right}, so attack accuracy and FID in its features say little"}
-        )
-    collapse = _collapse(scores)
-    if collapse:
-        found.append({"name": "target_collapsed", "message": collapse})
-    return found
+def _flags(cell: Cell, info: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What casts doubt on the cell's scores; artifacts of older versions lack some facts, which then show nothing."""
+    protocol: Protocol = cell.dataset.component.protocol
+    judge = info["judge"]
+    return of_cell(
+        scores=scores,
+        judge=judge,
+        curves=info["stage_curves"],
+        falling=cell.attack.component.falling,
+        probe=info.get("probe"),
+        target=lineage(protocol.target_network, pretrained=protocol.pretrained),
+        judges=[lineage(judge["network"], pretrained=bool(judge.get("pretrained")))] if judge else (),
+    )
 
 
-def _collapse(scores: Mapping[str, Any]) -> str | None:
-    """Why the target is thought to have learned nothing, in one sentence; `None` if it is not.
+def _without_flags(score: Mapping[str, Any]) -> dict[str, Any]:
+    """A score as a record holds it: its flags are among the record's."""
+    return {name: value for name, value in score.items() if name != "flags"}
 
-    MCC decides where it has an interval: where one answer is frequent, a useful target's accuracy may be at chance.
-    """
-    mcc, accuracy = (scores.get(name) or {"value": None, "interval": None} for name in ("mcc", "accuracy"))
-    if mcc["interval"]:
-        at_chance = mcc["interval"][0] <= mcc["chance"]
-        message = f"the target's MCC of {mcc['value']:.3f} is not above chance, so there is little to leak"
-        return message if at_chance else None
-    if accuracy["interval"] and accuracy["interval"][0] <= accuracy["chance"]:
-        return f"the target's accuracy of {accuracy['value']:.1%} is not above chance, so there is little to leak"
-    computed = mcc.get("chance") is not None and accuracy["value"] is not None
-    if computed and mcc["value"] is None:
-        return f"{mcc['reason']}, so nothing shows that the target has learned anything"
-    return None
+
+def lineage(network: str, *, pretrained: bool) -> Lineage:
+    """Where a registered network that was trained here comes from."""
+    kind = load("network", network)
+    return Lineage(network, kind.family, kind.pretraining if pretrained else "")
 
 
 def command(cell: Cell, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import evidence as evidence_kinds
+from . import probe
 from .access import View, open_view
 from .contracts import Part
 from .errors import CorruptArtifactError, PrivbenchError
@@ -232,6 +233,7 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
     picture = _picture(items)
     files = {"scores.json": canonical(scores).encode()} | ({"picture.png": picture} if picture else {})
     facts |= {"environment": environment(workshop.device), "failed": failed}
+    facts["probe"] = probe.of_target(cell, workshop, read["target"])
     return _write(stage, workshop, context, {}, files, **facts)
 
 

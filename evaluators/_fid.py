@@ -71,6 +71,7 @@ def over_trials(extract: Extract, real: Tensor, fake: Tensor, notes: tuple[str, 
         intervals={"trials": interval},
         spreads={"trials": sample_std(values)},
         notes=(*sizes(len(real), each, len(reference.mean)), *notes),
+        flags=rank_deficient(len(real), each, len(reference.mean)),
     )
     return score, values
 
@@ -81,6 +82,14 @@ def sizes(real: int, fake: int, dims: int) -> tuple[str, ...]:
     if min(real, fake) > dims:
         return (note,)
     return note, f"rank-deficient covariance: n = {min(real, fake)} <= d = {dims}"
+
+
+def rank_deficient(real: int, fake: int, dims: int) -> dict[str, str]:
+    """The flag of a distance between covariances of which one has rank below `dims`: n images give at most n - 1."""
+    if min(real, fake) > dims:
+        return {}
+    images = f"{real} private images and {fake} reconstructions in {dims} features"
+    return {"fid_rank_deficient": f"{images}: a covariance needs more than {dims} images, so the value is mostly bias"}
 
 
 def without_labels(protocol: Protocol) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
 from ..benchmark.evidence import ClassReconstructions, Evidence, Images, Score
 from ..benchmark.statistics import sample_std, student
-from ._fid import first_of_each, sizes, without_labels
+from ._fid import first_of_each, rank_deficient, sizes, without_labels
 from ._frechet import Moments, frechet_distance
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class FIDVMI(Evaluator):
             else:
                 smallest, dims = min(smallest, len(real)), real.shape[1]
         notes = sizes(smallest, fake.shape[1], dims) if dims else ()
-        return {"fid_vmi": _summary(np.array(rows), int(np.prod(fake.shape[:3])), reasons, notes)}
+        score = _summary(np.array(rows), int(np.prod(fake.shape[:3])), reasons, notes)
+        flags = rank_deficient(smallest, fake.shape[1], dims) if dims else {}
+        return {"fid_vmi": dataclasses.replace(score, flags=flags)}
 
 
 def _private(parts: list[Images], label: Tensor, count: int, judge: Judge) -> NDArray[np.float64]:

@@ -64,6 +64,8 @@ class FaceNet(Network):
         The released code resizes each image through 8-bit PIL; we resize the batch in floating point, on the device.
     """
 
+    family: ClassVar[str] = "inception_resnet"
+    pretraining: ClassVar[str] = "VGGFace2"
     #: Side of the images that the embedding sees, in pixels.
     size: ClassVar[int] = Embedding.size
 

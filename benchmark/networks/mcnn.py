@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from .layers import leaky_block
@@ -33,6 +35,8 @@ class MCNN(Network):
         >>> MCNN((1, 32, 32), 5).layers
         ('layer1', 'layer2', 'layer3')
     """
+
+    family: ClassVar[str] = "leaky_cnn"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size("mcnn", image, 32)

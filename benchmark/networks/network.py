@@ -33,6 +33,10 @@ class Network(nn.Module):
     """
 
     version: ClassVar[int] = 1
+    #: The design that networks of other depths or widths share with it, such as `vgg`; empty if none is known.
+    family: ClassVar[str] = ""
+    #: The data behind the published weights that `pretrained` starts from; empty if there are none.
+    pretraining: ClassVar[str] = ""
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
         super().__init__()

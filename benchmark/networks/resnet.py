@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import ClassVar
 
 import torchvision.models
 from torch import Tensor, nn
@@ -52,6 +53,9 @@ class ResNet34(Network):
     Note:
         The published targets are trained from scratch; ImageNet weights are our option.
     """
+
+    family: ClassVar[str] = "resnet"
+    pretraining: ClassVar[str] = "ImageNet"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size("resnet34", image, 32)

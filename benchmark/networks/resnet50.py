@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 import torchvision.models
 from torch import nn
@@ -63,6 +63,9 @@ class ResNet50(Network):
         Images are scaled to [-1, 1], as for `resnet34` and as the tanh of the paper's decoder suggests, not normalised
         by the mean and deviation of ImageNet's channels; the paper does not say.
     """
+
+    family: ClassVar[str] = "resnet"
+    pretraining: ClassVar[str] = "ImageNet"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size("resnet50", image, 32)

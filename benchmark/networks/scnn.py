@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from .layers import leaky_block
@@ -31,6 +33,8 @@ class SCNN(Network):
         Images larger than the published 32 x 32 are averaged over positions before the classifier, so that the
         features that FID compares stay 512-dimensional.
     """
+
+    family: ClassVar[str] = "leaky_cnn"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size("scnn", image, 32)

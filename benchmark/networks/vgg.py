@@ -16,6 +16,8 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 
 class _VGG(Network):
+    family: ClassVar[str] = "vgg"
+    pretraining: ClassVar[str] = "ImageNet"
     name: ClassVar[str]
     depths: ClassVar[tuple[int, int, int, int, int]]
 
