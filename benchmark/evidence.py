@@ -190,3 +190,5 @@ class Score:
             raise ValueError("a score has either a value or a reason why there is none")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"a score is finite or None with a reason, got {self.value}")
+        if not all(isinstance(text, str) and text for flag in self.flags.items() for text in flag):
+            raise ValueError(f"a flag of a score is a name with a sentence, got {dict(self.flags)}")

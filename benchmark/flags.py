@@ -34,6 +34,8 @@ ZERO_GRADIENTS = 0.1
 #: latents of the very images it reconstructs, so it knows other things than the rest, neither more nor less.
 ACCESS_ORDER = ("labels", "scores", "white_box")
 _CURVE_STAGES = ("prior", "evidence")
+#: A loss beyond this has diverged; sums of such numbers overflow.
+_DIVERGED = 1e100
 
 #: Why each flag matters and what to do, for readers of a report; `docs/flags.md` has the rules.
 EXPLANATIONS: Mapping[str, str] = {
@@ -301,7 +303,8 @@ def _of_scores(scores: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for score, facts in scores.items():
         flags = facts.get("flags") if isinstance(facts, Mapping) else None
         for name, message in flags.items() if isinstance(flags, Mapping) else ():
-            yield str(name), f"{score}: {message}"
+            if isinstance(name, str) and name and isinstance(message, str) and message:
+                yield name, f"{score}: {message}"
 
 
 @dataclass(frozen=True)
@@ -343,10 +346,11 @@ def _number(value: Any) -> float | None:
 
 
 def _points(series: Any, name: str) -> list[float | None]:
-    """The values of a curve without their steps."""
+    """The values of a curve without their steps; what is beyond reason is no number."""
     curve = series.get(name) if isinstance(series, Mapping) else None
     pairs = curve if isinstance(curve, Sequence) else ()
-    return [_number(pair[1]) if isinstance(pair, Sequence) and len(pair) == 2 else None for pair in pairs]
+    values = [_number(pair[1]) if isinstance(pair, Sequence) and len(pair) == 2 else None for pair in pairs]
+    return [None if value is None or abs(value) > _DIVERGED else value for value in values]
 
 
 def _shown(points: Sequence[float | None]) -> str:

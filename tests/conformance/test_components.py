@@ -1,6 +1,7 @@
 """Laws that every registered component keeps, built in or not; the list comes from the registry."""
 
 import dataclasses
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,10 @@ def test_defense(name: str, digits, private: Images) -> None:
 
 @pytest.mark.parametrize("name", registry.names("attack"))
 def test_attack(name: str, digits, private: Images, public: Images) -> None:
-    """It gives what it says, twice the same, sees public images only, and asks no more than its access allows."""
+    """It gives what it says, twice the same, sees public images only, and asks no more than its access allows.
+
+    What it says must fall is among the curves that it records.
+    """
     attack = tiny("attack", name)
     target = train("none", digits, private)
     protocol = digits.protocol
@@ -197,16 +201,20 @@ def test_attack(name: str, digits, private: Images, public: Images) -> None:
     before = public.pixels.clone()
     found = []
     for _ in range(2):
+        learning, running = Context(protocol, CPU, 5), Context(protocol, CPU, 6)
         with open_view(attack.access, Source(rebuild, lambda: state(target), protocol), device=CPU, seed=3) as view:
             prior = {}
             if attack.prior != "none":
                 learner = view if attack.prior == "target" else None
-                prior = attack.learn(learner, public, Context(protocol, CPU, 5))
+                prior = attack.learn(learner, public, learning)
             request = Request((0, 2), 2, 1, 2, *observed(view, private))
-            found.append(attack.run(view, prior, request, Context(protocol, CPU, 6)))
+            found.append(attack.run(view, prior, request, running))
             assert view.queries["forward"] > 0
             assert view.unchanged()
     assert torch.equal(public.pixels, before)
+    recorded = {loop: series for context in (learning, running) for loop, series in context.curves.items()}
+    for pattern, series in attack.falling.items():
+        assert any(fnmatchcase(loop, pattern) and series in curve for loop, curve in recorded.items()), pattern
     first, second = found
     assert type(first) is getattr(kinds, attack.yields)
     for field in dataclasses.fields(first):

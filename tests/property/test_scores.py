@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import ClassReconstructions, Evidence, Images
+from privbench.benchmark.evidence import ClassReconstructions, Evidence, Images, Score
 from privbench.benchmark.judges import Judge, Judges
 from privbench.benchmark.networks.network import Network
 from privbench.benchmark.statistics import stratified, student, two_level, wilson
@@ -180,6 +180,35 @@ def test_fid_of_one_trial_has_no_interval():
 def test_fid_flags_covariances_without_full_rank():
     found = FID().score(_evidence(_pixels(1, 2, 2), reference=4), _judges())["fid_judge"]
     assert found.notes[1] == "rank-deficient covariance: n = 4 <= d = 4"
+    assert found.flags == {
+        "fid_rank_deficient": "8 private images and 4 reconstructions in 4 features: a covariance needs more than 4 "
+        "images, so the value is mostly bias"
+    }
+
+
+@pytest.mark.parametrize("evaluator", [FID(), FIDBiDO()])
+def test_fid_is_flagged_where_either_side_is_small(evaluator):
+    def flags(draws, reference):
+        (found,) = evaluator.score(_evidence(_pixels(1, draws, 2), reference=reference), _judges()).values()
+        return list(found.flags)
+
+    assert flags(3, 3) == []
+    assert flags(3, 2) == flags(2, 3) == ["fid_rank_deficient"]
+
+
+def test_fid_as_vmi_is_flagged_by_the_images_of_one_label():
+    def flags(draws, reference):
+        score = FIDVMI(reference=reference).score(_evidence(_pixels(1, draws, 2)), _judges())["fid_vmi"]
+        return list(score.flags)
+
+    assert flags(5, 5) == []
+    assert flags(4, 5) == flags(5, 4) == ["fid_rank_deficient"]
+
+
+@pytest.mark.parametrize("flags", [{"": "no name"}, {"doubt": ""}, {"doubt": None}])
+def test_a_flag_is_a_name_with_a_sentence(flags):
+    with pytest.raises(ValueError, match="a flag of a score is a name with a sentence"):
+        Score(1.0, flags=flags)
 
 
 @pytest.mark.parametrize("evaluator", [FID(), FIDBiDO()])
