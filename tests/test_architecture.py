@@ -33,7 +33,7 @@ LIGHT = (
     "folders",
     "plan",
     "cli.main",
-    "report.page",
+    "report.board",
 )
 
 

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import MissingDataError, StorageError
+from ..errors import InvalidConfigurationError, MissingDataError, StorageError
+from . import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..records import Records
 
 Format = Literal["console", "html", "md", "csv", "latex"]
+_PAGES = (".html", ".htm")
 _ASCII = {"↑": "^", "↓": "v", "…": "..."}
 
 
@@ -26,21 +30,92 @@ def report(
     ] = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="What to make.")] = "console",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file. [html: report/index.html in the results]")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write to this file; html: to this folder. [html: report, or with --single report.html, in the results]",
+        ),
     ] = None,
+    single: Annotated[bool, typer.Option("--single", help="html: one file in place of a folder.")] = False,
+    with_private_images: Annotated[
+        bool,
+        typer.Option(
+            "--with-private-images", help="html: show private images too; reads the data sets."
+        ),
+    ] = False,
+    data: options.DataFolder = None,
+    store: options.StoreFolder = None,
 ) -> None:
-    """Show results as tables or as one self-contained HTML page; reads records alone and runs nothing."""
+    """Show results as tables or as an HTML leaderboard; reads records alone and runs nothing."""
     from ..folders import results_root
     from ..records import load_records
 
     survive_encoding()
+    _require_html(form, {"--single": single, "--with-private-images": with_private_images})
     root = results_root(results)
+    folder = root.parent if root.is_file() else root
+    place = _place(output, folder, single) if form == "html" else output
     records = load_records(root)
     if not records and not records.problems:
         raise MissingDataError(f"expected {root} to have records, found none; make one with `privbench run`")
-    if records:
-        _make(records, form, output, root)
+    if records and form == "html":
+        assert place is not None
+        private = _private_images(records, data, store) if with_private_images else {}
+        _make_html(records, place, single, private)
+    elif records:
+        _make(records, form, output)
     _complain(records)
+
+
+def _require_html(form: Format, given: Mapping[str, bool]) -> None:
+    for option, is_given in given.items():
+        if is_given and form != "html":
+            raise InvalidConfigurationError(f"expected {option} with --format html, got --format {form}")
+
+
+def _place(output: Path | None, folder: Path, single: bool) -> Path:
+    """The file or folder to write, decided before anything is read."""
+    from ..report.folder import check
+
+    if single:
+        place = output or folder / "report.html"
+        if place.suffix.lower() not in _PAGES:
+            raise InvalidConfigurationError(f"expected --output to end in .html with --single, got {place}")
+        return place
+    place = output or folder / "report"
+    if place.suffix.lower() in _PAGES:
+        raise InvalidConfigurationError(
+            f"expected --output to name a folder, got {place}; add --single for one file, or leave the ending out"
+        )
+    check(place)
+    return place
+
+
+def _private_images(records: Records, data: Path | None, store: Path | None) -> dict[str, bytes | str]:
+    from ..folders import data_root, store_root
+    from ..report.private_images import find
+    from ..store import Store
+
+    found = find(records, Store(store_root(store)), data_root(data))
+    shown = sum(isinstance(each, bytes) for each in found.values())
+    typer.echo(
+        f"privbench: the report holds private images, of {shown} of {len(found)} cells; do not publish it without the "
+        "consent of the people in them",
+        err=True,
+    )
+    return found
+
+
+def _make_html(records: Records, place: Path, single: bool, private: Mapping[str, bytes | str]) -> None:
+    from ..report import board, folder
+
+    if single:
+        _write(place, board.single(records, private))
+        typer.echo(str(place))
+    else:
+        folder.replace(place, board.folder(records, private))
+        typer.echo(str(place / "index.html"))
 
 
 def survive_encoding() -> None:
@@ -57,7 +132,7 @@ def survive_encoding() -> None:
             stream.reconfigure(errors="privbench.nearest")
 
 
-def _make(records: Records, form: Format, output: Path | None, root: Path) -> None:
+def _make(records: Records, form: Format, output: Path | None) -> None:
     from ..report import tables
 
     if form == "console" and output is None:
@@ -65,14 +140,7 @@ def _make(records: Records, form: Format, output: Path | None, root: Path) -> No
 
         Console().print(tables.console(records))
         return
-    if form == "html":
-        from ..report.page import html
-
-        folder = root if root.is_dir() else root.parent
-        output = output or folder / "report" / "index.html"
-        text = html(records)
-    else:
-        text = {"console": _printed, "md": tables.markdown, "csv": tables.csv, "latex": tables.latex}[form](records)
+    text = {"console": _printed, "md": tables.markdown, "csv": tables.csv, "latex": tables.latex}[form](records)
     if output is None:
         typer.echo(text, nl=False)
         return

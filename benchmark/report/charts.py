@@ -1,4 +1,4 @@
-"""Geometry of the page's drawings: utility against leakage, intervals in table cells, bars per class, curves.
+"""Geometry of the board's drawings: utility against leakage, intervals in table cells, bars per class, curves.
 
 Everything is in user units of an SVG whose size is given; the template draws it.
 """
@@ -12,16 +12,28 @@ from dataclasses import dataclass
 
 from ..aggregate import Row, Section, Summary
 from ..contracts import Definition
+from ..record import Interval
 from .wording import number, plain, unit_of
 
+#: Value, interval and chance of a score.
+Measured = tuple[float | None, Interval | None, float | None]
 WIDTH, HEIGHT = 360, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 42
+LEFT, TOP = 46, 14
+_RIGHT, _BOTTOM = 12, 42
+#: Ends of the axes.
+RIGHT, BOTTOM = WIDTH - _RIGHT, HEIGHT - _BOTTOM
 #: Height of a label line.
 _LINE = 14
 #: Estimated width of a character of a label.
 _CHARACTER = 6.6
 #: Number of colours of the style sheet.
 COLOURS = 8
+#: In a panel with more points none has a label or whiskers.
+LABELLED = 24
+#: Size of a curve's box.
+CURVE = (240, 72)
+#: A longer curve is drawn by the least and the largest value of each of half as many spans.
+_DRAWN = 160
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Point:
-    """A defense in a panel; `x_range` and `y_range` are the ends of its intervals."""
+    """A row in a panel; `x_range` and `y_range` are the ends of its intervals, `key` is of its first record."""
 
+    key: str
+    component: str
     x: float
     y: float
     x_range: tuple[float, float] | None
@@ -54,6 +68,7 @@ class Panel:
     """Utility against leakage of all defenses under one attack."""
 
     attack: str
+    component: str
     x_title: str
     y_title: str
     x_ticks: tuple[Tick, ...]
@@ -62,6 +77,7 @@ class Panel:
     front: str
     chance: float | None
     summary: str
+    labelled: bool
 
 
 @dataclass(frozen=True)
@@ -83,8 +99,8 @@ def panels(section: Section, utility: Definition, leakage: Definition) -> list[P
     drawn = [row for row in section.rows if _both(row, utility, leakage)]
     if not drawn:
         return []
-    x, x_ticks = _axis([row.scores[leakage.name] for row in drawn], leakage.unit, _LEFT, WIDTH - _RIGHT)
-    y, y_ticks = _axis([row.scores[utility.name] for row in drawn], utility.unit, HEIGHT - _BOTTOM, _TOP)
+    x, x_ticks = _axis([row.scores[leakage.name] for row in drawn], leakage.unit, LEFT, RIGHT)
+    y, y_ticks = _axis([row.scores[utility.name] for row in drawn], utility.unit, BOTTOM, TOP)
     colours = {name: i % COLOURS for i, name in enumerate(dict.fromkeys(row.defense for row in section.rows))}
     found = []
     for attack in dict.fromkeys((row.attack, row.evaluators) for row in drawn):
@@ -96,14 +112,16 @@ def panels(section: Section, utility: Definition, leakage: Definition) -> list[P
         found.append(
             Panel(
                 attack=plain(" ".join(part for part in attack if part), 60),
+                component=rows[0].records[0].cell.attack.name,
                 x_title=_axis_title(leakage),
                 y_title=_axis_title(utility),
                 x_ticks=x_ticks,
                 y_ticks=y_ticks,
-                points=tuple(_spread_labels(points)),
+                points=tuple(_spread_labels(points) if len(points) <= LABELLED else points),
                 front=_steps(points, utility, leakage),
                 chance=x(chance) if chance is not None and x.low <= chance <= x.high else None,
-                summary="; ".join(point.text for point in points),
+                summary="; ".join(point.text for point in points[:LABELLED]),
+                labelled=len(points) <= LABELLED,
             )
         )
     return found
@@ -116,7 +134,13 @@ def pareto(gains: Sequence[tuple[float, float]]) -> list[bool]:
         >>> pareto([(1, 3), (2, 2), (1, 2)])
         [True, True, False]
     """
-    return [not any(other != gain and other[0] >= gain[0] and other[1] >= gain[1] for other in gains) for gain in gains]
+    front: set[tuple[float, float]] = set()
+    reached = -math.inf
+    for first, second in sorted(set(gains), reverse=True):
+        if second > reached:
+            front.add((first, second))
+            reached = second
+    return [tuple(gain) in front for gain in gains]
 
 
 def _both(row: Row, *definitions: Definition) -> bool:
@@ -169,9 +193,11 @@ def _point(
     assert up.value is not None
     label = plain(row.defense, 26)
     at = x(across.value)
-    left = at + 9 + len(label) * _CHARACTER > WIDTH - _RIGHT
+    left = at + 9 + len(label) * _CHARACTER > RIGHT
     words = [f"{plain(d.title, 40)} {number(s.value, d.unit)}" for d, s in ((utility, up), (leakage, across))]
     return Point(
+        key=row.records[0].key,
+        component=row.records[0].cell.defense.name,
         x=at,
         y=y(up.value),
         x_range=_ends(across, x),
@@ -234,23 +260,26 @@ class Strip:
     chance: float | None
 
 
-def strips(section: Section, column: Definition) -> list[Strip | None]:
-    """One strip per row; fractions on [0, 1], others from the least to the largest bound of the column."""
-    scores = [row.scores[column.name] for row in section.rows]
-    values = [bound for s in scores if s.value is not None for bound in (s.value, *(s.interval or ()))]
+def strips(scores: Sequence[Measured], unit: str) -> list[Strip | None]:
+    """One strip per score; fractions on [0, 1], others from the least to the largest bound of them all.
+
+    Args:
+        scores: value, interval and chance of each.
+        unit: of them all.
+    """
+    values = [bound for value, interval, _ in scores if value is not None for bound in (value, *(interval or ()))]
     if not values:
         return [None] * len(scores)
-    low, high = (0.0, 1.0) if column.unit == "fraction" else (min(values), max(values))
+    low, high = (0.0, 1.0) if unit == "fraction" else (min(values), max(values))
     scale = Scale(low, high if high > low else low + 1, 2, 98)
 
     def place(value: float | None) -> float | None:
-        return None if value is None else scale(min(max(value, scale.low), scale.high))
+        return None if value is None else round(scale(min(max(value, scale.low), scale.high)), 1)
 
     found: list[Strip | None] = []
-    for score in scores:
-        at = place(score.value)
-        ends = score.interval or (None, None)
-        found.append(None if at is None else Strip(at, place(ends[0]), place(ends[1]), place(score.chance)))
+    for value, interval, chance in scores:
+        at, ends = place(value), interval or (None, None)
+        found.append(None if at is None else Strip(at, place(ends[0]), place(ends[1]), place(chance)))
     return found
 
 
@@ -282,14 +311,41 @@ def bars(values: Sequence[float | None], unit: str, width: float = 360, height: 
     ]
 
 
-def polyline(points: Sequence[tuple[int, float | None]], width: float = 150, height: float = 40) -> str:
-    """A curve as the points of a polyline that fills the box; empty below two values."""
+@dataclass(frozen=True)
+class Curve:
+    """A polyline in a box of size `CURVE`, with what its axes say."""
+
+    line: str
+    steps: tuple[int, int]
+    low: str
+    high: str
+    first: str
+    last: str
+
+
+def curve(points: Sequence[tuple[int, float | None]]) -> Curve | None:
+    """A series of steps and values, ready to be drawn; `None` below two values at two steps."""
     known = [(step, value) for step, value in points if value is not None]
     if len(known) < 2:
-        return ""
+        return None
     steps, values = [step for step, _ in known], [value for _, value in known]
-    if min(steps) == max(steps):
-        return ""
-    x = Scale(min(steps), max(steps), 1, width - 1)
-    y = Scale(min(values), max(values) if max(values) > min(values) else min(values) + 1, height - 2, 2)
-    return " ".join(f"{x(step)},{y(value)}" for step, value in known)
+    first, last = min(steps), max(steps)
+    if first == last:
+        return None
+    low, high = min(values), max(values)
+    width, height = CURVE
+    across, up = (width - 2) / (last - first), (height - 4) / ((high - low) or 1)
+    drawn = _thinned(known) if len(known) > _DRAWN else known
+    line = " ".join(f"{1 + (step - first) * across:.1f},{height - 2 - (value - low) * up:.1f}" for step, value in drawn)
+    ends = (f"{value:.4g}" for value in (low, high, values[0], values[-1]))
+    return Curve(line, (first, last), *ends)
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Of each of equal spans the points with the least and the largest value, in order, and both ends."""
+    spans = _DRAWN // 2
+    kept = {0, len(points) - 1}
+    for span in range(spans):
+        inside = range(span * len(points) // spans, (span + 1) * len(points) // spans)
+        kept |= {min(inside, key=lambda i: points[i][1]), max(inside, key=lambda i: points[i][1])}
+    return [points[i] for i in sorted(kept)]

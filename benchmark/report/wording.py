@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..aggregate import Section, Summary
 from ..contracts import Definition
@@ -117,6 +119,11 @@ def plain(text: str, limit: int = 400) -> str:
     )
     line = re.sub(r"\s+", " ", visible).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def json_text(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def title(section: Section) -> str:
