@@ -18,6 +18,7 @@ from .record import Choice, Interval, Record, RecordedScore
 MEASURES = ("utility", "leakage", "quality")
 _BOUNDS = {"fraction": (0.0, 1.0), "similarity": (-1.0, 1.0), "distance": (0.0, math.inf), "ratio": (0.0, math.inf)}
 _ANYWHERE = (-math.inf, math.inf)
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ def bounds(unit: str) -> Interval:
     return _BOUNDS.get(unit, _ANYWHERE)
 
 
-def latest(records: Iterable[Record], score: str) -> dict[int, Record]:
+def latest(records: Sequence[Record], score: str) -> dict[int, Record]:
     """By seed, the record that counts for a score: the last that was made, of those that have it if any has."""
+    if len(records) == 1:
+        return {records[0].cell.seed: records[0]}
     found: dict[int, Record] = {}
     for record in sorted(records, key=lambda r: (score in r.scores, r.created, r.key)):
         found[record.cell.seed] = record
@@ -100,7 +103,21 @@ def evaluator_of(row: Row, score: str) -> tuple[str, int] | None:
 
 
 def _identity(choice: Choice) -> str:
-    return json.dumps(choice.model_dump(mode="json"), sort_keys=True)
+    """Equal for equal components."""
+    return _encode([choice.name, choice.distribution, choice.version, choice.fields, choice.files])
+
+
+class _Identities:
+    """Identities of components, each object's made once; they must outlive this."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, str] = {}
+
+    def __call__(self, choice: Choice) -> str:
+        found = self._found.get(id(choice))
+        if found is None:
+            found = self._found[id(choice)] = _identity(choice)
+        return found
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
@@ -112,13 +129,16 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[An
 
 def sections(records: Sequence[Record]) -> Iterator[Section]:
     """Aggregate by protocol, budget and data set configuration, in that order."""
-    groups = _grouped(records, lambda r: (r.protocol, BUDGETS.index(r.cell.budget), _identity(r.cell.dataset)))
-    for (protocol, budget, _), members in sorted(groups.items(), key=lambda item: item[0]):
-        alike = [r for r in records if (r.protocol, r.cell.budget) == (protocol, BUDGETS[budget])]
-        dataset = _labels("dataset", alike)[_identity(members[0].cell.dataset)]
-        columns = _columns(members)
-        not_run = sorted({item for record in members for item in _could_have_run(record)})
-        yield Section(protocol, BUDGETS[budget], dataset, columns, tuple(_rows(members, columns)), tuple(not_run))
+    identity = _Identities()
+    alike = _grouped(records, lambda r: (r.protocol, BUDGETS.index(r.cell.budget)))
+    for (protocol, budget), together in sorted(alike.items(), key=lambda item: item[0]):
+        datasets = _labels("dataset", together, identity)
+        groups = _grouped(together, lambda r: identity(r.cell.dataset))
+        for dataset, members in sorted(groups.items()):
+            columns = _columns(members)
+            rows = tuple(_rows(members, columns, identity))
+            not_run = sorted({item for record in members for item in _could_have_run(record)})
+            yield Section(protocol, BUDGETS[budget], datasets[dataset], columns, rows, tuple(not_run))
 
 
 def _could_have_run(record: Record) -> Iterator[tuple[str, str]]:
@@ -142,67 +162,69 @@ def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:
     return tuple(sorted(definitions, key=lambda d: (MEASURES.index(d.measures), d.name)))
 
 
-def _rows(records: Sequence[Record], columns: Sequence[Definition]) -> list[Row]:
-    defenses, attacks = _labels("defense", records), _labels("attack", records)
-    owners = {
-        column.name: {record.scores[column.name].evaluator for record in records if column.name in record.scores}
-        for column in columns
-    }
-    disputed = _disputed(records)
-    names = _distinct([choice for record in records for choice in record.cell.evaluators], {})
+def _rows(records: Sequence[Record], columns: Sequence[Definition], identity: _Identities) -> list[Row]:
+    defenses, attacks = _labels("defense", records, identity), _labels("attack", records, identity)
+    owners: dict[str, set[str]] = {column.name: set() for column in columns}
+    for record in records:
+        for name, score in record.scores.items():
+            owners[name].add(score.evaluator)
+    disputed = _disputed(records, identity)
+    names = _distinct([c for record in records for c in record.cell.evaluators], {}, identity) if disputed else {}
 
     def key(record: Record) -> tuple[str, ...]:
-        behind = [_identity(record.evaluator(score)) if score in record.scores else "" for score in disputed]
-        return (_identity(record.cell.attack), _identity(record.cell.defense), *behind)
+        behind = [identity(record.evaluator(score)) if score in record.scores else "" for score in disputed]
+        return (identity(record.cell.attack), identity(record.cell.defense), *behind)
 
     rows = []
     for (attack, defense, *behind), members in _grouped(records, key).items():
         scores = {column.name: _summary(column, members, owners[column.name]) for column in columns}
         members = sorted(members, key=lambda r: (r.cell.seed, r.created, r.key))
-        evaluators = ", ".join(dict.fromkeys(names[identity] for identity in behind if identity))
+        evaluators = ", ".join(dict.fromkeys(names[found] for found in behind if found))
         rows.append(Row(defenses[defense], attacks[attack], evaluators, tuple(members), scores))
     return sorted(rows, key=lambda row: (row.attack, row.defense != "none", row.defense, row.evaluators))
 
 
-def _disputed(records: Iterable[Record]) -> list[str]:
+def _disputed(records: Iterable[Record], identity: _Identities) -> list[str]:
     """Scores that come from different evaluators, or versions or fields of one."""
     behind: dict[str, set[str]] = {}
     for record in records:
-        for name in record.scores:
-            behind.setdefault(name, set()).add(_identity(record.evaluator(name)))
+        evaluators = {choice.name: identity(choice) for choice in reversed(record.cell.evaluators)}
+        for name, score in record.scores.items():
+            behind.setdefault(name, set()).add(evaluators[score.evaluator])
     return sorted(name for name, evaluators in behind.items() if len(evaluators) > 1)
 
 
-def _labels(kind: str, records: Iterable[Record]) -> dict[str, str]:
+def _labels(kind: str, records: Iterable[Record], identity: _Identities) -> dict[str, str]:
     """A short name of each configuration of one kind of component, by identity."""
     choices: list[Choice] = []
     changed: dict[str, dict[str, Any]] = {}
     for record in records:
         choice = getattr(record.cell, kind)
         choices.append(choice)
-        changed.setdefault(_identity(choice), {}).update(flat(record.changed.get(kind, {})))
-    return _distinct(choices, changed)
+        changed.setdefault(identity(choice), {}).update(flat(record.changed.get(kind, {})))
+    return _distinct(choices, changed, identity)
 
 
-def _distinct(choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _distinct(
+    choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]], identity: _Identities
+) -> dict[str, str]:
     """The name, followed by what the user changed and by whatever tells it from others of that name."""
     by_name: dict[str, dict[str, Choice]] = {}
     for choice in choices:
-        by_name.setdefault(choice.name, {})[_identity(choice)] = choice
+        by_name.setdefault(choice.name, {})[identity(choice)] = choice
     labels = {}
     for name, group in by_name.items():
-        fields = {identity: flat(choice.fields) for identity, choice in group.items()}
+        fields = {key: flat(choice.fields) for key, choice in group.items()}
         names = sorted({field for values in fields.values() for field in values})
         differing = [field for field in names if len({repr(values.get(field)) for values in fields.values()}) > 1]
-        for identity, choice in group.items():
+        several = [len({getattr(choice, of) for choice in group.values()}) > 1 for of in ("distribution", "version")]
+        for key, choice in group.items():
             words = [name]
-            if len({other.distribution for other in group.values()}) > 1:
-                words.append(f"({choice.distribution})")
-            if len({other.version for other in group.values()}) > 1:
-                words.append(f"v{choice.version}")
-            shown = dict.fromkeys([*sorted(changed.get(identity, {})), *differing])
-            words += [f"{field}={_short(fields[identity][field])}" for field in shown if field in fields[identity]]
-            labels[identity] = " ".join(words)
+            words += [f"({choice.distribution})"] if several[0] else []
+            words += [f"v{choice.version}"] if several[1] else []
+            shown = dict.fromkeys([*sorted(changed.get(key, {})), *differing])
+            words += [f"{field}={_short(fields[key][field])}" for field in shown if field in fields[key]]
+            labels[key] = " ".join(words)
     return labels
 
 

@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,11 @@ from .statistics import LEVEL
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-RESAMPLES = 2000
+RESAMPLES = 1000
+#: Resamples whose differences are held at a time.
+_CHUNK = 200
+#: Draws behind Tukey's quantile, in multiples of the resamples.
+_TUKEY = 4
 #: Deviations below this share of the largest cost are rounding.
 _ROUNDING = 1e-10
 
@@ -49,6 +54,7 @@ class Estimate:
         identities: `M`, how many identities stand behind each; 0 where that is not known.
         freedom: `M`, degrees of freedom of the variance over identities, or of the whole where that is not known.
         seed_freedom: `M`, degrees of freedom of the variance over seeds.
+        seeded: `M`, whether there are several seeds, so that a variance over them is known.
     """
 
     cost: Floats
@@ -57,6 +63,7 @@ class Estimate:
     identities: NDArray[np.int64]
     freedom: Floats
     seed_freedom: Floats
+    seeded: Booleans
 
 
 def by_identity(sample: Sample) -> Floats:
@@ -108,6 +115,7 @@ def estimate(samples: Sequence[Sample], resamples: int = RESAMPLES, seed: int = 
         identities=known.sum(1),
         freedom=np.maximum(known.sum(1) - 1.0, 1.0),
         seed_freedom=np.array([_seed_freedom(sample) for sample in samples], dtype=np.float64),
+        seeded=np.array([any(len(seeds) > 1 for seeds in sample.seeds) for sample in samples]),
     )
 
 
@@ -116,17 +124,13 @@ def _seed_freedom(sample: Sample) -> int:
 
 
 def _on_drawn_seeds(sample: Sample, known: Booleans, resamples: int, seed: int) -> Floats:
-    """`B K`: costs by identity on drawn seeds; 0 where nothing is known. Draws that agree are computed once."""
-    groups = list(dict.fromkeys(sample.seeds))
-    drawn = [counts(len(seeds), resamples, seed, zlib.crc32(sample.name.encode()), *seeds) for seeds in groups]
-    distinct, which = np.unique(np.concatenate(drawn, axis=1), axis=0, return_inverse=True)
-    ends = np.cumsum([len(seeds) for seeds in groups])
-    worst = np.full((len(distinct), known.size), -math.inf)
+    """`B K`: costs by identity on drawn seeds; 0 where nothing is known."""
+    name = zlib.crc32(sample.name.encode())
+    drawn = {seeds: counts(len(seeds), resamples, seed, name, *seeds) for seeds in dict.fromkeys(sample.seeds)}
+    worst = np.full((resamples, known.size), -math.inf)
     for costs, seeds in zip(sample.costs, sample.seeds, strict=True):
-        end = int(ends[groups.index(seeds)])
-        weights = distinct[:, end - len(seeds) : end]
-        np.maximum(worst, weights @ np.where(known, costs, 0.0) / weights[0].sum(), out=worst)
-    return np.where(known, worst, 0.0)[which.reshape(-1)]
+        np.maximum(worst, drawn[seeds] @ np.where(known, costs, 0.0) / max(len(seeds) - 1, 1), out=worst)
+    return worst * known
 
 
 def from_intervals(cost: Floats, error: Floats, freedom: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
@@ -144,21 +148,25 @@ def from_intervals(cost: Floats, error: Floats, freedom: Floats, resamples: int 
     normal = (normal - normal.mean(1, keepdims=True)) / normal.std(1, ddof=1, keepdims=True)
     drawn = cost[:, None] + np.where(np.isfinite(error), error, 0.0)[:, None] * normal
     nothing = np.zeros(len(cost))
-    return Estimate(cost, drawn, nothing, nothing.astype(np.int64), freedom, nothing + 1)
+    return Estimate(cost, drawn, nothing, nothing.astype(np.int64), freedom, nothing + 1, nothing > 0)
 
 
 def spread(found: Estimate, bounds: tuple[float, float]) -> list[tuple[float, float] | None]:
-    """Interval (95 %) of each cost, `cost +- t s` with s the bootstrap's standard deviation; `None` without variation.
+    """Interval (95 %) of each cost; `None` without variation.
 
-    The degrees of freedom of t are those of identities and of seeds put together after Welch and Satterthwaite.
+    With `v` the variance over the resamples and `u` the part of it that seeds alone make: `cost +- h`,
+    `h^2 = t(K - 1)^2 (v - u) + t(S - 1)^2 u`, cut to `bounds`.
+
+    References:
+        G. Y. Zou, A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27,
+        2008 (intervals of sums out of the intervals of the parts).
+
+    Note:
+        Not the percentiles of the resamples: in the simulations of `docs/ranking.md` those were too narrow.
     """
-    from scipy.special import stdtrit
-
     variance = found.drawn.var(axis=1, ddof=1)
-    freedom = _freedom(
-        variance - found.seed_variance, found.freedom, found.seed_variance**2 / found.seed_freedom, variance
-    )
-    half = stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance)
+    by_identity = _t(found.freedom) ** 2 * np.maximum(variance - found.seed_variance, 0.0)
+    half = np.sqrt(by_identity + _t(found.seed_freedom) ** 2 * found.seed_variance)
     tiny = _tiny(found)
     return [
         None if v <= tiny else (max(bounds[0], float(c - h)), min(bounds[1], float(c + h)))
@@ -166,17 +174,16 @@ def spread(found: Estimate, bounds: tuple[float, float]) -> list[tuple[float, fl
     ]
 
 
+def _t(freedom: Floats) -> Floats:
+    from scipy.special import stdtrit
+
+    quantiles: Floats = stdtrit(freedom, (1 + LEVEL) / 2)
+    return quantiles
+
+
 def _tiny(found: Estimate) -> float:
     """A variance that rounding explains."""
     return float(_ROUNDING * np.abs(found.cost).max()) ** 2
-
-
-def _freedom(identities: Floats, freedom: Floats, seeds: Floats, whole: Floats) -> Floats:
-    """Welch and Satterthwaite's degrees of freedom; `seeds` is the sum of squared variances over their freedom."""
-    below = np.square(np.maximum(identities, 0.0)) / freedom + seeds
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = np.where(below > 0, np.square(whole) / below, freedom)
-    return np.maximum(found, 1.0)
 
 
 def surely_lower(found: Estimate, *, unknown: Booleans | None = None) -> Booleans:
@@ -195,8 +202,13 @@ def surely_lower(found: Estimate, *, unknown: Booleans | None = None) -> Boolean
         unknown: `M`, defenses whose error is not known; nothing is sure of them.
 
     Note:
-        Mogstad et al. take c from the bootstrap as it is; the step from the normal to Student's t is for the handful
-        of identities that data sets of ten classes have.
+        Mogstad et al. take c from the bootstrap as it is, for many observations. A handful of identities or seeds
+        cannot show how far the largest of many differences goes, therefore c is at least Tukey's, the same quantile
+        for M independent normal costs, and it is carried over to Student's t.
+
+    Note:
+        Two or three seeds may agree by chance, therefore the variance over seeds of each defense with several is at
+        least the mean of theirs.
 
     Note:
         Where a difference is the same for all K identities there is nothing to measure it by: it is then sure if a
@@ -205,55 +217,82 @@ def surely_lower(found: Estimate, *, unknown: Booleans | None = None) -> Boolean
     from scipy.special import ndtri, stdtr
 
     size = len(found.cost)
+    nothing = np.zeros(size, dtype=bool) if unknown is None else unknown
     if size < 2:
         return np.zeros((size, size), dtype=bool)
     difference = found.cost[:, None] - found.cost
-    variance, flat = _variances(found)
-    if unknown is not None:
-        flat = flat | unknown[:, None] | unknown
-    with np.errstate(divide="ignore"):
-        scale = np.where(flat, 0.0, 1 / np.sqrt(variance))
-    critical = _critical(found.drawn - found.cost[:, None], scale)
+    seeds, seed_freedom = _pooled(found)
+    variance, flat = _variances(found, seeds - found.seed_variance)
+    open_to = ~(nothing[:, None] | nothing)
+    scale = np.sqrt(np.divide(1.0, variance, out=np.zeros_like(variance), where=open_to & ~flat))
+    critical = max(_critical(found.drawn - found.cost[:, None], scale), _tukey(size, found.drawn.shape[1]))
     distance = -difference * scale
     sure = distance > critical
     rows, columns = np.nonzero(sure)
-    freedom = _pair_freedom(found, variance, rows, columns)
+    freedom = _freedom(found, seeds, seed_freedom, variance, rows, columns)
     sure[rows, columns] = -ndtri(stdtr(freedom, -distance[rows, columns])) > critical
-    pairs = size * (size - 1) / 2
     identities = np.minimum(found.identities[:, None], found.identities)
-    constant = flat & (2.0 ** (1 - identities) <= (1 - LEVEL) / pairs)
-    if unknown is not None:
-        constant &= ~(unknown[:, None] | unknown)
+    constant = open_to & flat & (2.0 ** (1 - identities) <= (1 - LEVEL) / (size * (size - 1) / 2))
     sure |= constant & (difference < -_ROUNDING * np.abs(found.cost).max())
     return sure
 
 
-def _variances(found: Estimate) -> tuple[Floats, Booleans]:
-    """Variances of all differences, and where there is none."""
+def _pooled(found: Estimate) -> tuple[Floats, float]:
+    """Variances over seeds, at least their mean where there are several seeds, and the mean's degrees of freedom."""
+    several = found.seeded
+    if not several.any():
+        return found.seed_variance, 1.0
+    mean = found.seed_variance[several].mean()
+    return np.where(several, np.maximum(found.seed_variance, mean), 0.0), float(found.seed_freedom[several].sum())
+
+
+def _variances(found: Estimate, more: Floats) -> tuple[Floats, Booleans]:
+    """Variances of all differences with what is added to each cost's, and where there is none."""
     covariance = np.atleast_2d(np.cov(found.drawn))
-    own = np.diag(covariance)
+    own = np.diag(covariance) + more
     variance = np.maximum(own[:, None] + own - 2 * covariance, 0.0)
     return variance, variance <= np.maximum(_tiny(found), 1e-12 * (own[:, None] + own))
 
 
-def _pair_freedom(found: Estimate, variance: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
+def _freedom(
+    found: Estimate,
+    seeds: Floats,
+    seed_freedom: float,
+    variance: Floats,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+) -> Floats:
+    """Welch and Satterthwaite's degrees of freedom of differences."""
     whole = variance[rows, columns]
-    seeds = found.seed_variance
-    by_seed = seeds**2 / found.seed_freedom
-    identities = whole - seeds[rows] - seeds[columns]
-    freedom = np.minimum(found.freedom[rows], found.freedom[columns])
-    return _freedom(identities, freedom, by_seed[rows] + by_seed[columns], whole)
+    by_seed = seeds[rows] + seeds[columns]
+    by_identity = np.maximum(whole - by_seed, 0.0)
+    fewer = np.minimum(found.freedom[rows], found.freedom[columns])
+    freedom = np.square(whole) / (np.square(by_identity) / fewer + np.square(by_seed) / seed_freedom)
+    most: Floats = np.minimum(freedom, fewer + seed_freedom * (by_seed > 0))
+    return most
 
 
 def _critical(deviation: Floats, scale: Floats) -> float:
     """Quantile of the largest scaled difference, over the resamples `B` of deviations `M B`."""
     largest = np.zeros(deviation.shape[1])
-    for i in range(len(deviation) - 1):
-        differences = deviation[i + 1 :] - deviation[i]
-        np.abs(differences, out=differences)
-        differences *= scale[i, i + 1 :, None]
-        np.maximum(largest, differences.max(0), out=largest)
+    memory = np.empty((len(deviation), _CHUNK))
+    for start in range(0, deviation.shape[1], _CHUNK):
+        part = np.ascontiguousarray(deviation[:, start : start + _CHUNK])
+        best = largest[start : start + _CHUNK]
+        for i in range(len(part) - 1):
+            differences = np.subtract(part[i + 1 :], part[i], out=memory[i + 1 :, : part.shape[1]])
+            np.abs(differences, out=differences)
+            differences *= scale[i, i + 1 :, None]
+            np.maximum(best, differences.max(0), out=best)
     return float(np.quantile(largest, LEVEL))
+
+
+@cache
+def _tukey(size: int, resamples: int) -> float:
+    """The same quantile for independent normal costs of equal variance: that of their range, over sqrt(2)."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([size])))
+    ranges = np.ptp(generator.standard_normal((resamples * _TUKEY, size)), axis=1)
+    return float(np.quantile(ranges, LEVEL)) / math.sqrt(2)
 
 
 def rank_sets(cost: Floats, surely: Booleans) -> list[tuple[int, int, int]]:

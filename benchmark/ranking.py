@@ -69,6 +69,11 @@ class Standing:
     rank_interval: tuple[int, int] | None
     group: str
 
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds under an attack."""
+        return min((len(row.seeds) for row in self.rows), default=0)
+
 
 @dataclass(frozen=True)
 class Ranking:

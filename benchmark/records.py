@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,17 @@ from .record import SCHEMA, Choice, Record, RecordedScore, read, save
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .ranking import Ranking, Standing
+
 __all__ = ["SCHEMA", "Record", "Records", "load_records", "read", "save"]
 
 _MAX_PICTURE = 4 << 20
 #: How every PNG begins.
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_LEADERBOARD = [
+    *("protocol", "budget", "dataset", "score", "better", "defense", "rank", "rank_low", "rank_high", "group"),
+    *("worst", "low", "high", "n", "basis", "utility_score", "utility", "attacks", "missing", "seeds", "reason"),
+]
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,17 @@ class Records:
         """The PNG beside a record; `None` if it names none or the file is missing or no PNG of at most 4 MiB."""
         if record.picture is None:
             return None
-        path = next(path for item, path in zip(self.items, self.paths, strict=True) if item.key == record.key)
         try:
-            with (path.parent / record.picture).open("rb") as file:
+            with (self._path_of[record.key].parent / record.picture).open("rb") as file:
                 content = file.read(_MAX_PICTURE + 1)
         except OSError:
             return None
         return content if content.startswith(_PNG) and 24 <= len(content) <= _MAX_PICTURE else None
+
+    @cached_property
+    def _path_of(self) -> dict[str, Path]:
+        """By key; of several records with one key, the first."""
+        return {item.key: path for item, path in zip(reversed(self.items), reversed(self.paths), strict=True)}
 
     def sections(self) -> tuple[Section, ...]:
         """Aggregated over seeds, by protocol, budget and data set configuration."""
@@ -65,6 +76,29 @@ class Records:
     def wide_rows(self) -> list[dict[str, Any]]:
         """One dictionary per row of each section; see `wide`."""
         return [_wide(section, row) for section in self.sections() for row in section.rows]
+
+    def leaderboard_rows(self) -> list[dict[str, Any]]:
+        """One dictionary per section, leakage score and defense; see `leaderboard`."""
+        from .ranking import rankings
+
+        return [
+            _standing(section, ranking, standing)
+            for section in self.sections()
+            for ranking in rankings(section)
+            for standing in ranking.standings
+        ]
+
+    def leaderboard(self) -> pd.DataFrame:
+        """One row per section, leakage score and defense, in the order of the rankings; see `docs/ranking.md`.
+
+        `worst` is the worst case over `attacks`, from `low` to `high` (95 %); `rank_low` and `rank_high` are the ranks
+        that cannot be ruled out; defenses that share a letter of `group` cannot be told apart. A defense without a
+        rank has a `reason`.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self.leaderboard_rows(), columns=_LEADERBOARD)
+        return frame.astype(dict.fromkeys(("rank", "rank_low", "rank_high"), "Int64"))
 
     def long(self) -> pd.DataFrame:
         """One row per record and score; mappings and per-class values as JSON text.
@@ -175,3 +209,32 @@ def _wide(section: Section, row: Row) -> dict[str, Any]:
         parts |= {"chance": score.chance, "reason": score.reason or None}
         values |= {name: score.value} | {f"{name}.{part}": value for part, value in parts.items()}
     return values
+
+
+def _standing(section: Section, ranking: Ranking, standing: Standing) -> dict[str, Any]:
+    worst, utility = standing.worst, standing.utility
+    rank_low, rank_high = standing.rank_interval or (None, None)
+    low, high = worst.interval or (None, None)
+    return {
+        "protocol": section.protocol,
+        "budget": section.budget,
+        "dataset": section.dataset,
+        "score": ranking.score.name,
+        "better": ranking.score.better,
+        "defense": standing.defense,
+        "rank": standing.rank,
+        "rank_low": rank_low,
+        "rank_high": rank_high,
+        "group": standing.group,
+        "worst": worst.value,
+        "low": low,
+        "high": high,
+        "n": worst.n,
+        "basis": worst.basis,
+        "utility_score": None if utility is None else utility.definition.name,
+        "utility": None if utility is None else utility.value,
+        "attacks": ", ".join(ranking.attacks),
+        "missing": ", ".join(standing.missing),
+        "seeds": standing.seeds,
+        "reason": worst.reason or None,
+    }
