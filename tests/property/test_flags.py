@@ -16,6 +16,7 @@ from privbench.benchmark.records import load_records
 from privbench.benchmark.results import lineage
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
 GOOD = {"network": "scnn", "test_accuracy": 0.99, "n": 100, "pretrained": False}
 SOUND = {"accuracy": {"value": 0.9, "interval": [0.8, 0.95], "chance": 0.2}}
 FALLING = {"attack": "identity", "attack *": "identity"}
@@ -204,6 +205,8 @@ def test_every_network_says_where_it_comes_from(name: str) -> None:
     network = registry.load("network", name)
     assert isinstance(network.pretraining, str)
     assert network.family, f"{name} names no family, so judges that resemble it are not found out"
+    table = [line for line in PAGE.splitlines() if line.startswith("| ") and f"`{name}`" in line]
+    assert any(f"| {network.family}" in line and (network.pretraining or "none") in line for line in table)
 
 
 def test_judges_that_disagree_are_flagged() -> None:
@@ -256,10 +259,9 @@ def test_whatever_it_is_given_nothing_is_raised(scores: dict, judge: dict, found
 def test_every_flag_is_explained_here_and_in_the_documentation() -> None:
     rules = {name for name in EXPLANATIONS if callable(getattr(flags, name, None))}
     assert set(EXPLANATIONS) - rules == {"fid_rank_deficient", "weaker_access_wins"}
-    page = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## `(\w+)`$", page, re.MULTILINE) == list(EXPLANATIONS)
+    assert re.findall(r"^## `(\w+)`$", PAGE, re.MULTILINE) == list(EXPLANATIONS)
     for value in ("WEAK_JUDGE", "AGREEMENT", "FALSE_POSITIVES", "CURVE_POINTS", "LEAST_FALL", "ZERO_GRADIENTS"):
-        assert f"{getattr(flags, value)}" in page, value
+        assert f"{getattr(flags, value)}" in PAGE, value
     assert all(text.endswith(".") and "\n" not in text for text in EXPLANATIONS.values())
 
 
