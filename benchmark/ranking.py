@@ -248,10 +248,11 @@ def _by_identity(standings: Sequence[Standing], column: Definition, notes: list[
     estimate = rank_statistics.estimate(samples)
     fewest, most = int(estimate.identities.min()), int(estimate.identities.max())
     if most < FEW:
-        notes.append(f"{_count(most, 'identity', 'identities')}: too few for the intervals to hold what they say")
+        notes.append(f"only {count(most, 'identity', 'identities')}: intervals and ranks lean on a normal distribution")
     if fewest < width:
         notes.append("some identities have no value under some attack and are left out of that defense's worst case")
     notes += _seed_notes([[len(seeds) for seeds in sample.seeds] for sample in samples])
+    notes += _draw_notes(standings, column)
     return estimate, None
 
 
@@ -286,13 +287,32 @@ def _seed_notes(seeds: Sequence[Sequence[int]]) -> Iterator[str]:
         yield ONE_SEED
     elif alone:
         yield (
-            f"{alone} of {_count(len(seeds), 'defense', 'defenses')} with one seed under some attack: nothing here "
+            f"{alone} of {count(len(seeds), 'defense', 'defenses')} with one seed under some attack: nothing here "
             f"says how much another training would change there"
         )
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+def _draw_notes(standings: Sequence[Standing], column: Definition) -> Iterator[str]:
+    """The worst of several noisy values is too bad on average; which attack is the noisiest."""
+    if column.unit != "fraction" or len(standings[0].rows) < 2:
+        return
+    drawn = [
+        (sum(score.n for score in scores.values()) / sum(len(score.per_class or ()) for score in scores.values()), row)
+        for standing in standings
+        for row in standing.rows
+        if (scores := _scores(row, column))
+    ]
+    fewest, row = min(drawn, key=lambda item: item[0])
+    if 0 < fewest < FEW:
+        yield (
+            f"{fewest:.3g} observations of an identity under {row.attack}: the worst of several attacks is "
+            f"overestimated"
+        )
+
+
+def count(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _ranked(

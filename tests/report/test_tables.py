@@ -91,15 +91,107 @@ def test_latex_escapes_what_latex_reads():
     text = tables.latex(hostile())
     assert r"\textless{}script\textgreater{}" in text
     assert r"fid\_inception" in text
-    body = text.replace(r"\&", "").replace(r"\%", "").splitlines()
-    lines = [line for line in body if line.endswith(r"\\")]
-    assert {line.count("&") for line in lines} == {4}
+    assert "\u202e" not in text
+    parsed = latex_tables(text)
+    assert [(len(columns), {len(row) for row in rows}) for columns, rows in parsed] == [(7, {7}), (5, {5})]
+
+
+def latex_tables(text: str) -> list[tuple[str, list[list[str]]]]:
+    """A small reader of LaTeX tables: columns and cells; fails on what LaTeX would not take."""
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    plain_text = re.sub(r"\\[\\&%$#_{}]", "", text)
+    depth = 0
+    for character in plain_text:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert plain_text.count("$") % 2 == 0
+    assert not set("#^~_%") & set(plain_text)
+    assert set(re.findall(r"\\([a-zA-Z]+)", plain_text)) <= LATEX_COMMANDS
+    found = re.findall(r"\\begin\{tabular\}\{([lrc]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert text.count("tabular}") == 2 * len(found)
+    tables_found = []
+    for columns, body in found:
+        assert [body.count(f"\\{rule}rule\n") for rule in ("top", "mid", "bottom")] == [1, 1, 1]
+        rows = re.sub(r"\\(top|mid|bottom)rule\n", "", body).split("\\\\\n")
+        assert rows.pop().strip() == ""
+        tables_found.append((columns, [re.split(r"(?<!\\)&", row) for row in rows]))
+    outside = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", text, flags=re.DOTALL)
+    assert "&" not in outside.replace(r"\&", "")
+    return tables_found
+
+
+#: All that the tables may use.
+LATEX_COMMANDS = {
+    *("begin", "end", "toprule", "midrule", "bottomrule", "textbf", "scriptsize", "pm", "uparrow", "downarrow"),
+    *("ldots", "textless", "textgreater", "textbackslash", "textasciitilde", "textasciicircum"),
+}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "\\begin{tabular}{ll}\n\\toprule\na & b \\\\\n\\midrule\n\\bottomrule\n\\end{tabular}\n50 % off_",
+        "\\begin{tabular}{ll}\n\\toprule\na & b} \\\\\n\\midrule\n\\bottomrule\n\\end{tabular}",
+        "\\begin{tabular}{ll}\n\\toprule\na & \\input{x} \\\\\n\\midrule\n\\bottomrule\n\\end{tabular}",
+    ],
+)
+def test_the_small_reader_refuses_what_latex_would(broken):
+    with pytest.raises(AssertionError):
+        latex_tables(broken)
+
+
+def test_latex_has_a_leaderboard_and_a_table_for_each_section(matrix):
+    parsed = latex_tables(tables.latex(matrix))
+    assert [columns for columns, _ in parsed] == ["lllrrll", "lllrrrr"] * 2
+    assert all(len(row) == len(columns) for columns, rows in parsed for row in rows)
+
+
+def test_latex_sets_the_best_comparable_value_in_bold():
+    scores = {name: {"attack_acc": make_score("attack_acc", leak)} for name, leak in (("none", 0.8), ("mid", 0.3))}
+    weak = make_record("mid", "gmi", scores={"attack_acc": make_score("attack_acc", 0.1)})
+    both = [make_record(name, scores=found) for name, found in scores.items()]
+    (_, board), (_, rows) = latex_tables(tables.latex(together(*both, weak)))
+    assert [r"\textbf{30.0}" in cell for cell in (row[4] for row in board)] == [False, True, False]
+    assert [r"\textbf" in row[3] for row in rows] == [False, False, False, True]
+    assert rows[1][3].strip().startswith("10.0"), "the only row of its attack has nothing to be better than"
+
+
+def test_latex_shows_half_widths_only_where_both_sides_agree():
+    def cell(interval: list[float]) -> str:
+        score = make_score("attack_acc", 0.5, interval=interval)
+        return latex_tables(tables.latex(together(make_record(scores={"attack_acc": score}))))[1][1][1][3].strip()
+
+    assert cell([0.4, 0.6]) == r"50.0 {\scriptsize $\pm$ 10.0 n 500}"
+    assert cell([0.4, 0.6004]) == r"50.0 {\scriptsize $\pm$ 10.0 n 500}"
+    assert cell([0.35, 0.6]) == r"50.0 {\scriptsize [35.0, 60.0] n 500}"
+
+
+def test_every_format_begins_with_the_leaderboard(matrix):
+    frame = matrix.leaderboard()
+    first = frame[frame["protocol"] == "digits/v1"].iloc[0]
+    worst = f"{100 * first['worst']:.1f}"
+    for make in (printed, tables.markdown, tables.latex):
+        text = make(matrix)
+        start = text.index("Leaderboard: Attack Acc, worst case over kedmi")
+        assert text.index("bido", start) < text.index("none", start), "bido_hsic leaks less"
+        assert worst in text[start:]
+        assert "gmi was not run" not in text
+    assert "mid" in printed(matrix)
+
+
+def test_flags_stand_below_the_leaderboard():
+    flag = {"name": "weak_judge", "message": "it errs"}
+    records = together(make_record(flags=[flag]), make_record("mid", flags=[flag]), make_record("bido_hsic"))
+    for make in (printed, tables.markdown, tables.latex):
+        text = make(records).replace("\\_", "_").replace("\n", " ")
+        assert "flag weak_judge: none (kedmi); mid (kedmi)" in text
 
 
 def test_markdown_tables_are_rectangular(matrix):
     lines = [line.replace("\\|", "") for line in tables.markdown(matrix).splitlines() if line.startswith("|")]
-    assert len(lines) == 2 * 2 + 4
-    assert {line.count("|") for line in lines[:5]} == {8}
+    assert len(lines) == 2 * 2 + 3 + 1 + 2 * 2 + 4
+    assert {line.count("|") for line in lines} == {8}
 
 
 def test_csv_parses_back_to_every_number(matrix):
