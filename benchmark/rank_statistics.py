@@ -22,6 +22,8 @@ Booleans = NDArray[np.bool_]
 RESAMPLES = 1000
 #: Resamples whose differences are held at a time.
 _CHUNK = 200
+#: Degrees of freedom that are as good as infinitely many.
+_MANY = 1e6
 #: Draws behind Tukey's quantile, in multiples of the resamples.
 _TUKEY = 4
 #: Deviations below this share of the largest cost are rounding.
@@ -139,7 +141,7 @@ def from_intervals(cost: Floats, error: Floats, freedom: Floats, resamples: int 
     Args:
         cost: `M`.
         error: `M`, standard errors; infinite where nothing is known.
-        freedom: `M`, their degrees of freedom.
+        freedom: `M`, their degrees of freedom; may be infinite.
         resamples: how many to draw.
         seed: of the draws.
     """
@@ -148,7 +150,8 @@ def from_intervals(cost: Floats, error: Floats, freedom: Floats, resamples: int 
     normal = (normal - normal.mean(1, keepdims=True)) / normal.std(1, ddof=1, keepdims=True)
     drawn = cost[:, None] + np.where(np.isfinite(error), error, 0.0)[:, None] * normal
     nothing = np.zeros(len(cost))
-    return Estimate(cost, drawn, nothing, nothing.astype(np.int64), freedom, nothing + 1, nothing > 0)
+    counted = nothing.astype(np.int64)
+    return Estimate(cost, drawn, nothing, counted, np.minimum(freedom, _MANY), nothing + 1, nothing > 0)
 
 
 def spread(found: Estimate, bounds: tuple[float, float]) -> list[tuple[float, float] | None]:
@@ -268,8 +271,7 @@ def _freedom(
     by_identity = np.maximum(whole - by_seed, 0.0)
     fewer = np.minimum(found.freedom[rows], found.freedom[columns])
     freedom = np.square(whole) / (np.square(by_identity) / fewer + np.square(by_seed) / seed_freedom)
-    most: Floats = np.minimum(freedom, fewer + seed_freedom * (by_seed > 0))
-    return most
+    return np.asarray(np.minimum(freedom, fewer + seed_freedom * (by_seed > 0)))
 
 
 def _critical(deviation: Floats, scale: Floats) -> float:
