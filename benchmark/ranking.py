@@ -6,12 +6,12 @@ What the order is worth is in `rank_statistics`; definitions are in `docs/rankin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import rank_statistics
+from . import letters, rank_statistics
 from .aggregate import Row, Section, Summary, bounds, evaluator_of, latest
 from .contracts import Definition
 from .rank_statistics import Estimate, Sample
@@ -22,7 +22,6 @@ PRIMARY = ("attack_acc", "verified_acc", "ssim", "face_similarity", "feature_sim
 #: Below this many identities a note says so.
 FEW = 20
 ONE_SEED = "one seed: nothing here says how much another training would change"
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _Z = 1.959963984540054
 
 
@@ -87,14 +86,23 @@ class Ranking:
 
 def rankings(section: Section) -> tuple[Ranking, ...]:
     """A ranking for each leakage score that has a value, the primary one first."""
-    columns = [column for column in section.columns if column.measures == "leakage"]
+    return tuple(_ranking(section, column) for column in _columns(section))
+
+
+def primary(section: Section) -> Ranking | None:
+    """The first of `rankings`; `None` where no leakage score has a value."""
+    columns = _columns(section)
+    return _ranking(section, columns[0]) if columns else None
+
+
+def _columns(section: Section) -> list[Definition]:
     order = {name: i for i, name in enumerate(PRIMARY)}
-    columns.sort(key=lambda column: order.get(column.name, len(PRIMARY)))
-    return tuple(
-        _ranking(section, column)
-        for column in columns
-        if any(row.scores[column.name].value is not None for row in section.rows)
-    )
+    columns = [
+        column
+        for column in section.columns
+        if column.measures == "leakage" and any(row.scores[column.name].value is not None for row in section.rows)
+    ]
+    return sorted(columns, key=lambda column: order.get(column.name, len(PRIMARY)))
 
 
 def _ranking(section: Section, column: Definition) -> Ranking:
@@ -103,6 +111,7 @@ def _ranking(section: Section, column: Definition) -> Ranking:
     defenses = list(dict.fromkeys(row.defense for row in section.rows))
     attacks = _attacks(cells, column, notes)
     by_identity = len(attacks) > 1 or all(_has_identities(cells[cell], column) for cell in cells if cell[1] in attacks)
+    utilities = _utilities(section)
     found: list[Standing] = []
     complete: list[Standing] = []
     for defense in defenses:
@@ -110,7 +119,7 @@ def _ranking(section: Section, column: Definition) -> Ranking:
         standing = Standing(
             defense=defense,
             rows=rows,
-            utility=_utility(section, defense),
+            utility=utilities.get(defense),
             worst=Worst(None, None, 0, "identity" if by_identity else "score", ""),
             missing=tuple(attack for attack in attacks if _value(cells.get((defense, attack)), column) is None),
             rank=None,
@@ -186,14 +195,17 @@ def _attacks(cells: Mapping[tuple[str, str], Row], column: Definition, notes: li
     return shared
 
 
-def _utility(section: Section, defense: str) -> Summary | None:
+def _utilities(section: Section) -> dict[str, Summary]:
+    """By defense, the first utility score with a value, of the row with most seeds."""
+    found: dict[str, Summary] = {}
     for column in section.columns:
-        if column.measures == "utility":
-            found = [row.scores[column.name] for row in section.rows if row.defense == defense]
-            valued = [summary for summary in found if summary.value is not None]
-            if valued:
-                return max(valued, key=lambda summary: summary.seeds)
-    return None
+        of_column: dict[str, Summary] = {}
+        for row in section.rows if column.measures == "utility" else ():
+            summary, other = row.scores[column.name], of_column.get(row.defense)
+            if summary.value is not None and (other is None or summary.seeds > other.seeds):
+                of_column[row.defense] = summary
+        found = of_column | found
+    return found
 
 
 def _scores(row: Row, column: Definition) -> dict[int, RecordedScore]:
@@ -326,7 +338,7 @@ def _ranked(
     worst = _worst(standings, column, estimate, by_identity=unknown is None)
     order = sorted(range(len(standings)), key=lambda i: (ranks[i][0], standings[i].defense))
     apart = (surely | surely.T)[np.ix_(order, order)]
-    texts = _texts(rank_statistics.groups(apart))
+    texts = letters.texts(letters.groups(apart))
     return [
         replace(standings[i], worst=worst[i], rank=ranks[i][0], rank_interval=ranks[i][1:], group=text)
         for i, text in zip(order, texts, strict=True)
@@ -346,21 +358,3 @@ def _worst(standings: Sequence[Standing], column: Definition, estimate: Estimate
         Worst(float(value), interval, int(n), "identity", "")
         for value, interval, n in zip(values, turned, estimate.identities, strict=True)
     ]
-
-
-def _texts(groups: Sequence[tuple[int, ...]]) -> list[str]:
-    """Letters, or numbers with runs of three or more shortened where the alphabet does not suffice."""
-    if max(max(group) for group in groups) < len(_LETTERS):
-        return ["".join(_LETTERS[g] for g in group) for group in groups]
-    return [", ".join(_runs(group)) for group in groups]
-
-
-def _runs(numbers: Iterable[int]) -> Iterator[str]:
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    for run in runs:
-        yield f"{run[0] + 1}-{run[-1] + 1}" if len(run) > 2 else ", ".join(str(number + 1) for number in run)

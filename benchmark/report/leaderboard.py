@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..aggregate import Section, Summary
 from ..contracts import Definition
 from ..flags import between as between_cells
-from ..ranking import Ranking, Standing, count, rankings
+from ..ranking import Ranking, Standing, count, primary
 from ..record import Interval
 from .wording import Shown, between, heading, number, plain, shown
 
@@ -69,7 +69,7 @@ class Board:
 
 def board(section: Section) -> Board | None:
     """The leaderboard by the primary score; `None` where no leakage score has a value."""
-    ranking = next(iter(rankings(section)), None)
+    ranking = primary(section)
     if ranking is None:
         return None
     utility = next((s.utility.definition for s in ranking.standings if s.utility is not None), None)
@@ -91,7 +91,7 @@ def _line(ranking: Ranking, standing: Standing) -> Line:
     run, wanted = len(ranking.attacks) - len(standing.missing), len(ranking.attacks)
     return Line(
         rank=rank(standing),
-        group=standing.group,
+        group=plain(standing.group, 24),
         defense=plain(standing.defense, 60),
         utility=_utility(standing.utility),
         worst=worst(ranking.score, standing),
