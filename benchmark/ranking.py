@@ -21,6 +21,8 @@ from .record import Interval, RecordedScore
 PRIMARY = ("attack_acc", "verified_acc", "ssim", "face_similarity", "feature_similarity")
 #: Below this many identities a note says so.
 FEW = 20
+#: Below this many observations of an identity the worst of several attacks is visibly overestimated.
+FEW_DRAWS = 50
 ONE_SEED = "one seed: nothing here says how much another training would change"
 _Z = 1.959963984540054
 
@@ -315,7 +317,7 @@ def _draw_notes(standings: Sequence[Standing], column: Definition) -> Iterator[s
         if (scores := _scores(row, column))
     ]
     fewest, row = min(drawn, key=lambda item: item[0])
-    if 0 < fewest < FEW:
+    if 0 < fewest < FEW_DRAWS:
         yield (
             f"{fewest:.3g} observations of an identity under {row.attack}: the worst of several attacks is "
             f"overestimated"

@@ -449,6 +449,17 @@ def test_notes_say_what_few_seeds_and_identities_leave_open():
     assert any(note.startswith("only 5 identities") for note in two.notes)
 
 
+def test_few_reconstructions_of_an_identity_are_named_where_the_worst_of_several_is_taken():
+    def attacked(attack, n):
+        score = make_score("attack_acc", 0.5, n=n, per_class=[0.25, 0.75])
+        return make_record("none", attack, scores={"attack_acc": score})
+
+    (note,) = [note for note in ranked(attacked("gmi", 98), attacked("kedmi", 400)).notes if "overestimated" in note]
+    assert note.startswith("49 observations of an identity under gmi")
+    assert not any("overestimated" in note for note in ranked(attacked("gmi", 100), attacked("kedmi", 400)).notes)
+    assert not any("overestimated" in note for note in ranked(attacked("gmi", 10)).notes)
+
+
 def test_versions_and_budgets_never_share_a_ranking():
     records = together(
         make_record(protocol="digits/v1", leak=0.2),
