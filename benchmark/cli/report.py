@@ -34,15 +34,13 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            help="Write to this file; html: to this folder. [html: report, or with --single report.html, in the results]",
+            help="Write to this file; html: to this folder. [html: report in the results; --single: report.html]",
         ),
     ] = None,
     single: Annotated[bool, typer.Option("--single", help="html: one file in place of a folder.")] = False,
     with_private_images: Annotated[
         bool,
-        typer.Option(
-            "--with-private-images", help="html: show private images too; reads the data sets."
-        ),
+        typer.Option("--with-private-images", help="html: show private images too; reads the data sets."),
     ] = False,
     data: options.DataFolder = None,
     store: options.StoreFolder = None,

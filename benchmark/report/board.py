@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class _Report:
         values = {"page": "cell", "policy": _FOLDER_POLICY, "private": bool(self.private)} | values
         return self._environment.get_template(template).render(places=places, **values).encode()
 
-    @property
+    @cached_property
     def everything(self) -> dict[str, Any]:
         """What the index, the definitions and the published values show."""
         runs = [record.cell for record in self.records]
@@ -134,6 +135,24 @@ class _Report:
         }
 
 
+def _breakable(text: str, limit: int) -> Markup:
+    """Text that may be broken after each `_`."""
+    return Markup("_<wbr>").join(wording.plain(text, limit).split("_"))
+
+
+class _Once:
+    """Calls a macro once for equal arguments: components and curves are the same in many cells."""
+
+    def __init__(self) -> None:
+        self._found: dict[Any, Any] = {}
+
+    def __call__(self, macro: Any, *arguments: Any) -> Any:
+        key = (macro, *arguments)
+        if key not in self._found:
+            self._found[key] = macro(*arguments)
+        return self._found[key]
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -144,8 +163,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": wording.plain, "number": wording.number, "between": wording.between}
-    environment.filters |= {"heading": wording.heading, "json": wording.json_text}
+    environment.filters |= {"breakable": _breakable, "heading": wording.heading, "json": wording.json_text}
     environment.filters |= {"mebibytes": mebibytes, "seconds": seconds}
-    environment.globals |= {"charts": charts, "legend": wording.LEGEND, "unit_of": wording.unit_of}
+    environment.globals |= {"once": _Once(), "charts": charts, "legend": wording.LEGEND, "unit_of": wording.unit_of}
     environment.globals |= {"arrows": wording.ARROWS, "shared_chance": wording.shared_chance}
     return environment

@@ -40,6 +40,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Component:
+    """A configured component: its name with version and package, its fields, which of them the user set."""
+
+    kind: str
+    name: str
+    fields: tuple[tuple[str, str], ...]
+    changed: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Cell:
     """All of one record, in words."""
 
@@ -54,8 +64,7 @@ class Cell:
     private: Picture | str | None
     stages: tuple[str, ...]
     command: str
-    settings: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
-    changed: frozenset[tuple[str, str]]
+    settings: tuple[Component, ...]
     curves: tuple[tuple[str, charts.Curve], ...]
     flags: tuple[Finding, ...]
     previous: Neighbour | None
@@ -97,7 +106,6 @@ def cells(
             stages=tuple(dict.fromkeys([*record.costs, *record.artifacts])),
             command=plain(shlex.join(record.command), 4000),
             settings=tuple(_settings(record)),
-            changed=frozenset((kind, path) for kind, fields in record.changed.items() for path in flat(fields)),
             curves=tuple(_curves(record)),
             flags=tuple(_findings(board.flags[record.key])),
             previous=ends[i],
@@ -136,13 +144,14 @@ def _findings(flags: Iterable[Flag]) -> Iterator[Finding]:
         yield Finding(plain(flag.name, 60), plain(flag.message), EXPLANATIONS.get(flag.name, ""))
 
 
-def _settings(record: Record) -> Iterator[tuple[str, str, tuple[tuple[str, str], ...]]]:
-    """Kind, name with version and package, and fields of every component."""
+def _settings(record: Record) -> Iterator[Component]:
     cell = record.cell
     kinds: list[tuple[str, Choice]] = [("dataset", cell.dataset), ("defense", cell.defense), ("attack", cell.attack)]
     for kind, choice in kinds + [("evaluator", choice) for choice in cell.evaluators]:
         fields = tuple((path, plain(json_text(value), 300)) for path, value in flat(choice.fields).items())
-        yield kind, f"{choice.name} v{choice.version} of {plain(choice.distribution, 60)}", fields
+        changed = record.changed.get(choice.name if kind == "evaluator" else kind, {})
+        name = f"{choice.name} v{choice.version} of {plain(choice.distribution, 60)}"
+        yield Component(kind, name, fields, frozenset(flat(changed)))
 
 
 def _curves(record: Record) -> Iterator[tuple[str, charts.Curve]]:
@@ -197,9 +206,10 @@ def _facts(cell: Cell) -> list[tuple[str, str]]:
     """Protocol, budget, seed and every setting but the evaluators', by dotted name."""
     record = cell.record
     found = [("protocol", record.protocol), ("budget", record.cell.budget), ("seed", str(record.cell.seed))]
-    for kind, name, fields in cell.settings:
-        if kind != "evaluator":
-            found += [(kind, name), *((f"{kind}.{plain(path, 80)}", value) for path, value in fields)]
+    for each in cell.settings:
+        if each.kind != "evaluator":
+            found += [(each.kind, each.name)]
+            found += [(f"{each.kind}.{plain(path, 80)}", value) for path, value in each.fields]
     return found
 
 

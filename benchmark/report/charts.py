@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..aggregate import Row, Section, Summary
 from ..contracts import Definition
@@ -30,10 +31,15 @@ _CHARACTER = 6.6
 COLOURS = 8
 #: In a panel with more points none has a label or whiskers.
 LABELLED = 24
+#: Size of the box of bars; the height of the longest, and what is left for labels under them.
+BARS = (360, 104)
+_BAR, _UNDER = 70, 20
+#: More bars than these have no numbers.
+NUMBERED = 20
 #: Size of a curve's box.
-CURVE = (240, 72)
+CURVE = (480, 144)
 #: A longer curve is drawn by the least and the largest value of each of half as many spans.
-_DRAWN = 160
+_DRAWN = 140
 
 
 @dataclass(frozen=True)
@@ -285,30 +291,30 @@ def strips(scores: Sequence[Measured], unit: str) -> list[Strip | None]:
 
 @dataclass(frozen=True)
 class Bar:
-    """The value of one label."""
+    """The value of one label; `middle` and `top` are where its numbers are written, if they are."""
 
     x: float
     width: float
+    y: float
     height: float
-    label: str
-    text: str
+    middle: float
+    top: float
+    label: int
+    value: str
 
 
-def bars(values: Sequence[float | None], unit: str, width: float = 360, height: float = 70) -> list[Bar]:
+def bars(values: Sequence[float | None], unit: str) -> list[Bar]:
     """Bars of per-class values from zero; fractions on [0, 1]; missing and negative ones are flat."""
     present = [value for value in values if value is not None]
     top = 1.0 if unit == "fraction" else max([*present, 0.0]) or 1.0
-    step = width / max(1, len(values))
-    return [
-        Bar(
-            x=round(i * step + 0.1 * step, 2),
-            width=round(0.8 * step, 2),
-            height=0.0 if value is None else round(min(max(value / top, 0.0), 1.0) * height, 2),
-            label=str(i) if len(values) <= 20 else "",
-            text=f"label {i}: {number(value, unit)}",
-        )
-        for i, value in enumerate(values)
-    ]
+    width, step = BARS[0], BARS[0] / max(1, len(values))
+    found = []
+    for i, value in enumerate(values):
+        height = 0.0 if value is None else round(min(max(value / top, 0.0), 1.0) * _BAR, 1)
+        x, y = round(i * step + 0.1 * step, 2), round(BARS[1] - _UNDER - height, 1)
+        middle = round((i + 0.5) * width / len(values), 1)
+        found.append(Bar(x, round(0.8 * step, 2), y, height, middle, round(y - 4, 1), i, number(value, unit)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -323,7 +329,8 @@ class Curve:
     last: str
 
 
-def curve(points: Sequence[tuple[int, float | None]]) -> Curve | None:
+@lru_cache(1024)
+def curve(points: tuple[tuple[int, float | None], ...]) -> Curve | None:
     """A series of steps and values, ready to be drawn; `None` below two values at two steps."""
     known = [(step, value) for step, value in points if value is not None]
     if len(known) < 2:
@@ -336,7 +343,8 @@ def curve(points: Sequence[tuple[int, float | None]]) -> Curve | None:
     width, height = CURVE
     across, up = (width - 2) / (last - first), (height - 4) / ((high - low) or 1)
     drawn = _thinned(known) if len(known) > _DRAWN else known
-    line = " ".join(f"{1 + (step - first) * across:.1f},{height - 2 - (value - low) * up:.1f}" for step, value in drawn)
+    places = ((round(1 + (step - first) * across), round(height - 2 - (value - low) * up)) for step, value in drawn)
+    line = " ".join(f"{x},{y}" for x, y in places)
     ends = (f"{value:.4g}" for value in (low, high, values[0], values[-1]))
     return Curve(line, (first, last), *ends)
 

@@ -210,10 +210,14 @@ def _leaderboard(
         attacks=ranking.attacks,
         lines=tuple(_line(ranking, each, strip, flags) for each, strip in zip(standings, strips, strict=True)),
         panels=tuple(charts.panels(section, utility, score)) if utility else (),
-        notes=tuple(plain(note) for note in ranking.notes),
+        notes=tuple(_sentence(plain(note)) for note in ranking.notes),
         basis="identity" if any(each.worst.basis == "identity" for each in standings) else "score",
         inside=inside,
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _line(

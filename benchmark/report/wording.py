@@ -13,6 +13,7 @@ from ..aggregate import Section, Summary
 from ..contracts import Definition
 from ..record import Interval
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 ARROWS = {"higher": "↑", "lower": "↓"}
 _UNITS = {"fraction": "%", "decibel": "dB"}
 LEGEND = (
@@ -114,6 +115,8 @@ def seed_list(seeds: Iterable[int]) -> str:
 
 def plain(text: str, limit: int = 400) -> str:
     """Text of unknown origin on one line of bounded length, without control or direction characters."""
+    if len(text) <= limit and text.isprintable() and "  " not in text and text == text.strip():
+        return text
     visible = "".join(
         "�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") and not c.isspace() else c for c in text[: 4 * limit]
     )
@@ -123,7 +126,7 @@ def plain(text: str, limit: int = 400) -> str:
 
 def json_text(value: Any) -> str:
     """Text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _ENCODER.encode(value)
 
 
 def title(section: Section) -> str:

@@ -434,7 +434,10 @@
     parts.push(make("p", { class: "caption", text: "Intervals are those of each cell alone; that they overlap does not show that the cells are equal." }));
     const facts = (name) => {
       const [x, y] = [new Map(a[name]), new Map(b[name])];
-      return [...new Set([...x.keys(), ...y.keys()])].map((key) => [key, x.get(key) ?? "–", y.get(key) ?? "–"]);
+      const keys = [...new Set([...x.keys(), ...y.keys()])];
+      const kinds = [...new Set(keys.map((key) => key.split(".")[0]))];
+      keys.sort((one, other) => kinds.indexOf(one.split(".")[0]) - kinds.indexOf(other.split(".")[0]));
+      return keys.map((key) => [key, x.get(key) ?? "–", y.get(key) ?? "–"]);
     };
     const factRow = ([key, x, y]) => {
       const wrap = (text) => make("td", {}, x === y ? make("bdi", { text }) : make("mark", {}, make("bdi", { text })));
