@@ -27,7 +27,7 @@ Budget = Literal["smoke", "quick", "full"]
 BUDGETS: tuple[Budget, ...] = ("smoke", "quick", "full")
 Access = Literal["white_box", "scores", "labels", "features"]
 Part = Literal["private_train", "private_test", "public", "judge_train", "judge_test"]
-StageKind = Literal["judge", "target", "prior", "evidence", "scores"]
+StageKind = Literal["judge", "second", "target", "negatives", "prior", "evidence", "scores"]
 Task = Literal["classes", "attributes"]
 #: What an attack learns before it runs: named groups of named tensors (network states), stored as safetensors.
 Prior = Mapping[str, Mapping[str, "torch.Tensor"]]
@@ -96,9 +96,12 @@ class Protocol(Configuration):
     judge_classes: int = Field(description="outputs of the judge", ge=1)
     target_network: str = Field(description="name in `privbench list networks`")
     judge_network: str = Field(description="name in `privbench list networks`")
-    pretrained: bool = Field(False, description="start target and judge from the published weights")
+    second_judge_network: str | None = Field(
+        None, description="name in `privbench list networks`; none where there is no second judge"
+    )
+    pretrained: bool = Field(False, description="start target and judges from the published weights")
     judge_pretrained: bool | None = Field(
-        None, description="start the judge from the published weights; none means as `pretrained`"
+        None, description="start the judges from the published weights; none means as `pretrained`"
     )
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
@@ -163,6 +166,8 @@ class Dataset(Component):
     #: Whose presets fit where a component has none for the data set itself (`digits` uses MNIST's).
     family: ClassVar[str] = ""
     judge: Recipe = setting(Recipe(), "training of the judge", stages=("judge",))
+    second_judge: Recipe = setting(Recipe(), "training of the second judge", stages=("second",))
+    negatives: int = setting(20, "calibrated negatives per attacked label", smoke=5, stages=("negatives",), ge=1)
 
     @property
     @abstractmethod
@@ -284,9 +289,10 @@ class Definition(Configuration):
 class Evaluator(Component):
     """Turns evidence into scores."""
 
-    #: Kinds of evidence it reads, class names in `evidence`; `A|B` stands for either.
+    #: Kinds of evidence it reads, class names in `evidence`; `A|B` stands for either. `Predictions`, `Negatives` and,
+    #: of attacks on features, `Encodings` come from the harness, the others from the attack.
     needs: ClassVar[tuple[str, ...]]
-    #: Judges it asks: `classifier`.
+    #: Judges it asks: `classifier`, `second`.
     judges: ClassVar[tuple[str, ...]] = ()
     #: Run only when named with `--evaluator`.
     optional: ClassVar[bool] = False

@@ -122,6 +122,21 @@ class Encodings:
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """Calibrated negatives: public images pushed towards a label with the target's gradient. The harness adds them.
+
+    Args:
+        pixels: `uint8 N C H W`.
+        labels: `int64 N`, the attacked label that each was pushed towards.
+        fooled: `bool N`, whether the target takes it for the label.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    fooled: Tensor
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What the target says of the private test images.
 

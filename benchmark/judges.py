@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .contracts import Protocol
+from .errors import UnsupportedCellError
 from .networks.catalog import embedder
 from .networks.embedder import Embedder
 from .networks.network import Network
@@ -23,12 +24,24 @@ class Judge:
         network: the classifier; its last latent are the features.
         device: where it runs.
         chunk: images per forward pass.
+        name: of the network, in `privbench list networks`.
+        test_accuracy: share of the judge's test images that it gets right; `None` if it was not tested.
     """
 
-    def __init__(self, network: Network, device: torch.device, chunk: int = 256) -> None:
+    def __init__(
+        self,
+        network: Network,
+        device: torch.device,
+        chunk: int = 256,
+        *,
+        name: str = "",
+        test_accuracy: float | None = None,
+    ) -> None:
         self._network = network.eval().to(device)
         self._device = device
         self._chunk = chunk
+        self.name = name
+        self.test_accuracy = test_accuracy
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits `float32 N K` on the CPU, of `uint8 N C H W`."""
@@ -53,13 +66,22 @@ class Judges:
         classifier: makes the evaluation classifier on first use.
         device: where embedders run.
         protocol: of the images.
+        second: makes the second judge on first use; `None` where there is none.
     """
 
-    def __init__(self, classifier: Callable[[], Judge], device: torch.device, protocol: Protocol) -> None:
+    def __init__(
+        self,
+        classifier: Callable[[], Judge],
+        device: torch.device,
+        protocol: Protocol,
+        second: Callable[[], Judge] | None = None,
+    ) -> None:
         self._make = classifier
+        self._make_second = second
         self._device = device
         self._protocol = protocol
         self._classifier: Judge | None = None
+        self._second: Judge | None = None
         self._embedders: dict[str, Embedder] = {}
 
     @property
@@ -68,6 +90,22 @@ class Judges:
         if self._classifier is None:
             self._classifier = self._make()
         return self._classifier
+
+    @property
+    def second(self) -> Judge:
+        """The second judge: a classifier of another architecture and training.
+
+        Raises:
+            UnsupportedCellError: the evaluator does not name it in `judges`.
+        """
+        if self._second is None:
+            if self._make_second is None:
+                raise UnsupportedCellError(
+                    f"expected a second judge on {self._protocol.id}, got none; the evaluator must name 'second' in "
+                    "its attribute judges, and the protocol its network"
+                )
+            self._second = self._make_second()
+        return self._second
 
     def embeddings(self, name: str, pixels: Tensor) -> Tensor:
         """Unit vectors of images by a registered embedder, which is made on first use.

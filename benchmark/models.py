@@ -77,20 +77,27 @@ def _decisions(logits: Tensor, protocol: Protocol) -> Tensor:
     return logits.argmax(1) if protocol.task == "classes" else logits > 0
 
 
-def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device) -> Judge:
-    """The evaluation classifier.
+def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device, *, second: bool = False) -> Judge:
+    """The evaluation classifier, or the second judge.
 
     Raises:
         CorruptArtifactError: keys or shapes differ.
     """
-    network = judge_network(protocol, pretrained=False)
-    load_strictly(network, artifact, f"judge {protocol.judge_network}")
-    return Judge(network, device)
+    network, name = judge_network(protocol, pretrained=False, second=second), judge_name(protocol, second=second)
+    load_strictly(network, artifact, f"{'second judge' if second else 'judge'} {name}")
+    return Judge(network, device, name=name, test_accuracy=artifact.info["test_accuracy"])
 
 
-def judge_network(protocol: Protocol, *, pretrained: bool) -> Network:
-    """The untrained evaluation classifier."""
-    return build(protocol.judge_network, protocol.image, protocol.judge_classes, pretrained=pretrained)
+def judge_name(protocol: Protocol, *, second: bool) -> str:
+    """The name of a judge's network."""
+    name = protocol.second_judge_network if second else protocol.judge_network
+    assert name is not None
+    return name
+
+
+def judge_network(protocol: Protocol, *, pretrained: bool, second: bool = False) -> Network:
+    """The untrained evaluation classifier, or the untrained second judge."""
+    return build(judge_name(protocol, second=second), protocol.image, protocol.judge_classes, pretrained=pretrained)
 
 
 def load_strictly(network: Network, artifact: Artifact, what: str) -> None:

@@ -166,8 +166,17 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         "evidence", f"evidence {cell.title}", inputs, attack=cell.attack.identity("evidence"), seed=cell.seed
     )
     inputs = {**inputs, "evidence": evidence}
-    if any(choice.component.judges for choice in cell.evaluators):
+    asked = {judge for choice in cell.evaluators for judge in choice.component.judges}
+    if asked:
         inputs["judge"] = stage("judge", f"judge {data}", {}, network=_network(protocol.judge_network))
+    if "second" in asked:
+        network = _network(protocol.second_judge_network or "")
+        inputs["second"] = stage("second", f"second judge {data}", {}, network=network)
+    if any("Negatives" in choice.component.needs for choice in cell.evaluators):
+        from .negatives import VERSION
+
+        title = f"negatives {data} {cell.defense.name} seed {cell.seed}"
+        inputs["negatives"] = stage("negatives", title, {"target": target}, method=VERSION)
     scores = stage(
         "scores",
         f"scores {cell.title}",

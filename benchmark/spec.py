@@ -317,7 +317,7 @@ def _evaluators(
     """The evaluators that apply to a cell, and why the others do not."""
     named = matrix.evaluators is not None
     selections = matrix.evaluators or tuple(Selection(name) for name in registry.names("evaluator"))
-    available = {"Predictions", attack.component.yields}
+    available = {"Predictions", "Negatives", attack.component.yields}
     if attack.component.access == "features":
         available.add("Encodings")
     chosen: list[Choice] = []
@@ -335,12 +335,22 @@ def _evaluators(
             continue
         missing = [kind.replace("|", " or ") for kind in evaluator.needs if available.isdisjoint(kind.split("|"))]
         reason = gives_no(attack.name, ", ".join(missing)) if missing else None
-        reason = reason or evaluator.unavailable(dataset.component.protocol)
+        reason = reason or _unmet(evaluator, dataset) or evaluator.unavailable(dataset.component.protocol)
         if reason:
             not_run.append((selection.name, reason))
         else:
             chosen.append(choice)
     return tuple(chosen), tuple(not_run)
+
+
+def _unmet(evaluator: Evaluator, dataset: Choice) -> str | None:
+    """What of the harness's own the evaluator asks for and the data set cannot have, in one sentence."""
+    protocol = dataset.component.protocol
+    if "Negatives" in evaluator.needs and protocol.task != "classes":
+        return f"calibrated negatives are pushed towards class labels and {protocol.id} has attributes"
+    if "second" in evaluator.judges and protocol.second_judge_network is None:
+        return f"a second judge is asked and {protocol.id} names no network for one"
+    return None
 
 
 def could_have_run(cell: Cell) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""The five stages: judge, target, prior, evidence, scores. Each reads artifacts and writes one."""
+"""The stages: judges, target, negatives, prior, evidence, scores. Each reads artifacts and writes one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from . import evidence as evidence_kinds
-from . import probe
+from . import negatives, probe
 from .access import View, open_view
 from .contracts import Part
+from .datasets.loader import Augmentation
 from .errors import CorruptArtifactError, PrivbenchError
-from .evidence import Encodings, Evidence, Images, Predictions, Request, Score
+from .evidence import Encodings, Evidence, Images, Negatives, Predictions, Request, Score
 from .judges import Judge, Judges, accuracy
 from .machine import environment, peak_memory
-from .models import judge_network, load_judge, predict, state, target_source
+from .models import judge_name, judge_network, load_judge, load_target, predict, state, target_source
 from .networks.network import Network
 from .observed import observe
 from .plan import Stage
@@ -36,6 +37,8 @@ log = logging.getLogger("privbench")
 PICTURE_ROWS = 4
 #: Columns of a record's picture.
 PICTURE_COLUMNS = 10
+#: How the images of each judge are augmented where those of the target are; digits have no mirror images.
+_JUDGES: Mapping[str, Augmentation] = {"judge": "flip", "second": "crop_flip"}
 
 
 class Workshop:
@@ -74,7 +77,7 @@ class Workshop:
         return Context(
             stage.cell.dataset.component.protocol,
             self.device,
-            derive(0 if stage.kind == "judge" else stage.cell.seed, stage.key),
+            derive(0 if stage.kind in _JUDGES else stage.cell.seed, stage.key),
             self.store.checkpoint(stage.kind, stage.key),
             self.progress,
             lambda: self.images(stage.cell.dataset, "public"),
@@ -129,17 +132,18 @@ def _write(
 
 def _judge(stage: Stage, workshop: Workshop) -> Artifact:
     dataset, context = stage.cell.dataset, workshop.context(stage)
-    protocol = context.protocol
+    protocol, second = context.protocol, stage.kind == "second"
     pretrained = protocol.pretrained if protocol.judge_pretrained is None else protocol.judge_pretrained
     with context.seeded("initialise"):
-        network = judge_network(protocol, pretrained=pretrained)
+        network = judge_network(protocol, pretrained=pretrained, second=second)
     train = workshop.images(dataset, "judge_train")
-    augmentation = "none" if protocol.augmentation == "none" else "flip"
-    recipe = dataset.component.judge
+    augmentation = "none" if protocol.augmentation == "none" else _JUDGES[stage.kind]
+    recipe = dataset.component.second_judge if second else dataset.component.judge
     context.fit("judge", network, train, recipe, cross_entropy, sampler="shuffle", augmentation=augmentation)
     test = workshop.images(dataset, "judge_test")
     value = accuracy(Judge(network, workshop.device).logits(test.pixels), test.truth("classes"))
-    facts = {"network": protocol.judge_network, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
+    name = judge_name(protocol, second=second)
+    facts = {"network": name, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
     return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=pretrained)
 
 
@@ -162,6 +166,22 @@ def _target(stage: Stage, workshop: Workshop) -> Artifact:
         n=len(test),
         prediction_seed=context.seed,
     )
+
+
+def _negatives(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    target = workshop.artifact(stage, "target")
+    network = load_target(target, cell, workshop.images(cell.dataset, "private_test"), workshop.device)
+    found = negatives.make(
+        network,
+        workshop.images(cell.dataset, "public"),
+        Predictions(**target.tensors("predictions")),
+        tuple(range(context.protocol.attacked)),
+        cell.dataset.component.negatives,
+        context,
+    )
+    tensors = {"Negatives": {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}}
+    return _write(stage, workshop, context, tensors, n=len(found.labels), fooled=int(found.fooled.sum()))
 
 
 def _prior(stage: Stage, workshop: Workshop) -> Artifact:
@@ -214,6 +234,8 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
     }
     if any("Encodings" in choice.component.needs for choice in cell.evaluators):
         items["Encodings"] = _encodings(stage, workshop, stage.inputs["evidence"])
+    if "negatives" in read:
+        items["Negatives"] = Negatives(**read["negatives"].tensors("Negatives"))
     evidence = Evidence(
         context.protocol,
         items,
@@ -221,7 +243,12 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
         cell.attack.component.model_dump(mode="json"),
     )
     judges = Judges(
-        lambda: load_judge(read["judge"], context.protocol, workshop.device), workshop.device, context.protocol
+        lambda: load_judge(read["judge"], context.protocol, workshop.device),
+        workshop.device,
+        context.protocol,
+        (lambda: load_judge(read["second"], context.protocol, workshop.device, second=True))
+        if "second" in read
+        else None,
     )
     scores: dict[str, Any] = {}
     failed = False
@@ -305,6 +332,7 @@ def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
         for name, count in (read[role].info.get("queries", {}) if role in read else {}).items():
             queries[name] = queries.get(name, 0) + count
     about = ("network", "test_accuracy", "n", "pretrained")
+    judges = {role: {name: read[role].info[name] for name in about} for role in _JUDGES if role in read}
     return {
         "artifacts": {role: {"key": artifact.key, "digest": artifact.digest} for role, artifact in read.items()},
         "costs": {
@@ -312,7 +340,7 @@ def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
             for role, artifact in read.items()
         },
         "stage_curves": {role: artifact.info["curves"] for role, artifact in read.items() if artifact.info["curves"]},
-        "judge": {name: read["judge"].info[name] for name in about} if "judge" in read else {},
+        "judge": judges.pop("judge", {}) | judges,
         "queries": queries,
     }
 
@@ -338,4 +366,12 @@ def _sentence(cause: BaseException) -> str:
     return str(cause) if isinstance(cause, PrivbenchError) else f"{type(cause).__name__}: {cause}"
 
 
-_STAGES = {"judge": _judge, "target": _target, "prior": _prior, "evidence": _evidence, "scores": _scores}
+_STAGES = {
+    "judge": _judge,
+    "second": _judge,
+    "target": _target,
+    "negatives": _negatives,
+    "prior": _prior,
+    "evidence": _evidence,
+    "scores": _scores,
+}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
 from ..benchmark.evidence import ClassReconstructions, Evidence, Score
-from ..benchmark.statistics import Interval, sample_std, stratified, student, two_level, wilson
+from ._hits import summary
 from ._topk import not_finite, top_k
 
 if TYPE_CHECKING:
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
 
 _PLUS_MINUS = (
     "the +- of BiDO's Tables 1, 2, 3 and 5 is the spread `draws`; that of its Table 4 (VMI) is most likely `classes`"
-)
-#: Below this many labels the bootstrap is visibly too narrow.
-_FEW = 20
-_FEW_LABELS = (
-    "with fewer than 20 labels the bootstrap interval is too narrow as a statement about labels in general; "
-    "`classes` is the safer one for that, `draws` and `trials` for these labels alone"
 )
 
 
@@ -115,57 +108,8 @@ class AttackAcc(Evaluator):
         return {
             name: Score(value=None, n=n, chance=min(1.0, k / classes), reason=reason)
             if reason
-            else self._summary(top_k(logits, labels, k).reshape(shape), k / classes, group)
+            else summary(
+                top_k(logits, labels, k).reshape(shape), k / classes, group, self.resamples, self.seed, (_PLUS_MINUS,)
+            )
             for name, k, reason in zip(("attack_acc", "attack_acc5"), (1, 5), reasons, strict=True)
         }
-
-    def _summary(self, hits: NDArray[np.float64], chance: float, group: int) -> Score:
-        """Everything about hits `R S K`."""
-        draws = hits.reshape(-1, hits.shape[2]).T
-        by_label, by_trial = draws.mean(1), hits.mean((1, 2))
-        interval, notes = self._interval(draws)
-        return Score(
-            value=float(hits.mean()),
-            n=hits.size,
-            interval=interval,
-            intervals={
-                "classes": student(by_label, (0, 1)),
-                "draws": stratified(draws),
-                "trials": student(by_trial, (0, 1)),
-            },
-            spreads={
-                "draws": released_spread(hits, group),
-                "trials": sample_std(by_trial),
-                "classes": sample_std(by_label),
-            },
-            chance=chance,
-            per_class=tuple(float(value) for value in by_label),
-            notes=(_PLUS_MINUS, *notes),
-        )
-
-    def _interval(self, draws: NDArray[np.float64]) -> tuple[Interval | None, tuple[str, ...]]:
-        labels = len(draws)
-        if labels < 2:
-            return None, ("one label was attacked, so there is no interval over labels",)
-        if np.ptp(draws) == 0:
-            note = f"no two reconstructions differ in outcome, so the interval is Wilson's over the {labels} labels"
-            return wilson(float(draws.flat[0]) * labels, labels), (note,)
-        return two_level(draws, self.resamples, self.seed), (_FEW_LABELS,) if labels < _FEW else ()
-
-
-def released_spread(hits: NDArray[np.float64], group: int) -> float | None:
-    """The spread over draws as GMI and KED-MI in BiDO compute it.
-
-    Args:
-        hits: `R S K`, values in [0, 1].
-        group: labels attacked together; each group has its own standard deviation.
-
-    Returns:
-        The mean over trials and groups of the sample standard deviation over draws of the accuracy over the group's
-        labels; `None` for one draw.
-    """
-    trials, draws, labels = hits.shape
-    if draws < 2:
-        return None
-    parts = [hits[:, :, start : start + group].mean(2) for start in range(0, labels, group)]
-    return float(np.mean([sample_std(part[trial]) for part in parts for trial in range(trials)]))

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, StageKind, setting
 from ..benchmark.errors import MissingDataError
-from ..benchmark.evidence import ClassReconstructions, Evidence, Images, Score
-from ..benchmark.statistics import sample_std, student, two_level
+from ..benchmark.evidence import ClassReconstructions, Evidence, Score
 from ._cosine import cosine, not_finite, unit
+from ._nearest import over_labels, private_embeddings
 from ._pairs import kinds, pairs, summary, unrelated
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..benchmark.judges import Judges
 
 Values = NDArray[np.float64]
@@ -113,7 +111,7 @@ class FaceSimilarity(Evaluator):
         if not int(np.prod(shape)):
             return Score(value=None, reason="there are no reconstructions")
         embedded = judges.embeddings(self.embedder, found.pixels.flatten(0, 2))
-        private = self._private(evidence.private("private_train"), labels, judges)
+        private = private_embeddings(evidence.private("private_train"), labels, judges, self.embedder)
         reason = not_finite(embedded, "embeddings")
         reason = reason or next((r for part in private if (r := not_finite(part, "embeddings"))), None)
         if reason:
@@ -126,46 +124,7 @@ class FaceSimilarity(Evaluator):
             chance = np.stack([_maximum(faces[:, :, k], classes[place]) for k, place in enumerate(other)], 2)
         count = sum(map(len, private))
         note = f"a reconstruction is compared with the nearest of {count / len(private):.1f} private images on average"
-        return self._over_labels(values, chance, (self._network, note))
-
-    def _private(self, images: Images, labels: Tensor, judges: Judges) -> list[Tensor]:
-        """Embeddings of the private images of each label."""
-        import torch
-
-        assert images.labels is not None
-        known = images.labels.cpu()
-        chosen = torch.isin(known, labels).nonzero().flatten()
-        if len(chosen) == 0:
-            return [torch.zeros(0, 1)] * len(labels)
-        embedded = judges.embeddings(self.embedder, images.pixels[chosen])
-        return [embedded[known[chosen] == label] for label in labels]
-
-    def _over_labels(self, values: Values, chance: Values | None, notes: tuple[str, ...]) -> Score:
-        """The score of cosines `R S K`, NaN where a label has no private image."""
-        draws = values.reshape(-1, values.shape[2]).T
-        by_label = draws.mean(1)
-        defined = ~np.isnan(by_label)
-        lost = int((~defined).sum())
-        per_class = tuple(None if np.isnan(value) else float(value) for value in by_label)
-        if lost == len(by_label):
-            reason = "no attacked label has a private image with an embedding"
-            return Score(value=None, n=0, per_class=per_class, reason=reason, notes=notes)
-        if lost:
-            notes = (*notes, f"{lost} of {len(by_label)} labels have no private image and are left out")
-        if lost == len(by_label) - 1:
-            notes = (*notes, "one label was compared, so there is no interval over labels")
-        known = values[:, :, defined]
-        by_trial = known.mean((1, 2))
-        return Score(
-            value=float(known.mean()),
-            n=known.size,
-            interval=two_level(draws[defined], self.resamples, self.seed),
-            intervals={"classes": student(by_label[defined], (-1, 1)), "trials": student(by_trial, (-1, 1))},
-            spreads={"classes": sample_std(by_label[defined]), "trials": sample_std(by_trial)},
-            chance=None if chance is None or np.isnan(chance).all() else float(np.nanmean(chance)),
-            per_class=per_class,
-            notes=notes,
-        )
+        return over_labels(values, chance, (-1, 1), self.resamples, self.seed, (self._network, note))
 
 
 def _maximum(faces: Values, private: Values) -> Values:

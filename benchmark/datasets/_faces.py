@@ -31,6 +31,7 @@ _SHOWN = 10
 #: Columns 35 .. 142 and rows 55 .. 162, the centre: left, top, width, height in the aligned frame.
 GMI_BOX = (35, 55, 108, 108)
 FACE_JUDGE = Recipe(learning_rate=1e-2, momentum=0.9, weight_decay=1e-4, epochs=30)
+SECOND_FACE_JUDGE = Recipe(optimizer="adam", learning_rate=3e-4, epochs=30, milestones=(20, 27), gamma=0.2)
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,20 @@ class Faces(Dataset):
     #: MD5 of the published files, where the copy must be the published one.
     published: ClassVar[Mapping[str, str]] = {}
     pretrained: bool = setting(
-        True, "start target and judge from published weights; false trains from scratch", stages=("judge", "target")
+        True,
+        "start target and judges from published weights; false trains from scratch",
+        stages=("judge", "second", "target"),
     )
     judge: Recipe = setting(
         FACE_JUDGE, "training of the judge", quick={"max_steps": 40, "batch_size": 16}, stages=("judge",)
     )
+    second_judge: Recipe = setting(
+        SECOND_FACE_JUDGE,
+        "training of the second judge",
+        quick={"max_steps": 40, "batch_size": 16},
+        stages=("second",),
+    )
+    negatives: int = setting(5, "calibrated negatives per attacked label", smoke=2, stages=("negatives",), ge=1)
 
     @abstractmethod
     def split(self, identities: Mapping[str, int]) -> Split:

@@ -46,7 +46,7 @@ class TenClasses(Dataset):
     draws: int = setting(100, "reconstructions per label and trial", smoke=5, stages=("evidence", "scores"), ge=1)
     trials: int = setting(5, "independent attacks", smoke=1, quick=2, stages=("evidence", "scores"), ge=1)
     attacked: int = setting(
-        PRIVATE, "labels 0 .. attacked-1 are attacked", stages=("evidence", "scores"), ge=1, le=PRIVATE
+        PRIVATE, "labels 0 .. attacked-1 are attacked", stages=("negatives", "evidence", "scores"), ge=1, le=PRIVATE
     )
 
     @abstractmethod

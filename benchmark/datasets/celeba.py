@@ -44,7 +44,12 @@ class CelebA(Faces):
         The released lists name PNG conversions of the images; we read the JPEG files of the release.
 
     Note:
-        With `pretrained=false` target and judge start from random weights, for machines that cannot fetch published
+        The papers have one judge. The second is a ResNet-50 that starts from ImageNet's weights: another design than
+        VGG (target) and Inception (judge), which has not seen VGGFace2. It is trained by Adam on images that are
+        cropped and mirrored; the judge's are mirrored only.
+
+    Note:
+        With `pretrained=false` target and judges start from random weights, for machines that cannot fetch published
         ones; the papers always start from ImageNet's and MS-Celeb-1M's.
     """
 
@@ -54,7 +59,7 @@ class CelebA(Faces):
         "labels 0 .. attacked-1 are attacked",
         smoke=5,
         quick=20,
-        stages=("evidence", "scores"),
+        stages=("negatives", "evidence", "scores"),
         ge=1,
         le=CLASSES,
     )
@@ -72,6 +77,7 @@ class CelebA(Faces):
             judge_classes=CLASSES,
             target_network="vgg16_bn",
             judge_network="facenet",
+            second_judge_network="resnet50",
             pretrained=self.pretrained,
             sampler="identity",
             instances=4,

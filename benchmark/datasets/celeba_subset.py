@@ -40,7 +40,7 @@ class CelebASubset(Faces):
         "labels 0 .. attacked-1 are attacked",
         smoke=5,
         quick=20,
-        stages=("evidence", "scores"),
+        stages=("negatives", "evidence", "scores"),
         ge=1,
         le=CLASSES,
     )
@@ -58,6 +58,7 @@ class CelebASubset(Faces):
             judge_classes=CLASSES,
             target_network="vgg16_bn",
             judge_network="facenet",
+            second_judge_network="resnet50",
             pretrained=self.pretrained,
             sampler="identity",
             instances=4,

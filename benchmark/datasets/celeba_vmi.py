@@ -49,7 +49,12 @@ class CelebAVMI(Faces):
         trained with that optimiser for 28 epochs on randomly mirrored images, with one step size.
 
     Note:
-        With `pretrained=false` the judge starts from random weights too, for machines that cannot fetch published ones.
+        The papers have one judge. The second is a VGG-16 that starts from ImageNet's weights: another design than
+        ResNet (target) and Inception (judge), which has not seen VGGFace2. It is trained by Adam on images that are
+        cropped and mirrored; the judge's are mirrored only.
+
+    Note:
+        With `pretrained=false` the judges start from random weights too, for machines that cannot fetch published ones.
 
     Note:
         VMI's own experiments attack 100 identities; `attacked=100` does.
@@ -57,7 +62,9 @@ class CelebAVMI(Faces):
 
     family: ClassVar[str] = "celeba"
     published: ClassVar[Mapping[str, str]] = PUBLISHED
-    pretrained: bool = setting(True, "start the judge from published weights; the target never does", stages=("judge",))
+    pretrained: bool = setting(
+        True, "start the judges from published weights; the target never does", stages=("judge", "second")
+    )
     judge: Recipe = setting(
         Recipe(learning_rate=1e-2, momentum=0.9, nesterov=True, weight_decay=5e-4, epochs=28),
         "training of the judge",
@@ -65,7 +72,7 @@ class CelebAVMI(Faces):
         stages=("judge",),
     )
     attacked: int = setting(
-        20, "labels 0 .. attacked-1 are attacked", smoke=5, stages=("evidence", "scores"), ge=1, le=CLASSES
+        20, "labels 0 .. attacked-1 are attacked", smoke=5, stages=("negatives", "evidence", "scores"), ge=1, le=CLASSES
     )
     draws: int = setting(
         100, "reconstructions per label and trial", smoke=5, quick=20, stages=("evidence", "scores"), ge=1
@@ -83,6 +90,7 @@ class CelebAVMI(Faces):
             judge_classes=CLASSES,
             target_network="resnet34",
             judge_network="facenet",
+            second_judge_network="vgg16_bn",
             judge_pretrained=self.pretrained,
             augmentation="cutout",
             face_box=BOX,

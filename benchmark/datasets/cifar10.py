@@ -46,18 +46,31 @@ class CIFAR10(TenClasses):
         momentum 0.9, weight decay 5e-4 and 30 epochs, the step size divided by 5 after 15 and 25.
 
     Note:
-        With `pretrained=false` target and judge start from random weights, for machines that cannot fetch ImageNet's;
+        The papers have one judge. Target and judge are both VGGs; the second is a ResNet-34, which has skip connections
+        and costs less than the judge. It starts from ImageNet's weights as they do, and is trained by Adam on images
+        that are cropped and mirrored; the judge's are mirrored only.
+
+    Note:
+        With `pretrained=false` target and judges start from random weights, for machines that cannot fetch ImageNet's;
         the papers always start from ImageNet.
     """
 
     pretrained: bool = setting(
-        True, "start target and judge from ImageNet's weights; false trains from scratch", stages=("judge", "target")
+        True,
+        "start target and judges from ImageNet's weights; false trains from scratch",
+        stages=("judge", "second", "target"),
     )
     judge: Recipe = setting(
         Recipe(learning_rate=1e-2, nesterov=True, weight_decay=5e-4, epochs=30, milestones=(15, 25), gamma=0.2),
         "training of the judge",
         quick={"max_steps": 100, "batch_size": 32},
         stages=("judge",),
+    )
+    second_judge: Recipe = setting(
+        Recipe(optimizer="adam", learning_rate=5e-4, epochs=30, milestones=(20, 27), gamma=0.2),
+        "training of the second judge",
+        quick={"max_steps": 100, "batch_size": 32},
+        stages=("second",),
     )
 
     @property
@@ -71,6 +84,7 @@ class CIFAR10(TenClasses):
             judge_classes=10,
             target_network="vgg16_bn",
             judge_network="vgg19_bn",
+            second_judge_network="resnet34",
             pretrained=self.pretrained,
             augmentation="crop_flip",
             attacked=self.attacked,

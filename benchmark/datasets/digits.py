@@ -31,6 +31,9 @@ class Digits(TenClasses):
 
     Note:
         No paper uses these scans: everything else is MNIST's protocol and MNIST's published recipes.
+
+    Note:
+        The papers have one judge. The second, `lenet5`, is of another design than target and judge, trained by Adam.
     """
 
     family: ClassVar[str] = "mnist"
@@ -39,6 +42,12 @@ class Digits(TenClasses):
         "training of the judge",
         quick={"max_steps": 120},
         stages=("judge",),
+    )
+    second_judge: Recipe = setting(
+        Recipe(optimizer="adam", learning_rate=3e-3, epochs=30, milestones=(25,), gamma=0.2),
+        "training of the second judge",
+        quick={"max_steps": 200},
+        stages=("second",),
     )
 
     @property
@@ -52,6 +61,7 @@ class Digits(TenClasses):
             judge_classes=10,
             target_network="mcnn",
             judge_network="scnn",
+            second_judge_network="lenet5",
             attacked=self.attacked,
             group=5,
             draws=self.draws,

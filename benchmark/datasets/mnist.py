@@ -44,6 +44,9 @@ class MNIST(TenClasses):
         train the judge on the whole training partition.
 
     Note:
+        The papers have one judge. The second, `lenet5`, is of another design than target and judge, trained by Adam.
+
+    Note:
         The released code stretches the contrast of each image to 0 .. 255 when it writes PNG files; we keep the
         published pixels.
     """
@@ -53,6 +56,12 @@ class MNIST(TenClasses):
         "training of the judge",
         quick={"max_steps": 250},
         stages=("judge",),
+    )
+    second_judge: Recipe = setting(
+        Recipe(optimizer="adam", learning_rate=3e-3, epochs=30, milestones=(25,), gamma=0.2),
+        "training of the second judge",
+        quick={"max_steps": 250},
+        stages=("second",),
     )
 
     @property
@@ -66,6 +75,7 @@ class MNIST(TenClasses):
             judge_classes=10,
             target_network="mcnn",
             judge_network="scnn",
+            second_judge_network="lenet5",
             attacked=self.attacked,
             group=5,
             draws=self.draws,

@@ -9,9 +9,10 @@ import torch
 from privbench.benchmark.contracts import Protocol
 from privbench.benchmark.evidence import ClassReconstructions, Evidence, Predictions
 from privbench.benchmark.statistics import two_level
+from privbench.evaluators._hits import released_spread
 from privbench.evaluators._topk import top_k
 from privbench.evaluators.accuracy import Accuracy
-from privbench.evaluators.attack_acc import AttackAcc, released_spread
+from privbench.evaluators.attack_acc import AttackAcc
 from scipy import stats
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
