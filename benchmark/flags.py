@@ -119,12 +119,14 @@ def of_cell(
 
 
 def weak_judge(judge: Mapping[str, Any]) -> str | None:
-    """The judge's accuracy on test images is below 0.8."""
-    accuracy = _number(judge.get("test_accuracy"))
-    if accuracy is None or accuracy >= WEAK_JUDGE:
-        return None
-    right = f"the judge is right on {accuracy:.1%} of {judge.get('n')} test images"
-    return f"{right}, so attack accuracy and FID in its features say little"
+    """The accuracy of a judge on test images is below 0.8."""
+    found = []
+    second = judge.get("second")
+    for name, facts in (("judge", judge), ("second judge", second if isinstance(second, Mapping) else {})):
+        accuracy = _number(facts.get("test_accuracy"))
+        if accuracy is not None and accuracy < WEAK_JUDGE:
+            found.append(f"the {name} is right on {accuracy:.1%} of {facts.get('n')} test images")
+    return f"{' and '.join(found)}, so what it says of reconstructions means little" if found else None
 
 
 def target_collapsed(scores: Mapping[str, Any]) -> str | None:

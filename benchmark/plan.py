@@ -13,6 +13,10 @@ from .registry import find, load
 from .spec import KEY_FORMAT, Cell, digest, unsupported
 
 
+#: Raised when a change of `probe` alters what a scores stage finds out about its target.
+PROBE = 1
+
+
 @dataclass(frozen=True)
 class Stage:
     """One cached step.
@@ -182,6 +186,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         f"scores {cell.title}",
         inputs,
         evaluators=[choice.identity("scores") for choice in cell.evaluators],
+        probe=PROBE,
     )
     plan.cells[scores] = cell
 

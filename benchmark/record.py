@@ -25,6 +25,8 @@ MAX_BYTES = 8 << 20
 #: Deeper nesting is not read; a record needs about eight levels.
 MAX_DEPTH = 24
 _LINE = 110
+#: Only such an escape can put half a character into a text.
+_SURROGATE = "\\ud"
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$")]
@@ -225,16 +227,16 @@ def read(path: Path) -> Record:
 
 
 def _parse(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-        value = json.loads(content.decode(), parse_constant=refuse)
-        _check(value)
+        text = content.decode()
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        _check_depth(value)
+        if _SURROGATE in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
     except OSError as cause:
         raise IncompatibleRecordError(
             f"record {path} cannot be read: {cause.strerror or cause}; check the path and its permissions"
@@ -247,23 +249,29 @@ def _parse(path: Path) -> Any:
     return value
 
 
-def _check(value: Any) -> None:
-    """Refuse what JSON cannot hold in bounds: deep nesting, numbers that overflow to infinity, broken surrogates."""
-    level = [value]
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    """Refuse what overflows to infinity."""
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse deep nesting, level by level."""
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
         if not level:
             return
-        for item in level:
-            if isinstance(item, float) and not math.isfinite(item):
-                raise ValueError("a number is out of range")
-            for text in item if isinstance(item, dict) else [item]:
-                if isinstance(text, str):
-                    text.encode()
         level = [
             child
             for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list
         ]
     raise RecursionError
 

@@ -70,8 +70,13 @@ def _flags(cell: Cell, info: Mapping[str, Any], scores: Mapping[str, Any]) -> li
         falling=cell.attack.component.falling,
         probe=info.get("probe"),
         target=lineage(protocol.target_network, pretrained=protocol.pretrained),
-        judges=[lineage(judge["network"], pretrained=bool(judge.get("pretrained")))] if judge else (),
+        judges=[lineage(one["network"], pretrained=bool(one.get("pretrained"))) for one in _judges(judge)],
     )
+
+
+def _judges(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The facts of the first judge and of the second, where there are any."""
+    return [one for one in (facts, facts.get("second")) if one]
 
 
 def _without_flags(score: Mapping[str, Any]) -> dict[str, Any]:

@@ -279,3 +279,10 @@ def test_committed_records_have_what_must_fall_and_the_flag_where_it_did_not() -
             assert any(series in loop for name, loop in loops.items() if fnmatchcase(name, pattern)), pattern
         is_flagged = "attack_loss_did_not_fall" in [flag.name for flag in record.flags]
         assert (flags.attack_loss_did_not_fall(found, falling) is not None) == is_flagged
+
+
+def test_a_weak_second_judge_is_named():
+    strong, weak = {"test_accuracy": 0.99, "n": 300}, {"test_accuracy": 0.5, "n": 300}
+    assert flags.weak_judge(strong | {"second": strong}) is None
+    assert "second judge is right on 50.0%" in flags.weak_judge(strong | {"second": weak})
+    assert "the judge is right on 50.0%" in flags.weak_judge(weak | {"second": strong})
