@@ -8,6 +8,8 @@ from ..publications.comparison import Entry, Line, compare
 from ..publications.publication import tables
 from ..records import Records
 
+_VERDICTS = {"within published": "within the printed spread", "within ours": "within our interval"}
+
 
 @dataclass(frozen=True)
 class ShownEntry:
@@ -86,7 +88,7 @@ def _entry(entry: Entry) -> ShownEntry:
         ours="–" if entry.ours is None else f"{entry.ours:.{places}f}",
         interval=interval or "",
         seeds=str(entry.seeds or "–"),
-        difference="" if entry.difference is None else f"{entry.difference:+.{places}f}",
-        verdict=entry.verdict.removeprefix("within "),
+        difference="" if entry.difference is None else f"{entry.difference:+.{places}f}".replace("-", "−"),
+        verdict=_VERDICTS.get(entry.verdict, entry.verdict),
         reason=entry.reason,
     )

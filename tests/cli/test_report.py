@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 import typer
 from privbench.benchmark.cli.report import report
-from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
+from privbench.benchmark.errors import (
+    IncompatibleRecordError,
+    InvalidConfigurationError,
+    MissingDataError,
+    StorageError,
+)
 from privbench.benchmark.record import save
 from typer.testing import CliRunner
 
@@ -46,20 +51,64 @@ def test_console_is_the_default(results, monkeypatch):
     assert call().stdout == done.stdout
 
 
-def test_html_goes_beside_the_records_and_its_path_is_printed(results):
+def test_html_goes_beside_the_records_and_its_index_is_printed(results):
     done = call(results, "--format", "html")
     path = results / "report" / "index.html"
-    assert done.stdout == f"{path}\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{path}\n", "")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert [file.name for file in path.parent.iterdir()] == ["index.html"]
+    assert len(list(path.parent.glob("cells/*.html"))) == 8
+    assert sorted(file.name for file in results.iterdir()) == ["records", "report"]
     assert call(results, "--format", "html").stdout == done.stdout
+
+
+def test_one_page_can_be_had(results):
+    done = call(results, "--format", "html", "--single")
+    assert done.stdout == f"{results / 'report.html'}\n"
+    assert sorted(file.name for file in results.iterdir()) == ["records", "report.html"]
+    assert call(results, "-f", "html", "--single", "-o", results / "x.htm").stdout == f"{results / 'x.htm'}\n"
 
 
 def test_a_record_alone_has_a_report(results):
     path = next(results.rglob("*.json"))
     assert "kedmi" in call(path).stdout
-    done = call(path, "--format", "html", "--output", results / "one.html")
-    assert done.stdout == f"{results / 'one.html'}\n"
+    done = call(path, "--format", "html", "--output", results / "one")
+    assert done.stdout == f"{results / 'one' / 'index.html'}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["-f", "html", "-o", "x.html"], "add --single for one file"),
+        (["-f", "html", "--single", "-o", "x"], "expected --output to end in .html with --single, got x"),
+        (["--single"], "expected --single with --format html, got --format console"),
+        (["-f", "csv", "--with-private-images"], "expected --with-private-images with --format html"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_sentence(results, monkeypatch, words, sentence):
+    monkeypatch.chdir(results.parent)
+    done = call(results, *words)
+    assert isinstance(done.exception, InvalidConfigurationError)
+    assert sentence in str(done.exception)
+    assert [file.name for file in results.parent.iterdir()] == ["results"]
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_read(results, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    done = call(tmp_path / "nowhere", "--format", "html", "--output", tmp_path / "mine")
+    assert isinstance(done.exception, StorageError)
+    assert "no report made" in str(done.exception)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+def test_private_images_that_are_gone_are_said_with_a_warning(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVBENCH_DATA", str(tmp_path / "data"))
+    done = call(results, "-f", "html", "--with-private-images", "--store", tmp_path / "store")
+    assert done.exit_code == 0
+    assert done.stderr.startswith("privbench: the report holds private images, of 0 of 8 cells; do not publish it")
+    cell = next((results / "report" / "cells").glob("*.html")).read_text(encoding="utf-8")
+    assert "No private images: " in cell
+    assert "names no evidence" in cell
 
 
 @pytest.mark.parametrize("form", ["md", "csv", "latex", "console"])
@@ -99,12 +148,13 @@ def test_bad_files_are_named_after_the_rest_is_shown(results):
 
 
 def test_unwritable_output_leaves_nothing(results, tmp_path):
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "folder", next(results.rglob("*.json")) / "x.html"):
-        done = call(results, "--format", "html", "--output", path)
+    (tmp_path / "folder.html").mkdir()
+    record = next(results.rglob("*.json"))
+    for path, more in ((tmp_path / "folder.html", ["--single"]), (record / "x", []), (record, [])):
+        done = call(results, "--format", "html", "--output", path, *more)
         assert isinstance(done.exception, StorageError)
         assert "--output" in str(done.exception)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "results"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.html", "results"]
 
 
 def test_unknown_format_is_a_usage_error(results):

@@ -1,30 +1,27 @@
-"""The HTML page: self-contained, escaped, complete, and working in a real browser where there is one."""
+"""The HTML report: self-contained, escaped, complete, with addresses that last."""
 
-import html as html_text
 import importlib.util
 import json
 import re
-import shutil
-import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from privbench import load_records
+from privbench.benchmark.errors import StorageError
 from privbench.benchmark.record import save
 from privbench.benchmark.records import Records
-from privbench.benchmark.report import charts
-from privbench.benchmark.report.page import html
+from privbench.benchmark.report import board, charts, folder, permalinks
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
 samples = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(samples)
 make_record, make_score = samples.make_record, samples.make_score
 
-VOID = {"meta", "link", "br", "img", "input"}
-SHAPES = {"line", "rect", "circle", "polyline", "image", "use", "path"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+VOID = {"meta", "link", "br", "img", "input", "wbr"}
+SHAPES = {"line", "rect", "circle", "polyline"}
+CLOSE = "</script></style></svg></title><img src=x onerror=alert(1)>"
 
 
 class Page(HTMLParser):
@@ -59,144 +56,374 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
+    def ids(self) -> list[str]:
+        return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+
+    @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        """Words as read; a place where a line may break is none."""
+        return " ".join("".join(self.words).split())
 
 
 def together(*records) -> Records:
     return Records(records, tuple(Path(f"{record.key}.json") for record in records))
 
 
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory) -> Records:
-    folder = tmp_path_factory.mktemp("results")
-    samples.save_matrix(folder, seeds=2, attacks=("gmi", "kedmi"))
-    undefined = {"fid_judge": make_score("fid_judge", None, "fewer images than features")}
-    save(make_record(protocol="mnist/v1", budget="smoke", scores=undefined), folder)
-    return load_records(folder)
-
-
-def hostile() -> Records:
-    attack, close = samples.HOSTILE, "</script></style></svg></title><img src=x onerror=alert(1)>"
-    score = make_score("attack_acc", 0.5, notes=[attack + close], spreads={attack: 0.1}, per_class=[0.5], chance=0.1)
-    score["definition"] |= {"title": attack, "formula": close, "range": attack}
+def hostile(text: str = samples.HOSTILE) -> Records:
+    score = make_score("attack_acc", 0.5, notes=[text + CLOSE], spreads={text: 0.1}, per_class=[0.5], chance=0.1)
+    score["definition"] |= {"title": text, "formula": CLOSE, "range": text}
     record = make_record(
         scores={
             "attack_acc": score,
             "accuracy": make_score("accuracy", 0.9, notes=[samples.RIGHT_TO_LEFT]),
-            "fid_judge": make_score("fid_judge", None, attack + close + "x" * 100_000),
+            "fid_judge": make_score("fid_judge", None, text + CLOSE + "x" * 100_000),
         },
-        command=["privbench", attack, close],
-        not_run={attack: close},
-        queries={attack: 1},
-        judge={attack: {close: [attack]}, "test_accuracy": attack},
-        curves={attack: {close: {attack: [[0, 1.0], [1, None], [2, 3.0]]}}},
-        flags=[{"name": attack, "message": close}],
-        changed={"defense": {"recipe": {"learning_rate": 0.1}}},
+        command=["privbench", text, CLOSE],
+        not_run={text: CLOSE},
+        queries={text: 1},
+        judge={text: {CLOSE: [text]}, "test_accuracy": text},
+        curves={text: {CLOSE: {text: [[0, 1.0], [1, None], [2, 3.0]]}}},
+        flags=[{"name": text, "message": CLOSE}],
+        costs={text: {"seconds": 1.0}},
+        changed={"defense": {"recipe": {"learning_rate": 0.1}}, "dataset": {text: text}},
     )
-    return Records((record,), (Path("x.json"),), (f"{attack} is no record",))
+    return Records((record,), (Path("x.json"),), (f"{text} is no record",))
 
 
-def test_nothing_is_fetched(matrix):
-    text = html(matrix)
-    page = Page(text)
-    addresses = [
-        attributes[name]
-        for _, attributes in page.elements
-        for name in ("src", "href", "srcset", "action", "data")
-        if name in attributes
-    ]
-    assert addresses
-    assert all(address.startswith(("#", "data:image/png;base64,", "data:,")) for address in addresses)
-    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest", text)
-    policy = next(attributes["content"] for attributes in page.all("meta") if "http-equiv" in attributes)
-    assert policy.startswith("default-src 'none'")
-    assert "unsafe" not in policy
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory) -> Records:
+    place = tmp_path_factory.mktemp("results")
+    samples.save_matrix(place, seeds=2, attacks=("gmi", "kedmi"))
+    undefined = {"fid_judge": make_score("fid_judge", None, "fewer images than features")}
+    save(make_record(protocol="mnist/v1", budget="smoke", scores=undefined), place)
+    return load_records(place)
 
 
-def test_hostile_text_is_only_text():
-    text = html(hostile())
-    page = Page(text)
-    assert len(page.all("script")) == len(page.all("style")) == 1
-    assert not page.all("img")
-    assert not [
-        name for _, attributes in page.elements for name in attributes if name.startswith("on") or name == "style"
-    ]
-    assert text.count("<script>") == 1
-    assert samples.HOSTILE in page.text
-    assert "{{7*7}}" in page.text
-    assert "x" * 500 not in text
-    assert "\u202e" not in text
+@pytest.fixture(scope="module")
+def files(matrix) -> dict[str, bytes]:
+    return dict(board.folder(matrix))
 
 
-def test_numbers_of_the_page_are_those_of_the_records(matrix):
-    page = Page(html(matrix))
+def pages(files: dict[str, bytes]) -> dict[str, Page]:
+    return {name: Page(content.decode()) for name, content in files.items() if name.endswith(".html")}
+
+
+def policy(page: Page) -> str:
+    return next(attributes["content"] for attributes in page.all("meta") if "http-equiv" in attributes)
+
+
+def test_nothing_is_fetched_from_elsewhere(files, matrix):
+    for page in [*pages(files).values(), Page(board.single(matrix))]:
+        loading = [
+            attributes[name]
+            for tag, attributes in page.elements
+            for name in ("src", "srcset", "action", "data", "href")
+            if name in attributes and tag != "a"
+        ]
+        assert loading
+        assert not [address for address in loading if re.match(r"([a-z]+:)?//|[a-z]+:(?!image/png;base64,|,)", address)]
+        assert policy(page).startswith("default-src 'none'")
+        assert "unsafe" not in policy(page)
+    for name in ("board.css", "board.js"):
+        assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|XMLHttpRequest", files[name].decode())
+
+
+def test_links_lead_somewhere(files):
+    found = pages(files)
+    for name, page in found.items():
+        for link in page.all("a"):
+            address, _, anchor = link["href"].partition("#")
+            if address.startswith("https://"):
+                continue
+            target = (Path(name).parent / address).as_posix() if address else name
+            target = re.sub(r"^\w+/\.\./", "", target)
+            assert target in files, f"{name} links to {address}"
+            assert not anchor or anchor in found[target].ids, f"{name} links to {link['href']}"
+        assert len(set(page.ids)) == len(page.ids)
+
+
+def test_links_of_the_single_page_lead_to_its_parts(matrix):
+    page = Page(board.single(matrix))
+    assert len(set(page.ids)) == len(page.ids)
+    own = [link["href"] for link in page.all("a") if not link["href"].startswith("https://")]
+    assert all(address.startswith("#") and address[1:] in page.ids for address in own)
+
+
+@pytest.mark.parametrize("text", [samples.HOSTILE, samples.RIGHT_TO_LEFT, "\u2028</script>\u2029<!--<script>"])
+def test_hostile_text_is_only_text(text):
+    files = dict(board.folder(hostile(text)))
+    single = board.single(hostile(text))
+    found = [*pages(files).values(), Page(single)]
+    for page in found:
+        assert not [
+            name for _, attributes in page.elements for name in attributes if name.startswith("on") or name == "style"
+        ]
+        assert all(
+            image["src"].startswith(("../pictures/", "pictures/", "data:image/png")) for image in page.all("img")
+        )
+        assert len(page.all("script")) == (2 if page is found[-1] else 1)
+    cell = next(page for name, page in zip(pages(files), found, strict=False) if name.startswith("cells/"))
+    shown = "<script>alert(1)</script>" if text == samples.HOSTILE else "</script>"
+    assert shown in cell.text
+    for name, content in files.items():
+        assert "\u202e" not in content.decode(errors="ignore") or name.endswith(".png")
+        assert "x" * 500 not in content.decode(errors="ignore")
+    assert "{{7*7}}" in Page(single).text or text != samples.HOSTILE
+
+
+def test_data_for_comparing_cannot_end_its_script():
+    files = dict(board.folder(hostile("\u2028</script>\u2029<!--")))
+    content = next(content.decode() for name, content in files.items() if re.match(r"cells/.*\.js$", name))
+    assert not re.search("[<>&\u2028\u2029]", content)
+    call = re.fullmatch(r"privbenchCell\((.*)\);\n", content)
+    values = json.loads(call.group(1))
+    assert values["flags"][0]["message"] == CLOSE
+    assert values["scores"][0]["text"] == "90.0"
+
+
+def test_numbers_of_the_index_are_those_of_the_records(files, matrix):
+    index = Page(files["index.html"].decode()).text
     for row in matrix.wide_rows():
         for name in ("accuracy", "attack_acc"):
-            if row.get(name) is None:
-                continue
-            assert f"{100 * row[name]:.1f}" in page.text
-            assert f"[{100 * row[f'{name}.low']:.1f}, {100 * row[f'{name}.high']:.1f}]" in page.text
-            assert f"n {row[f'{name}.n']:,}" in page.text
-    for word in ("budget quick", "budget smoke", "chance 10.0", "fewer images than features", "test_accuracy: 98.7 %"):
-        assert word in page.text
+            if row.get(name) is not None:
+                assert f"{100 * row[name]:.1f}" in index
+                assert f"[{100 * row[f'{name}.low']:.1f}, {100 * row[f'{name}.high']:.1f}]" in index
+    for word in ("budget quick", "budget smoke", "chance 10.0", "fewer images than features", "n = 2"):
+        assert word in index
 
 
-def test_every_cell_can_be_linked_and_run_again(matrix):
-    page = Page(html(matrix))
-    anchors = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
-    links = [attributes["href"] for attributes in page.all("a")]
-    assert {f"#cell-{record.key}" for record in matrix} <= set(links)
-    assert all(link[1:] in anchors for link in links)
-    assert len(anchors) == sum("id" in attributes for _, attributes in page.elements)
+def test_leaderboards_show_ranks_as_computed(matrix):
+    from privbench.benchmark.ranking import rankings
+
+    section = next(each for each in matrix.sections() if each.protocol == "digits/v1")
+    text = Page(dict(board.folder(matrix))["index.html"].decode()).text
+    for standing in rankings(section)[0].standings:
+        low, high = standing.rank_interval
+        ranks = f"{low}–{high}" if high > low else str(low)
+        pattern = f"{standing.rank}{re.escape(ranks)} ?{re.escape(standing.group)} ?{re.escape(standing.defense)}"
+        assert re.search(pattern, text), pattern
+
+
+def test_a_defense_without_an_attack_is_not_ranked_and_says_why():
+    cells = [make_record(defense, attack) for defense in ("none", "mid") for attack in ("gmi", "kedmi")]
+    text = Page(dict(board.folder(together(*cells, make_record("bido_hsic", "gmi"))))["index.html"].decode()).text
+    assert "bido_hsicnot ranked: no value under kedmi" in text
+    assert "not run" in text
+
+
+def test_every_cell_has_its_page_and_can_be_run_again(files, matrix):
+    index = Page(files["index.html"].decode())
+    links = {link["href"] for link in index.all("a")}
     for record in matrix:
+        name = f"cells/{record.key[:16]}.html"
+        assert name in links
+        page = Page(files[name].decode())
         assert " ".join(record.command) in page.text
-        assert record.artifacts["target"].digest in page.text
+        assert record.key in page.text
+        for artifact in record.artifacts.values():
+            assert artifact.digest in page.text
+        assert f"cells/{record.key[:16]}.js" in files
+        for score in record.scores.values():
+            assert score.value is None or f"{score.n:,}" in page.text
 
 
-def test_one_seed_has_no_spread_over_seeds():
-    page = Page(html(together(make_record())))
-    assert not re.search(r"n [0-9,]+, s ", page.text)
-    assert re.search(r"n [0-9,]+, s ", Page(html(together(make_record(), make_record(seed=1)))).text)
+def test_one_seed_says_so_and_has_no_spread():
+    index = Page(dict(board.folder(together(make_record())))["index.html"].decode()).text
+    assert "n = 1" in index
+    assert "n = 2" not in index
 
 
-def test_pictures_are_embedded_once_and_named(matrix):
-    page = Page(html(matrix))
-    images = page.all("image")
-    assert len(images) == sum(record.picture is not None for record in matrix) == 16
-    assert {attributes["href"] for attributes in page.all("use")} == {f"#{image['id']}" for image in images}
-    assert all(a.get("aria-label") or a.get("aria-hidden") == "true" for a in page.all("svg"))
+def test_pictures_are_beside_the_pages_and_loaded_when_seen(files, matrix):
+    pictured = [record for record in matrix if record.picture]
+    assert {f"pictures/{record.key[:16]}.png" for record in pictured} == {
+        name for name in files if name.startswith("pictures/")
+    }
+    for page in pages(files).values():
+        for image in page.all("img"):
+            assert image["loading"] == "lazy"
+            assert int(image["width"]) > 0
+            assert "alt" in image
 
 
 def test_lost_picture_is_said(tmp_path):
     path = save(make_record(picture=True), tmp_path, samples.random_picture())
     path.with_suffix(".png").unlink()
-    assert f"{path.stem}.png is not beside the record" in Page(html(load_records(tmp_path))).text
+    assert f"{path.stem}.png is not beside the record" in Page(board.single(load_records(tmp_path))).text
 
 
-def test_equal_records_give_equal_pages(matrix):
-    assert html(matrix) == html(matrix)
+def test_private_images_appear_only_where_asked_for(matrix):
+    plain = dict(board.folder(matrix))
+    assert not [name for name in plain if name.startswith("private")]
+    assert "private-warning" not in plain["index.html"].decode()
+    first, second = matrix.items[:2]
+    private = {first.key: samples.random_picture(), second.key: "the evidence is gone"}
+    shown = dict(board.folder(matrix, private))
+    assert [name for name in shown if name.startswith("private")] == [f"private/{first.key[:16]}.png"]
+    assert all("private-warning" in page.ids for page in pages(shown).values())
+    assert "No private images: the evidence is gone" in Page(shown[f"cells/{second.key[:16]}.html"].decode()).text
+
+
+def test_equal_records_give_equal_bytes(matrix, files):
+    assert dict(board.folder(matrix)) == files
+    assert board.single(matrix) == board.single(matrix)
 
 
 def test_records_without_scores_still_have_a_page():
-    page = Page(html(together(make_record(scores={}))))
+    page = Page(board.single(together(make_record(scores={}))))
     assert "fid_inception did not run" in page.text
+    assert "there is no ranking" in page.text
 
 
-def test_definitions_are_those_of_the_records(matrix):
-    page = Page(html(matrix))
+def test_definitions_are_those_of_the_records(files, matrix):
+    text = Page(files["definitions.html"].decode()).text
     for definition in {score.definition for record in matrix for score in record.scores.values()}:
-        assert definition.formula in page.text
-        assert definition.range in page.text
+        assert definition.formula in text
+        assert definition.range in text
 
 
-def test_fifty_cells_take_less_than_two_seconds(tmp_path):
-    samples.save_matrix(tmp_path, seeds=5)
-    began = time.process_time()
+def test_flags_are_explained_where_they_appear():
+    from privbench.benchmark.flags import EXPLANATIONS
+
+    flagged = make_record(flags=[{"name": "weak_judge", "message": "right on 50 %"}])
+    files = dict(board.folder(together(flagged)))
+    text = Page(files[f"cells/{flagged.key[:16]}.html"].decode()).text
+    assert f"weak_judge: right on 50 % {EXPLANATIONS['weak_judge']}" in text
+    definitions = Page(files["definitions.html"].decode()).text
+    assert all(explanation in definitions for explanation in EXPLANATIONS.values())
+    assert "1 flag" in Page(files["index.html"].decode()).text
+
+
+def test_published_values_stand_beside_matching_records_only(files):
+    text = Page(files["published.html"].decode()).text
+    assert "bido-table3" in text
+    assert "privbench paper run xiao-table1" in text
+
+
+def test_large_sections_have_a_page_for_every_further_score(monkeypatch, matrix):
+    monkeypatch.setattr("privbench.benchmark.report.views.MOST_DEFENSES", 3)
+    files = dict(board.folder(matrix))
+    assert "boards/digits-v1-quick-attack_acc5.html" in files
+    index = Page(files["index.html"].decode())
+    assert "digits-v1-quick-attack_acc" in index.ids
+    assert "digits-v1-quick-attack_acc5" not in index.ids
+    test_links_lead_somewhere(files)
+
+
+def test_two_hundred_cells_stay_far_below_two_megabytes(tmp_path):
+    samples.save_matrix(tmp_path, seeds=17)
     records = load_records(tmp_path)
-    html(records)
-    assert len(records) == 60
-    assert time.process_time() - began < 2
+    began = time.process_time()
+    files = dict(board.folder(records))
+    assert len(records) == 204
+    assert time.process_time() - began < 10
+    assert len(files["index.html"]) < 500_000
+
+
+def anchors(*records) -> dict[str, str]:
+    sections = together(*records).sections()
+    return {section.dataset: name for section, name in zip(sections, permalinks.section_anchors(sections), strict=True)}
+
+
+def test_anchors_of_tables_do_not_depend_on_other_tables():
+    plain = make_record()
+    other = make_record(
+        cell={"dataset": samples.choice("digits", judge={"epochs": 9})}, changed={"dataset": {"judge.epochs": 9}}
+    )
+    assert list(anchors(plain).values()) == ["digits-v1-quick"]
+    (changed,) = anchors(other).values()
+    assert re.fullmatch(r"digits-v1-quick-[0-9a-f]{6}", changed)
+    assert sorted(anchors(plain, other).values()) == sorted(["digits-v1-quick", changed])
+
+
+def test_a_later_configuration_does_not_take_the_anchor_of_an_earlier_one():
+    earlier = make_record()
+    newer = samples.choice("digits", 2, judge={"epochs": 5})
+    later = make_record(cell={"dataset": newer}, created="2027-01-01T00:00:00+00:00")
+    assert anchors(later) == {"digits": "digits-v1-quick"}
+    both = anchors(earlier, later)
+    assert both["digits v1"] == "digits-v1-quick"
+    assert re.fullmatch(r"digits-v1-quick-[0-9a-f]{6}", both["digits v2"])
+
+
+def test_anchors_of_rows_do_not_depend_on_seeds_and_other_rows():
+    def rows(*records) -> dict[str, str]:
+        section = together(*records).sections()[0]
+        names = permalinks.row_anchors(section)
+        return {f"{row.defense} {row.attack}": name for row, name in zip(section.rows, names, strict=True)}
+
+    one = rows(make_record(seed=3))
+    more = rows(make_record(seed=3), make_record(seed=1), make_record("mid"), make_record(attack="gmi"))
+    assert more["none kedmi"] == one["none kedmi"]
+    assert len(set(more.values())) == 3
+    assert all(re.fullmatch("r[0-9a-f]{8}", name) for name in more.values())
+
+
+def test_rows_that_only_evaluators_tell_apart_have_their_own_anchors():
+    first = make_record()
+    evaluators = [samples.choice("accuracy"), samples.choice("attack_acc", resamples=9), samples.choice("fid")]
+    second = make_record(cell={"evaluators": evaluators}, created="2027-01-01T00:00:00+00:00")
+    alone = permalinks.row_anchors(together(first).sections()[0])
+    both = permalinks.row_anchors(together(first, second).sections()[0])
+    assert len(set(both)) == 2
+    assert alone[0] in both
+
+
+def test_keys_that_begin_alike_have_different_names():
+    first = make_record()
+    twin = first.model_copy(update={"key": first.key[:16] + "0" * 48})
+    assert permalinks.cell_names([first, twin]) == {first.key: first.key[:16], twin.key: twin.key}
+
+
+INDEX = f"<!doctype html>{folder.MARK}".encode()
+
+
+def test_a_report_replaces_a_report(tmp_path):
+    place = tmp_path / "report"
+    folder.replace(place, [("index.html", INDEX), ("cells/old.html", b"old")])
+    folder.replace(place, [("index.html", INDEX + b"2"), ("cells/new.html", b"new")])
+    assert sorted(file.name for file in place.rglob("*.html")) == ["index.html", "new.html"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
+
+
+def test_an_empty_folder_and_a_link_to_one_can_be_filled(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    folder.replace(tmp_path / "link", [("index.html", INDEX)])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "index.html").read_bytes() == INDEX
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"index.html": b"my own page"}, "no report made"),
+        ({"thesis.tex": b"years of work"}, "no report made"),
+        ({"index.html": INDEX, "CNAME": b"example.org"}, "'CNAME' besides a report"),
+    ],
+)
+def test_a_folder_of_something_else_is_left_alone(tmp_path, names, words):
+    place = tmp_path / "report"
+    place.mkdir()
+    for name, content in names.items():
+        (place / name).write_bytes(content)
+    with pytest.raises(StorageError, match=words):
+        folder.replace(place, [("index.html", INDEX)])
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == names
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_failure_leaves_the_earlier_report(tmp_path):
+    place = tmp_path / "report"
+    folder.replace(place, [("index.html", INDEX)])
+
+    def broken():
+        yield "index.html", b"half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.replace(place, broken())
+    assert (place / "index.html").read_bytes() == INDEX
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
 def test_front_is_what_nothing_dominates():
@@ -225,62 +452,19 @@ def test_panels_place_points_where_their_values_are(matrix):
     assert points["none"].x == pytest.approx(first.at + (value - float(first.label)) * per_percent, abs=0.5)
 
 
-def in_browser(text: str, path: Path, script: str = "", *flags: str) -> str:
-    """The page's DOM after its scripts ran; `script` runs after them, with the policy taken out."""
-    if script:
-        text = re.sub(r"<meta http-equiv.*?>", "", text).replace("</body>", f"<script>{script}</script></body>")
-    path.write_text(text, encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", *flags]
-    command += [f"--user-data-dir={path.parent / 'profile'}", "--enable-logging=stderr", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    problems = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert problems == []
-    return done.stdout
+def test_long_curves_keep_their_ends_and_peaks():
+    points = tuple((step, 0.0 if step != 1234 else 9.0) for step in range(3000))
+    drawn = charts.curve(points)
+    places = [tuple(map(int, place.split(","))) for place in drawn.line.split()]
+    assert len(places) < 300
+    assert (places[0][0], places[-1][0]) == (1, charts.CURVE[0] - 1)
+    assert min(y for _, y in places) == 2
+    assert (drawn.steps, drawn.low, drawn.high, drawn.last) == ((0, 2999), "0", "9", "0")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_browser_runs_the_page_under_its_policy(matrix, tmp_path):
-    dom = in_browser(html(matrix), tmp_path / "page.html")
-    assert re.search(r'<button type="button" id="theme">(Dark|Light)</button>', dom)
-    assert 'disabled=""' not in dom
-    hostile_dom = in_browser(html(hostile()), tmp_path / "hostile.html")
-    assert hostile_dom.count("<script>") == 1
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_browser_sorts_filters_and_opens(matrix, tmp_path):
-    script = """
-      const table = document.querySelector("table.board");
-      const header = table.tHead.rows[0].cells[4];
-      const column = () => [...table.tBodies[0].rows].filter((r) => !r.hidden).map((r) => r.cells[4].dataset.value);
-      const found = {};
-      header.querySelector("button").click(); found.up = column(); found.sort1 = header.getAttribute("aria-sort");
-      header.querySelector("button").click(); found.down = column(); found.sort2 = header.getAttribute("aria-sort");
-      const field = document.querySelector("input[data-filter]");
-      field.value = "MID gmi"; field.dispatchEvent(new Event("input")); found.kept = column().length;
-      found.status = document.querySelector("[data-count]").textContent;
-      const select = document.querySelector("select[data-panels]");
-      select.value = "1"; select.dispatchEvent(new Event("change"));
-      found.panels = [...document.querySelectorAll('.panels[data-of="s0"]')].map((p) => p.hidden);
-      location.hash = "#cell-KEY";
-      dispatchEvent(new Event("hashchange"));
-      found.open = document.querySelectorAll("details[open]").length;
-      document.getElementById("theme").click(); found.theme = document.documentElement.dataset.theme;
-      found.wide = document.documentElement.scrollWidth <= innerWidth;
-      const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
-      document.body.append(out);
-    """
-    key = next(record.key for record in matrix if record.protocol == "digits/v1")
-    dom = in_browser(html(matrix), tmp_path / "page.html", script.replace("KEY", key), "--window-size=500,900")
-    found = json.loads(html_text.unescape(re.search(r'<pre id="found">(.*?)</pre>', dom).group(1)))
-    values = [float(value) for value in found["up"]]
-    assert values == sorted(values)
-    assert len(values) == 8
-    assert [float(value) for value in found["down"]] == values[::-1]
-    assert (found["sort1"], found["sort2"]) == ("ascending", "descending")
-    assert (found["kept"], found["status"]) == (1, "1 of 8 rows")
-    assert found["panels"] == [True, False]
-    assert found["open"] == 1
-    assert found["theme"] in ("dark", "light")
-    assert found["wide"]
+def test_bars_stand_on_the_line_and_missing_ones_are_flat():
+    found = charts.bars((1.0, None, -0.5, 0.5), "fraction")
+    bottom = charts.BARS[1] - 20
+    assert [bar.height for bar in found] == [70.0, 0.0, 0.0, 35.0]
+    assert all(bar.y + bar.height == bottom for bar in found)
+    assert [bar.value for bar in found] == ["100.0", "n/a", "-50.0", "50.0"]

@@ -288,7 +288,7 @@
     list.replaceChildren();
     for (const each of picks) {
       const drop = make("button", { type: "button", class: "drop", "aria-label": `Remove ${each.title}` });
-      drop.append(make("bdi", { text: each.title }), make("span", { "aria-hidden": "true", text: " ×" }));
+      drop.append(make("span", { "aria-hidden": "true", text: "× " }), make("bdi", { text: each.title }));
       drop.addEventListener("click", () => pick(each.id, false));
       list.append(drop);
     }

@@ -1,0 +1,76 @@
+"""Private images stand under the reconstructions that they are compared with."""
+
+import importlib.util
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from privbench.benchmark import recall
+from privbench.benchmark.errors import MissingDataError
+from privbench.benchmark.evidence import Images
+from privbench.benchmark.recall import Reconstructions
+from privbench.benchmark.report import private_images
+from privbench.benchmark.report.pictures import TILE
+
+_spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
+samples = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(samples)
+RECORD = samples.make_record()
+
+
+def flat(*values: int) -> np.ndarray:
+    """One image of 8 x 8 equal pixels per value."""
+    return np.stack([np.full((1, 8, 8), value, np.uint8) for value in values])
+
+
+def rows(content: bytes, count: int) -> list[list[int]]:
+    """The middle pixel of each tile of a grid."""
+    pixels = np.asarray(Image.open(io.BytesIO(content)))
+    step = TILE + 4
+    down = [pixels.shape[0] - (2 - row) * step + TILE // 2 for row in range(2)]
+    return [[int(pixels[y, 4 + column * step + TILE // 2]) for column in range(count)] for y in down]
+
+
+def give(monkeypatch, made: Reconstructions) -> None:
+    monkeypatch.setattr(recall, "reconstructions", lambda record, store: made)
+
+
+def test_of_a_label_the_nearest_private_training_image_of_that_label(monkeypatch):
+    labels = torch.tensor([3, 3, 7, 7])
+    train = Images(torch.tensor(flat(10, 90, 50, 250)), labels)
+    loads = []
+    component = SimpleNamespace(load=lambda part, root: loads.append((part, root)) or train)
+    cell = SimpleNamespace(dataset=SimpleNamespace(identity=lambda: {"name": "digits"}, component=component))
+    monkeypatch.setattr(recall, "cell_of", lambda record: cell)
+    give(monkeypatch, Reconstructions("labels", (3, 7), flat(60, 60)))
+    second = samples.make_record(seed=1)
+    found = private_images.find([RECORD, second], None, Path("data"))
+    assert rows(found[RECORD.key], 2) == [[60, 60], [90, 50]]
+    assert found[second.key] == found[RECORD.key]
+    assert loads == [("private_train", Path("data"))]
+
+
+def test_of_single_images_the_originals(monkeypatch):
+    give(monkeypatch, Reconstructions("items", (4, 9), flat(1, 2)))
+    monkeypatch.setattr(recall, "originals", lambda records, about, keys, root: flat(*(10 * key for key in keys)))
+    found = private_images.find([RECORD], None, Path("data"))
+    assert rows(found[RECORD.key], 2) == [[1, 2], [40, 90]]
+
+
+def test_what_is_gone_says_so_and_other_failures_are_not_hidden(monkeypatch):
+    def gone(record, store):
+        raise MissingDataError("the evidence is not in the store")
+
+    monkeypatch.setattr(recall, "reconstructions", gone)
+    assert private_images.find([RECORD], None, Path()) == {RECORD.key: "the evidence is not in the store"}
+
+    def broken(record, store):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(recall, "reconstructions", broken)
+    with pytest.raises(ZeroDivisionError):
+        private_images.find([RECORD], None, Path())
