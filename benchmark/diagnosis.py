@@ -80,7 +80,8 @@ def _weights() -> list[Finding]:
     enabled = {
         imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
         imagenet("vgg19_bn"): "the published judge on CIFAR-10",
-        imagenet("resnet50"): "the published targets on attributes of CelebA",
+        imagenet("resnet34"): "the second judge on CIFAR-10",
+        imagenet("resnet50"): "the published targets on attributes of CelebA, and the second judge of its people",
         vggface2(): "a judge of faces that has seen many",
         _INCEPTION: "the score fid_inception",
     }

@@ -137,8 +137,20 @@ def _push(network: Network, start: Tensor, labels: Tensor, ball: Ball, sure: flo
         left = (logits.argmax(1) != labels[moving]) | (odds < sure)
         if not bool(left.any()):
             break
-        gradient = torch.autograd.grad(odds.sum(), x, allow_unused=True, materialize_grads=True)[0][left]
-        moving = moving[left]
+        gradient, moving = _gradient(odds.sum(), x)[left], moving[left]
         moved = found[moving] + ball.step * gradient.nan_to_num(0).sign().short()
         found[moving] = torch.minimum(torch.maximum(moved, low[moving]), high[moving])
     return found.to(torch.uint8).cpu()
+
+
+def _gradient(value: Tensor, x: Tensor) -> Tensor:
+    """The gradient of a scalar, 0 where none reaches `x`; the probe of the target tells that in a flag."""
+    if not value.requires_grad:
+        return torch.zeros_like(x)
+    try:
+        (gradient,) = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # an operation without a derivative, which stops every attack by gradients alike
+        return torch.zeros_like(x)
+    return gradient

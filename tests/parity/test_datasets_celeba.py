@@ -98,6 +98,7 @@ def test_protocols():
         1000,
     )
     assert (protocol.target_network, protocol.judge_network, protocol.pretrained) == ("vgg16_bn", "facenet", True)
+    assert protocol.second_judge_network == "resnet50"
     assert (protocol.attacked, protocol.group, protocol.draws, protocol.trials, protocol.reference) == (
         300,
         60,

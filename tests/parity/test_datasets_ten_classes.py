@@ -354,6 +354,7 @@ def test_protocols_are_the_published_ones(dataset):
     assert protocol.image == ((1, 32, 32) if grey else (3, 32, 32))
     networks = (protocol.target_network, protocol.judge_network)
     assert networks == (("mcnn", "scnn") if grey else ("vgg16_bn", "vgg19_bn"))
+    assert protocol.second_judge_network == ("lenet5" if grey else "resnet34")
     assert (protocol.sampler, protocol.augmentation) == ("shuffle", "none" if grey else "crop_flip")
     assert protocol.pretrained is not grey
     changed = dataset(draws=3, trials=2, attacked=4).protocol

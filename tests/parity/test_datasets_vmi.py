@@ -79,6 +79,7 @@ def test_protocol():
         1000,
     )
     assert (protocol.target_network, protocol.judge_network) == ("resnet34", "facenet")
+    assert protocol.second_judge_network == "vgg16_bn"
     assert (protocol.pretrained, protocol.judge_pretrained) == (False, True)
     assert CelebAVMI(pretrained=False).protocol.judge_pretrained is False
     assert (protocol.sampler, protocol.augmentation, protocol.face_box) == ("shuffle", "cutout", (25, 45, 128, 128))

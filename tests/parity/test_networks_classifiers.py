@@ -15,6 +15,7 @@ from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.network import Network
 from safetensors.torch import load, save
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.vgg import cfgs, make_layers
 
 SHAPES = {
@@ -26,6 +27,9 @@ SHAPES = {
         "layer4": (256, 1, 1),
         "layer5": (512,),
     },
+    ("lenet5", 1, 32): {"layer1": (6, 14, 14), "layer2": (16, 5, 5), "layer3": (120,), "layer4": (84,)},
+    ("lenet5", 1, 28): {"layer1": (6, 12, 12), "layer2": (16, 5, 5), "layer3": (120,), "layer4": (84,)},
+    ("lenet5", 3, 64): {"layer1": (6, 30, 30), "layer2": (16, 5, 5), "layer3": (120,), "layer4": (84,)},
     ("vgg16_bn", 3, 64): {
         "block1": (64, 32, 32),
         "block2": (128, 16, 16),
@@ -60,7 +64,7 @@ SHAPES = {
 }
 
 
-IMAGES = {"mcnn": (1, 32), "scnn": (1, 32), "vgg16_bn": (3, 32), "vgg19_bn": (3, 32)}
+IMAGES = {"mcnn": (1, 32), "scnn": (1, 32), "lenet5": (1, 32), "vgg16_bn": (3, 32), "vgg19_bn": (3, 32)}
 
 
 @functools.cache
@@ -109,6 +113,8 @@ COUNTS = {
     ("mcnn", 1, 32): block(1, 64, 7) + block(64, 128, 5) + block(128, 256, 5) + 256 * 5 + 5,
     ("scnn", 1, 32): block(1, 32, 7) + block(32, 64, 5) + block(64, 128, 5) + block(128, 256, 3) + block(256, 512, 3)
     + 512 * 5 + 5,
+    # LeCun 1998 without its table of connections and its trained pools: 156, 2 416, 48 120, 10 164, then 84 K + K.
+    ("lenet5", 1, 32): 156 + 2_416 + 48_120 + 10_164 + 84 * 5 + 5,
     # 14 723 136 is torchvision's vgg16_bn.features; then batch norm and classifier on 2 048 features.
     ("vgg16_bn", 3, 64): 14_723_136 + 2 * 2048 + 2048 * 5 + 5,
     ("vgg16_bn", 3, 32): 14_723_136 + 2 * 512 + 512 * 5 + 5,
@@ -203,7 +209,7 @@ def test_every_layer_continues_to_the_logits(name: str) -> None:
         assert torch.equal(net.encode(x, layer), latents[layer])
 
 
-@pytest.mark.parametrize("name", ["mcnn", "scnn", "vgg16_bn", "resnet34"])
+@pytest.mark.parametrize("name", ["mcnn", "scnn", "lenet5", "vgg16_bn", "resnet34"])
 def test_the_layout_of_memory_changes_no_value(name: str) -> None:
     shape = IMAGES.get(name, (3, 64))
     x, _, logits = traced(name, *shape)
@@ -212,13 +218,23 @@ def test_the_layout_of_memory_changes_no_value(name: str) -> None:
     torch.testing.assert_close(logits, x, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mcnn", "scnn", "vgg16_bn", "resnet34"])
+@pytest.mark.parametrize("name", ["mcnn", "scnn", "lenet5", "vgg16_bn", "resnet34"])
 def test_backbones_end_in_flat_features(name: str) -> None:
     shape = IMAGES.get(name, (3, 64))
     _, latents, _ = traced(name, *shape)
     stages, width = network(name, *shape).backbone()
     before, last = list(stages)[-2:]
     assert stages[last](latents[before]).shape == (2, width)
+
+
+def test_the_second_judge_of_digits_is_cheaper_than_the_first() -> None:
+    costs = {}
+    for name in ("lenet5", "scnn"):
+        with FlopCounterMode(display=False) as counter:
+            network(name, 1, 32)(traced(name, 1, 32)[0])
+        costs[name] = counter.get_total_flops(), sum(p.numel() for p in network(name, 1, 32).parameters())
+    assert costs["lenet5"][0] * 15 < costs["scnn"][0]
+    assert costs["lenet5"][1] * 15 < costs["scnn"][1]
 
 
 @pytest.mark.parametrize("name", registry.names("network"))
@@ -235,7 +251,7 @@ def test_a_state_survives_a_file(name: str) -> None:
     assert all(torch.equal(restored[key], value) for key, value in state.items())
 
 
-@pytest.mark.parametrize("name", ["mcnn", "scnn", "vgg16_bn", "resnet34"])
+@pytest.mark.parametrize("name", ["mcnn", "scnn", "lenet5", "vgg16_bn", "resnet34"])
 def test_gradients_reach_every_weight(name: str) -> None:
     shape = IMAGES.get(name, (3, 64))
     net = copy.deepcopy(network(name, *shape)).train()
@@ -269,6 +285,8 @@ def test_gradients_repeat() -> None:
         ("facenet", (1, 64, 64), False, "3 channels, got 1 x 64 x 64"),
         ("mcnn", (1, 32, 32), True, "dataset.pretrained to be false for mcnn"),
         ("scnn", (1, 32, 32), True, "dataset.pretrained to be false for scnn"),
+        ("lenet5", (1, 32, 27), False, "lenet5 to be at least 1 x 28 x 28"),
+        ("lenet5", (1, 32, 32), True, "dataset.pretrained to be false for lenet5"),
         ("vgg19_bn", (1, 32, 32), True, "3 channels.*dataset.pretrained=false"),
         ("resnet34", (1, 32, 32), True, "3 channels.*dataset.pretrained=false"),
     ],

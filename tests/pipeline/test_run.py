@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from privbench.benchmark import api
+from privbench.benchmark.contracts import StageKind
 from privbench.benchmark.plan import make
 from privbench.benchmark.records import load_records
 from privbench.benchmark.spec import Matrix, Selection
@@ -22,6 +24,8 @@ SETTINGS = {
     "dataset.draws": 2,
     "dataset.trials": 1,
     "dataset.judge.max_steps": 3,
+    "dataset.second_judge.max_steps": 3,
+    "dataset.negatives": 2,
     "defense.recipe.max_steps": 3,
     "defense.recipe.batch_size": 16,
     "attack.max_steps": 3,
@@ -76,7 +80,7 @@ def quiet(tmp_path_factory) -> Path:
     plan, result, records = execute(folder)
     assert not result.failures
     assert len(records) == 2
-    assert len(result.computed) == len(plan.stages) == 9
+    assert len(result.computed) == len(plan.stages) == 12
     return folder
 
 
@@ -87,6 +91,19 @@ def test_shared_stages_are_planned_once_and_nothing_is_computed_twice(quiet: Pat
     assert len(records) == 2
     assert outcome(quiet) == before
     assert Store(quiet / "store").check() == []
+
+
+def test_a_record_holds_both_judges_and_what_they_verify(quiet: Path) -> None:
+    for record in load_records(quiet / "results"):
+        first, second = record.judge, record.judge["second"]
+        assert (first["network"], second["network"]) == ("scnn", "lenet5")
+        assert first["n"] == second["n"] == 364
+        assert 0 < second["test_accuracy"] < 1
+        assert {"judge", "second", "negatives"} <= set(record.artifacts) & set(record.costs)
+        assert record.scores["verified_acc"].value <= record.scores["attack_acc"].value
+        assert f"lenet5 (right on {second['test_accuracy']:.1%}" in record.scores["verified_acc"].notes[1]
+        assert record.scores["fpr_both"].n == record.scores["fpr_first"].n <= 10
+        assert 0 < record.scores["knn_distance"].value < 2
 
 
 def test_changing_the_evaluators_only_scores_again(quiet: Path) -> None:
@@ -101,11 +118,11 @@ def test_changing_the_attack_keeps_targets_judge_and_prior(quiet: Path) -> None:
     assert sorted(plan.stages[key].kind for key in result.computed) == ["evidence", "scores"]
 
 
-def test_another_seed_shares_the_judge_alone(quiet: Path) -> None:
+def test_another_seed_shares_the_judges_alone(quiet: Path) -> None:
     plan = make(matrix(seeds=(0, 1)).cells(), quiet)
     kinds = [stage.kind for stage in plan.stages.values()]
-    assert kinds.count("judge") == 1
-    assert kinds.count("target") == kinds.count("prior") == kinds.count("evidence") == 4
+    assert kinds.count("judge") == kinds.count("second") == 1
+    assert {kinds.count(kind) for kind in ("target", "negatives", "prior", "evidence", "scores")} == {4}
 
 
 def test_a_record_names_the_command_that_makes_it_again(quiet: Path, tmp_path: Path) -> None:
@@ -129,7 +146,7 @@ def test_a_flipped_byte_in_any_artifact_is_caught_and_made_again(quiet: Path) ->
         path.write_bytes(content)
     plan, result, _ = execute(quiet)
     assert not result.failures
-    assert {plan.stages[key].kind for key in result.computed} == {"judge", "target", "prior", "evidence", "scores"}
+    assert {plan.stages[key].kind for key in result.computed} == set(get_args(StageKind))
     assert outcome(quiet) == before
     assert store.check() == []
 

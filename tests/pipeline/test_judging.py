@@ -1,0 +1,112 @@
+"""What the second judge and the negatives depend on, and who makes a cell have them; nothing is computed here."""
+
+from pathlib import Path
+
+import pytest
+from privbench.benchmark import registry
+from privbench.benchmark.contracts import Definition, Evaluator
+from privbench.benchmark.datasets.digits import Digits
+from privbench.benchmark.plan import Plan, make
+from privbench.benchmark.spec import Matrix, Selection
+
+
+def plan(evaluators=("accuracy", "attack_acc", "verified_acc"), **settings: object) -> Plan:
+    matrix = Matrix(
+        (Selection("digits"),),
+        (Selection("none"),),
+        (Selection("kedmi"),),
+        tuple(map(Selection, evaluators)),
+        settings={f"dataset.{name.replace('__', '.')}": value for name, value in settings.items()},
+    )
+    return make(matrix.cells(), Path("nowhere"))
+
+
+def keys(**settings: object) -> dict[str, str]:
+    """The key of each kind of stage; there is one of each."""
+    found = {stage.kind: stage.key for stage in plan(**settings).stages.values()}
+    assert len(found) == len(plan(**settings).stages) == 7
+    return found
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "changed"),
+    [
+        ("second_judge__max_steps", 7, {"second", "scores"}),
+        ("judge__max_steps", 7, {"judge", "scores"}),
+        ("negatives", 3, {"negatives", "scores"}),
+        ("attacked", 3, {"negatives", "evidence", "scores"}),
+        ("draws", 3, {"evidence", "scores"}),
+    ],
+)
+def test_a_field_changes_the_stages_that_read_it_and_no_others(setting: str, value: int, changed: set[str]) -> None:
+    before, after = keys(), keys(**{setting: value})
+    assert {kind for kind in before if before[kind] != after[kind]} == changed
+
+
+def test_negatives_read_the_target_alone_and_are_shared_by_attacks() -> None:
+    stages = {stage.kind: stage for stage in plan().stages.values()}
+    assert dict(stages["negatives"].inputs) == {"target": stages["target"].key}
+    assert dict(stages["second"].inputs) == {}
+    assert set(stages["scores"].inputs) == {"target", "prior", "evidence", "judge", "second", "negatives"}
+    other = Matrix((Selection("digits"),), (Selection("none"),), (Selection("gmi"),), (Selection("verified_acc"),))
+    again = {stage.kind: stage.key for stage in make(other.cells(), Path("nowhere")).stages.values()}
+    assert {kind for kind in again if again[kind] == stages[kind].key} == {"target", "judge", "second", "negatives"}
+
+
+def test_cells_that_do_not_ask_have_neither() -> None:
+    kinds = {stage.kind for stage in plan(("accuracy", "attack_acc")).stages.values()}
+    assert kinds == {"target", "prior", "evidence", "judge", "scores"}
+    assert "judge" not in {stage.kind for stage in plan(("accuracy", "knn_distance")).stages.values()}
+
+
+class Lonely(Digits):
+    """A data set without a second judge."""
+
+    @property
+    def protocol(self):
+        return super().protocol.model_copy(update={"second_judge_network": None})
+
+
+class Curious(Evaluator):
+    """A plugin's evaluator that asks for what the harness adds, and checks nothing itself."""
+
+    needs = ("Negatives",)
+    judges = ("second",)
+    scores = (
+        Definition(name="x", title="x", measures="quality", better="lower", unit="ratio", formula="x", range="[0, 1]"),
+    )
+
+    def score(self, evidence, judges):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("dataset", "attack", "reason"),
+    [
+        ("lonely", "kedmi", "a second judge is asked and digits/v1 names no network for one"),
+        (
+            "celeba_attributes",
+            "decoder",
+            "calibrated negatives are pushed towards class labels and celeba_attributes/v1 has attributes",
+        ),
+        ("digits", "kedmi", None),
+    ],
+)
+def test_what_a_data_set_cannot_have_is_a_reason(dataset: str, attack: str, reason: str | None, monkeypatch) -> None:
+    found = {"lonely": Lonely, "curious": Curious}
+    load, find = registry.load, registry.find
+    monkeypatch.setattr(registry, "load", lambda kind, name: found.get(name) or load(kind, name))
+    monkeypatch.setattr(
+        registry,
+        "find",
+        lambda kind, name: find(kind, "digits" if name == "lonely" else "mcc" if name == "curious" else name),
+    )
+    matrix = Matrix((Selection(dataset),), (Selection("none"),), (Selection(attack),), (Selection("curious"),))
+    (cell,) = matrix.cells()
+    assert dict(cell.not_run) == ({"curious": reason} if reason else {})
+    assert len(cell.evaluators) == (reason is None)
+
+
+@pytest.mark.parametrize("name", registry.names("evaluator"))
+def test_evaluators_ask_judges_that_there_are(name: str) -> None:
+    assert set(registry.load("evaluator", name).judges) <= {"classifier", "second"}
