@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import registry
 from .contracts import Budget, Task
-from .errors import PrivbenchError, UnsupportedCellError
+from .errors import InvalidConfigurationError, PrivbenchError, UnsupportedCellError
 from .folders import data_root, require_writable, results_root, store_root
 from .models import load_target as _load_target
 from .networks.network import Network
@@ -22,6 +24,8 @@ from .training import choose_device
 
 #: An attack for each task: a target is planned as part of a cell, and does not depend on the attack.
 _ATTACKS: dict[Task, str] = {"classes": "kedmi", "attributes": "decoder"}
+#: Endings of files of weights, which are no names of defenses.
+_FILES = (".safetensors", ".pth", ".pt", ".pkl", ".ckpt", ".bin", ".json")
 
 
 def execute(
@@ -97,22 +101,106 @@ def run(
 
 
 def load_target(
-    defense: str,
+    source: str | Path | None = None,
     *,
-    dataset: str = "digits",
-    seed: int = 0,
-    budget: Budget = "quick",
+    defense: str | None = None,
+    zoo: str | Path | None = None,
+    check_accuracy: bool = False,
+    dataset: str | None = None,
+    seed: int | None = None,
+    budget: Budget | None = None,
     settings: Mapping[str, Any] | None = None,
     data: Path | None = None,
     store: Path | None = None,
     device: str = "cpu",
 ) -> Network:
-    """The trained target of a defense out of the store, checked against its stored predictions.
+    """A trained target, in evaluation mode: of a defense out of the store, of an exported folder, or of a zoo.
+
+    With `zoo`, `source` is a name in it. Otherwise a `Path`, and text with a separator, is the folder of an export.
+    Other text is a registered defense (with an optional `:preset`), else a folder, else a name in `PRIVBENCH_ZOO`.
+
+    One out of the store is compared with its stored predictions, which reads the data set. An exported one is compared
+    with its SHA-256 before anything is made of it, then tensor by tensor with the network that it names, and that
+    network with its stored logits for images of noise; nothing is unpickled. What an export is stands in its manifest,
+    so `dataset`, `seed`, `budget`, `settings` and `store` are not taken for one.
+
+    Args:
+        source: see above.
+        defense: the same as a `source` that is a defense, whatever else has that name.
+        zoo: folder, `https://` or `file://` address of a zoo; by default `PRIVBENCH_ZOO`.
+        check_accuracy: test the target again on the private test images; a difference of more than 0.01 is an error.
+        dataset: of a defense; by default `digits`.
+        seed: of a defense; by default 0.
+        budget: of a defense; by default `quick`.
+        settings: of a defense, `scope.field` to value.
+        data: folder of the data sets; by default `PRIVBENCH_DATA` or the user's data folder.
+        store: folder of artifacts; by default `PRIVBENCH_STORE` or the user's cache folder.
+        device: where to put the target.
 
     Raises:
-        PrivbenchError: it has not been trained yet, or its file is damaged.
+        PrivbenchError: it has not been trained yet, is not there, or is not what it should be.
     """
-    fields = dict(settings or {})
+    if (source is None) == (defense is None):
+        raise InvalidConfigurationError("expected either source or defense, got both or neither; give one of them")
+    export = None if source is None else _export(source, zoo)
+    if defense is not None and zoo is not None:
+        raise InvalidConfigurationError("expected defense without zoo, got both; name a target of the zoo as source")
+    if export is None:
+        return _from_store(
+            str(source) if defense is None else defense,
+            "digits" if dataset is None else dataset,
+            0 if seed is None else seed,
+            "quick" if budget is None else budget,
+            dict(settings or {}),
+            data,
+            store,
+            device,
+            check_accuracy,
+        )
+    given = {"dataset": dataset, "seed": seed, "budget": budget, "settings": settings, "store": store}
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidConfigurationError(
+                f"expected {name} to be left out for an exported target, whose manifest says it, got {value!r}; omit it"
+            )
+    from .export_loading import load_export
+
+    folder, sha256 = export
+    chosen_device = choose_device(device)
+    return load_export(folder, sha256=sha256, device=chosen_device, check_accuracy=check_accuracy, data=data_root(data))
+
+
+def _export(source: str | Path, zoo: str | Path | None) -> tuple[Path, str | None] | None:
+    """Folder of an exported target, and the SHA-256 of its manifest where a zoo lists it; `None` for a defense."""
+    from .zoo import locate, open_zoo
+
+    text = str(source)
+    if zoo is None:
+        if isinstance(source, Path) or any(separator in text for separator in ("/", os.sep)):
+            return Path(source).expanduser(), None
+        if text.partition(":")[0].strip() in registry.names("defense"):
+            return None
+        if Path(text).exists() or Path(text).suffix in _FILES:
+            return Path(text), None
+        zoo = os.environ.get("PRIVBENCH_ZOO") or None
+    if zoo is None:
+        return None
+    opened = open_zoo(zoo)
+    return locate(opened, text), opened.entry(text).manifest.sha256
+
+
+def _from_store(
+    defense: str,
+    dataset: str,
+    seed: int,
+    budget: Budget,
+    fields: dict[str, Any],
+    data: Path | None,
+    store: Path | None,
+    device: str,
+    check_accuracy: bool,
+) -> Network:
+    """The target of a defense out of the store, checked against its stored predictions."""
     task = resolve("dataset", Selection.parse(dataset), budget, fields).component.protocol.task
     attacks = _selections(_ATTACKS[task])
     matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields)
@@ -130,7 +218,15 @@ def load_target(
             f"--budget {budget}"
         )
         raise PrivbenchError(f"expected {stage.title} to be in the store; train it with `{command}`")
-    return _load_target(artifact, cell, workshop.images(cell.dataset, "private_test"), chosen)
+    test = workshop.images(cell.dataset, "private_test")
+    network = _load_target(artifact, cell, test, chosen)
+    if check_accuracy:
+        from .export_loading import recheck
+
+        claim = (artifact.info["test_accuracy"], artifact.info["n"])
+        protocol = cell.dataset.component.protocol
+        recheck(network, test, protocol, claim, artifact.info["prediction_seed"], chosen, str(artifact.path))
+    return network
 
 
 def _selections(names: str | Sequence[str]) -> tuple[Selection, ...]:

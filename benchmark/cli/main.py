@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PrivbenchError
-from . import data, doctor, figure, paper, report, run, show, store, weights
+from . import data, doctor, export, figure, paper, report, run, show, store, weights, zoo
 from .show import list_components
 
 app = typer.Typer(
@@ -27,10 +27,12 @@ app.command("report")(report.report)
 app.command("list")(list_components)
 app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
+app.command("export")(export.export)
 app.add_typer(paper.app, name="paper", help="Published tables: list, show, run, compare.")
 app.add_typer(figure.app, name="figure", help="Pictures of records: reconstructions, tsne, tradeoff.")
 app.add_typer(data.app, name="data", help="Prepare and check data sets.")
 app.add_typer(weights.app, name="weights", help="Import, fetch and list the weights of networks that judge images.")
+app.add_typer(zoo.app, name="zoo", help="List, fill and read zoos of exported targets.")
 app.add_typer(store.app, name="store", help="List, check and clean the artifact store.")
 
 

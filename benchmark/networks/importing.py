@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..folders import require_writable, weights_root
 from ..registry import Kind, load, names
+from ..safetensors_header import begins_like
 from ..tensors import pack, unpack
 from .weights import Manifest, published
 
@@ -101,7 +102,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     except OSError as cause:
         reason = (cause.strerror or str(cause)).lower()
         raise MissingDataError(f"expected {file} to be a safetensors file, got none: {reason}; {_ADVICE}") from cause
-    fault = _fault(file, data[:512])
+    fault = other_kind(file, data[:512])
     if fault:
         raise MissingDataError(f"expected {file} to be a safetensors file, got {fault}; {_ADVICE}")
     try:
@@ -113,9 +114,16 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         ) from cause
 
 
-def _fault(file: Path, head: bytes) -> str | None:
-    """Which other kind of file it is, as far as that can be told from its beginning."""
-    if head.lstrip().startswith(b"<"):
+def other_kind(file: Path, head: bytes) -> str | None:
+    """Which kind of file it is, other than safetensors, as far as that can be told from its beginning.
+
+    Args:
+        file: to look into, where it is an archive.
+        head: its first bytes.
+    """
+    if begins_like(head, file.stat().st_size):
+        return None
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return "a web page"
     if head.startswith(b"\x80"):
         return "a pickle, which can run code when read"

@@ -1,0 +1,47 @@
+"""A tiny target of the digits with its record, made without judges and attacks."""
+
+import datetime
+from pathlib import Path
+
+import torch
+from privbench.benchmark import api, stages
+from privbench.benchmark.plan import make
+from privbench.benchmark.record import Record, save
+from privbench.benchmark.spec import Matrix, Selection, digest
+from privbench.benchmark.store import Artifact, Store
+
+SETTINGS = {"defense.recipe.max_steps": 1, "defense.recipe.batch_size": 8}
+ENVIRONMENT = {"privbench": "0", "python": "3", "torch": "2", "platform": "", "cpu": "", "cores": 1, "device": "cpu"}
+
+
+def trained(folder: Path, defense: str = "none", seed: int = 0) -> tuple[Record, Artifact]:
+    """A target in `folder/store` and its record in `folder/results`."""
+    matrix = Matrix(
+        (Selection("digits"),), (Selection(defense),), (Selection("kedmi"),), (), (seed,), "smoke", SETTINGS
+    )
+    cell = matrix.cells()[0]
+    store = Store(folder / "store")
+    stage = next(stage for stage in make([cell], folder).stages.values() if stage.kind == "target")
+    with store.lock("target", stage.key):
+        workshop = stages.Workshop(store, folder, torch.device("cpu"))
+        artifact = store.find("target", stage.key) or stages.run(stage, workshop)
+    identity = cell.identity() | {"evaluators": []}
+    record = Record.model_validate(
+        {
+            "key": digest(identity),
+            "protocol": cell.dataset.component.protocol.id,
+            "cell": identity,
+            "command": ["privbench", "run", "--defense", defense],
+            "created": datetime.datetime.now(datetime.UTC).isoformat(),
+            "scores": {},
+            "environment": {**ENVIRONMENT, "threads": 1},
+            "artifacts": {"target": {"key": artifact.key, "digest": artifact.digest}},
+        }
+    )
+    save(record, folder / "results")
+    return record, artifact
+
+
+def load(folder: Path, defense: str = "none", **words: object):
+    """The target out of the store."""
+    return api.load_target(defense, budget="smoke", settings=SETTINGS, store=folder / "store", data=folder, **words)
