@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from markupsafe import Markup
+
 from ..aggregate import Row, Section, Summary
 from ..contracts import Definition
 from ..record import Interval
@@ -315,6 +317,27 @@ def bars(values: Sequence[float | None], unit: str) -> list[Bar]:
         middle = round((i + 0.5) * width / len(values), 1)
         found.append(Bar(x, round(0.8 * step, 2), y, height, middle, round(y - 4, 1), i, number(value, unit)))
     return found
+
+
+def marks(found: Sequence[Bar]) -> Markup:
+    """Bars as elements of an SVG; nothing in them but numbers, and so no need to escape each."""
+    shapes = (f'<rect x="{bar.x}" width="{bar.width}" y="{bar.y}" height="{bar.height}"' for bar in found)
+    if len(found) > NUMBERED:
+        titled = zip(shapes, found, strict=True)
+        return Markup("".join(f"{shape}><title>label {bar.label}: {bar.value}</title></rect>" for shape, bar in titled))
+    numbers = (
+        f'<text x="{bar.middle}" y="{BARS[1] - 5}">{bar.label}</text>'
+        f'<text class="value" x="{bar.middle}" y="{bar.top}">{bar.value}</text>'
+        for bar in found
+    )
+    return Markup("".join(f"{shape}/>{text}" for shape, text in zip(shapes, numbers, strict=True)))
+
+
+def in_words(found: Sequence[Bar]) -> str:
+    """Bars for those who cannot see them; of many only how many."""
+    if len(found) > NUMBERED:
+        return f"{len(found)} labels"
+    return "; ".join(f"label {bar.label}: {bar.value}" for bar in found)
 
 
 @dataclass(frozen=True)

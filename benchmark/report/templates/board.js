@@ -62,7 +62,7 @@
   };
 
   // ---- tables: sorting, filtering, the first rows ----
-  const FIRST = 200;
+  const FIRST = { leaders: 50, rows: 200 };
   const tables = new Map();
   const numberOf = (cell) => {
     const found = parseFloat(cell.textContent.replace(/,/g, ""));
@@ -108,16 +108,17 @@
     showFirst(entry);
   };
   const showFirst = (entry) => {
+    const first = entry.leaders ? FIRST.leaders : FIRST.rows;
     let shown = 0;
     for (const { row } of entry.rows) {
       if (row.hidden) continue;
       shown += 1;
-      row.classList.toggle("beyond", !entry.showAll && shown > FIRST);
+      row.classList.toggle("beyond", !entry.showAll && shown > first);
     }
     const button = document.querySelector(`[data-more="${CSS.escape(entry.table.id)}"]`);
     if (!button) return;
-    button.textContent = `Show all ${shown.toLocaleString("en")} rows`;
-    button.parentElement.hidden = entry.showAll || shown <= FIRST;
+    button.textContent = `Show all ${shown.toLocaleString("en")} ${entry.leaders ? "defenses" : "rows"}`;
+    button.parentElement.hidden = entry.showAll || shown <= first;
   };
   const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
   const prepare = (entry) => {
