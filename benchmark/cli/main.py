@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PrivbenchError
-from . import data, doctor, export, figure, paper, report, run, show, store, weights, zoo
+from . import check, data, doctor, export, figure, new, paper, report, run, show, store, weights, zoo
 from .show import list_components
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.command("report")(report.report)
 app.command("list")(list_components)
 app.command("show")(show.show)
 app.command("doctor")(doctor.doctor)
+app.command("check")(check.check)
+app.command("new")(new.new)
 app.command("export")(export.export)
 app.add_typer(paper.app, name="paper", help="Published tables: list, show, run, compare.")
 app.add_typer(figure.app, name="figure", help="Pictures of records: reconstructions, tsne, tradeoff.")
