@@ -16,6 +16,8 @@ from ._nearest import over_labels, private_embeddings
 from ._pairs import unrelated
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..benchmark.judges import Judges
 
 Values = NDArray[np.float64]
@@ -100,10 +102,10 @@ class KNNDistance(Evaluator):
         reason = reason or next((r for part in private if (r := not_finite(part, "embeddings"))), None)
         if reason:
             return {"knn_distance": Score(value=None, n=int(np.prod(shape)), reason=reason)}
-        grid, classes = unit(embedded).reshape(*shape, -1), [unit(part) for part in private]
-        values = self._distances(grid, classes)
+        grid = unit(embedded).reshape(*shape, -1)
+        values = self._distances(grid, private)
         other = unrelated(labels.numpy())
-        chance = None if other is None else self._distances(grid, [classes[place] for place in other])
+        chance = None if other is None else self._distances(grid, [private[place] for place in other])
         count = sum(map(len, private)) / len(private)
         notes = (
             f"features are those of {self.embedder}, of unit length",
@@ -111,12 +113,12 @@ class KNNDistance(Evaluator):
         )
         return {"knn_distance": over_labels(values, chance, _BOUNDS, self.resamples, self.seed, notes)}
 
-    def _distances(self, grid: Values, classes: list[Values]) -> Values:
+    def _distances(self, grid: Values, private: list[Tensor]) -> Values:
         """Mean distances `R S K` of rows `R S K D` to the k nearest of each label's rows `M D`."""
         found = []
-        for place, rows in enumerate(classes):
+        for place, rows in enumerate(private):
             parts = grid[:, :, place].reshape(-1, grid.shape[-1])
-            found.append(_nearest(parts, rows, self.k).reshape(grid.shape[:2]))
+            found.append(_nearest(parts, unit(rows), self.k).reshape(grid.shape[:2]))
         return np.stack(found, 2)
 
 

@@ -24,6 +24,34 @@ def test_steps_of_the_judge(name: str, column: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "column"), [("digits", 0), ("mnist", 1), ("cifar10", 2), ("celeba", 3), ("celeba_vmi", 4)]
+)
+def test_second_judges(name: str, column: int) -> None:
+    quick, full = (resolve("dataset", Selection(name), budget, {}).component for budget in ("quick", "full"))
+
+    def said(start: str) -> str:
+        return row("| second judge |", start)[column]
+
+    assert said("steps, quick / smoke").split("/")[0].split(",")[0].strip() == str(quick.second_judge.max_steps)
+    assert float(said("step size")) == full.second_judge.learning_rate
+    assert said("epochs") == str(full.second_judge.epochs)
+    milestones = " and ".join(map(str, full.second_judge.milestones))
+    assert said("step size times") == f"{full.second_judge.gamma} after {milestones}"
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "celeba", "celeba_subset", "celeba_vmi"])
+def test_second_judges_and_negatives_at_a_glance(name: str) -> None:
+    column = ["digits", "mnist", "cifar10", "celeba", "celeba_subset", "celeba_vmi"].index(name)
+    found = [resolve("dataset", Selection(name), budget, {}).component for budget in ("full", "quick", "smoke")]
+    networks = [found[0].protocol.target_network, found[0].protocol.judge_network]
+    assert row("Tasks of classes", "second judge network")[column] == f"`{found[0].protocol.second_judge_network}`"
+    assert row("Tasks of classes", "judge network")[column] == f"`{networks[1]}`"
+    assert found[0].protocol.second_judge_network not in networks
+    said = row("Tasks of classes", "calibrated negatives per label")[column]
+    assert said == " / ".join(str(each.negatives) for each in found)
+
+
+@pytest.mark.parametrize(
     ("name", "column"),
     [
         ("digits", 0),

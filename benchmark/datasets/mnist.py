@@ -60,7 +60,7 @@ class MNIST(TenClasses):
     second_judge: Recipe = setting(
         Recipe(optimizer="adam", learning_rate=3e-3, epochs=30, milestones=(25,), gamma=0.2),
         "training of the second judge",
-        quick={"max_steps": 250},
+        quick={"max_steps": 400},
         stages=("second",),
     )
 
