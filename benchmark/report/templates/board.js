@@ -64,10 +64,15 @@
   // ---- tables: sorting, filtering, the first rows ----
   const FIRST = { leaders: 50, rows: 200 };
   const tables = new Map();
-  const numberOf = (cell) => {
-    const found = parseFloat(cell.textContent.replace(/,/g, ""));
-    return Number.isNaN(found) ? null : found;
+  // What stands first in a cell is its value; intervals, sets of ranks and reasons follow.
+  const valueOf = (cell, numeric) => {
+    const first = [...cell.childNodes].find((node) => node.textContent.trim());
+    const text = first ? first.textContent.trim() : "";
+    if (!numeric) return text === "–" || !text ? null : cell.textContent.trim().toLowerCase();
+    const found = text.match(/-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?/);
+    return found ? Number(found[0].replace(/,/g, "")) : null;
   };
+  const collator = new Intl.Collator();
   const startTable = (table) => {
     const rows = [...table.tBodies[0].rows].map((row, index) => ({ row, index }));
     const headers = [...table.tHead.rows[0].cells];
@@ -93,13 +98,13 @@
       header.setAttribute("aria-sort", up ? "ascending" : "descending");
       const numeric = header.classList.contains("num");
       const at = header.cellIndex;
-      for (const each of entry.rows) each.value = numeric ? numberOf(each.row.cells[at]) : each.row.cells[at].textContent.toLowerCase();
+      for (const each of entry.rows) each.value = valueOf(each.row.cells[at], numeric);
       const sign = up ? 1 : -1;
       entry.rows.sort((a, b) => {
         if (a.value === b.value) return a.index - b.index;
         if (a.value === null) return 1;
         if (b.value === null) return -1;
-        return sign * (numeric ? a.value - b.value : a.value.localeCompare(b.value));
+        return sign * (numeric ? a.value - b.value : collator.compare(a.value, b.value));
       });
     } else {
       entry.rows.sort((a, b) => a.index - b.index);
