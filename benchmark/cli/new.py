@@ -1,0 +1,29 @@
+"""`privbench new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..scaffold import KINDS
+
+
+def new(
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and underscores, such as my_defense.")],
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="The package's folder; default: privbench-NAME.")
+    ] = None,
+) -> None:
+    """Write an installable package with a small working component, its tests and a README.
+
+    The folder must not exist yet, or be empty.
+    """
+    from .. import scaffold
+
+    folder = scaffold.create(kind, name, into or scaffold.folder_of(name))
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        typer.echo(str(path))
+    typer.echo(f"next: pip install -e '{folder}[test]', privbench check {kind} {name}, {folder}/README.md", err=True)

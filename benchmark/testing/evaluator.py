@@ -1,0 +1,291 @@
+"""Laws of evaluators."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import unittest
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import evidence as kinds
+from .. import registry
+from ..contracts import Part, Protocol, Task
+from ..errors import PrivbenchError
+from ..evidence import Evidence, Images, Score
+from ..judges import Judge, Judges
+from ..networks.catalog import build
+from ..networks.catalog import embedder as embedder_of
+from .cell import ATTACKS, round_trip
+from .configuration import configuration, described, fields, registered, registered_names
+from .law import broken, made, require, sentence
+from .samples import CPU, Sample, conditions, of_one_class
+from .subject import Subject
+
+_ROOT = Path()
+#: The embedder whose features made-up estimates are; it has no weights to download.
+_EMBEDDER = "hog"
+#: Trials and draws of made-up reconstructions.
+_TRIALS, _DRAWS = 2, 3
+
+
+def definitions(subject: Subject) -> None:
+    """Every score has a complete definition under a name of its own; needs and judges are ones the harness has."""
+    cls = subject.cls
+    found = [definition.name for definition in getattr(cls, "scores", ())]
+    require(bool(found), f"{cls.__name__}.scores is empty", "list a privbench.Definition of every score")
+    for definition in cls.scores:
+        empty = [name for name in ("name", "title", "formula", "range") if not getattr(definition, name).strip()]
+        require(not empty, f"the definition of {definition.name!r} has no {', '.join(empty)}", "fill it in")
+    for other in ("itself", *registered_names(subject)):
+        theirs = found if other == "itself" else [item.name for item in registry.load("evaluator", other).scores]
+        twice = sorted(name for name in set(found) if theirs.count(name) > (other == "itself"))
+        require(
+            not twice,
+            f"the score {', '.join(twice)} of {cls.__name__} is also one of {other}",
+            "rename it: score names are columns of the board",
+        )
+    for need in getattr(cls, "needs", ()) or broken(f"{cls.__name__} declares no needs", "name kinds of evidence"):
+        for kind in need.split("|"):
+            require(
+                dataclasses.is_dataclass(getattr(kinds, kind, None)) and kind not in ("Images", "Request", "Score"),
+                f"{cls.__name__}.needs names {kind!r}",
+                "name kinds of evidence, such as Predictions or ClassReconstructions, with | between alternatives",
+            )
+    strangers = set(cls.judges) - {"classifier", "second"}
+    require(not strangers, f"judges names {', '.join(sorted(strangers))}", "choose from classifier, second")
+
+
+def scores(subject: Subject) -> None:
+    """It gives every score that it defines, in its range, or None with the reason."""
+    _check_scores(subject, _usual(subject), _evidence(subject))
+
+
+def determinism(subject: Subject) -> None:
+    """The same evidence gives the same scores, whatever the global random state is."""
+    with conditions(99):
+        again = subject.component.score(_evidence(subject), _judges(_protocol(subject)))
+    require(
+        repr(again) == repr(_usual(subject)),
+        "it gives two scores of the same evidence",
+        "draw random numbers from a generator with a fixed seed (a field `seed`), and compute in float64",
+    )
+
+
+def inputs(subject: Subject) -> None:
+    """It leaves the evidence, the private images and its own fields as they were."""
+    evidence = _evidence(subject)
+    before = {
+        (kind, item.name): getattr(found, item.name).clone()
+        for kind, found in evidence.items.items()
+        for item in dataclasses.fields(found)
+    }
+    shown = subject.component.model_dump_json()
+    private = {part: evidence.private(part).pixels.clone() for part in ("private_train", "private_test")}
+    with conditions():
+        subject.component.score(evidence, _judges(evidence.protocol))
+    for (kind, name), value in before.items():
+        now = getattr(evidence.items[kind], name)
+        require(torch.equal(now, value), f"it changes {name} of {kind}", "work on a copy: other evaluators read it too")
+    for part, pixels in private.items():
+        require(torch.equal(evidence.private(part).pixels, pixels), f"it changes the images of {part}", "copy them")
+    require(subject.component.model_dump_json() == shown, "it changes its own fields", "use local variables")
+
+
+def empty(subject: Subject) -> None:
+    """Of no evidence every score is None with the reason, or a PrivbenchError says why."""
+    _tried(subject, _evidence(subject, keep=0), "no reconstructions and no predictions")
+
+
+def one_class(subject: Subject) -> None:
+    """Evidence on a single class is scored, None with the reason, or refused by a PrivbenchError."""
+    _tried(subject, _evidence(subject, one_class=True), "a single class")
+
+
+def record(subject: Subject) -> None:
+    """A run with it gives a record that is written, read again and reported."""
+    _evidence(subject)
+    wanted = {kind for need in subject.cls.needs for kind in need.split("|")}
+    kind = next((kind for kind in ATTACKS if kind in wanted), None)
+    if "Encodings" in wanted and kind is None:
+        kind = "PairedReconstructions"
+    round_trip(subject, evaluator=subject.choice, task=_task(subject), evidence=kind)
+
+
+def _tried(subject: Subject, evidence: Evidence, what: str) -> None:
+    try:
+        with conditions():
+            found = subject.component.score(evidence, _judges(evidence.protocol))
+    except PrivbenchError:
+        return
+    except Exception as cause:
+        broken(
+            f"given {what} it raises {sentence(cause)}",
+            "return Score(value=None, reason='...') for what is undefined",
+        )
+    _check_scores(subject, found, evidence)
+
+
+def _check_scores(subject: Subject, found: Any, evidence: Evidence) -> None:
+    defined = {definition.name: definition for definition in subject.cls.scores}
+    good = isinstance(found, Mapping) and all(isinstance(score, Score) for score in found.values())
+    require(good, f"score returns {type(found).__name__} without scores", "return {name: privbench.Score(...)}")
+    require(
+        set(found) == set(defined),
+        f"score returns {', '.join(sorted(found)) or 'nothing'}",
+        f"return exactly the scores that it defines: {', '.join(sorted(defined))}",
+    )
+    for name, score in found.items():
+        low, high = _range(defined[name].range)
+        require(
+            score.value is None or low <= score.value <= high,
+            f"the score {name} is {score.value}, outside its range {defined[name].range}",
+            "correct the formula or the range",
+        )
+        require(
+            score.value is None or score.n > 0,
+            f"the score {name} does not say how many observations stand behind it",
+            "give Score its n",
+        )
+
+
+def _range(text: str) -> tuple[float, float]:
+    """The bounds that a definition states, such as `[0, inf)`; everything where it has another form."""
+    match = re.match(r"[\[(]\s*([^,]+),\s*([^\])]+)[\])]", text)
+    try:
+        low, high = (float(word) for word in match.groups()) if match else (-math.inf, math.inf)
+    except ValueError:
+        return -math.inf, math.inf
+    slack = 1e-6 * max([1.0, *(abs(bound) for bound in (low, high) if math.isfinite(bound))])
+    return low - slack, high + slack
+
+
+def _usual(subject: Subject) -> Any:
+    def score() -> Any:
+        with conditions():
+            return subject.component.score(_evidence(subject), _judges(_protocol(subject)))
+
+    return subject.once("scores", score)
+
+
+def _task(subject: Subject) -> Task:
+    """The task on which the evaluator can be tried.
+
+    Raises:
+        unittest.SkipTest: there is none here.
+    """
+    tasks: tuple[Task, ...] = ("classes", "attributes")
+    reasons = {task: subject.component.unavailable(Sample(task=task).protocol) for task in tasks}
+    for task, reason in reasons.items():
+        if reason is None:
+            return task
+    raise unittest.SkipTest(f"it cannot be had on a few digits: {reasons['classes']}")
+
+
+def _protocol(subject: Subject) -> Protocol:
+    return Sample(task=_task(subject)).protocol
+
+
+def _judges(protocol: Protocol) -> Judges:
+    def judge(name: str) -> Callable[[], Judge]:
+        def make() -> Judge:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return Judge(build(name, protocol.image, protocol.judge_classes), CPU)
+
+        return make
+
+    return Judges(judge(protocol.judge_network), CPU, protocol, judge(protocol.second_judge_network or "lenet5"))
+
+
+def _evidence(subject: Subject, *, keep: int | None = None, one_class: bool = False) -> Evidence:
+    """Made-up evidence of every kind that the evaluator needs.
+
+    Args:
+        subject: the evaluator.
+        keep: observations of each kind, by default all.
+        one_class: of the first class only.
+    """
+    sample = Sample(task=_task(subject))
+    protocol = sample.protocol
+    parts: dict[Part, Images] = {part: sample.load(part, _ROOT) for part in ("private_train", "private_test")}
+    if one_class:
+        parts = {part: of_one_class(images) for part, images in parts.items()}
+        protocol = protocol.model_copy(update={"attacked": 1})
+    made_up = _MadeUp(protocol, parts["private_test"], sample.load("public", _ROOT), keep)
+    wanted = {kind for need in subject.cls.needs for kind in need.split("|")}
+    items = {}
+    for kind in sorted(wanted):
+        if not hasattr(made_up, kind.lower()):
+            raise unittest.SkipTest(f"the laws have no made-up {kind}")
+        items[kind] = getattr(made_up, kind.lower())()
+    alternatives = {kind for need in subject.cls.needs if "|" in need for kind in need.split("|")[1:]}
+    items = {kind: found for kind, found in items.items() if kind not in alternatives}
+    loaded: Mapping[str, Images] = parts  # type: ignore[assignment]
+    return Evidence(protocol, items, lambda part: loaded[part], {"embedder": _EMBEDDER})
+
+
+class _MadeUp:
+    """Evidence out of thin air, one method a kind.
+
+    Args:
+        protocol: what was fixed.
+        test: the private test images.
+        public: public images.
+        keep: observations of each kind; `None` for all.
+    """
+
+    def __init__(self, protocol: Protocol, test: Images, public: Images, keep: int | None) -> None:
+        self._protocol, self._test, self._public, self._keep = protocol, test, public, keep
+        self._generator = torch.Generator().manual_seed(11)
+
+    def _items(self) -> torch.Tensor:
+        return torch.arange(len(self._test))[: self._keep]
+
+    def _rebuilt(self, items: torch.Tensor) -> torch.Tensor:
+        pixels = self._test.pixels[items]
+        noise = torch.randint(-40, 40, pixels.shape, generator=self._generator)
+        return (pixels.long() + noise).clamp(0, 255).to(torch.uint8)
+
+    def predictions(self) -> kinds.Predictions:
+        truth = self._test.truth(self._protocol.task)[: self._keep]
+        logits = torch.randn(len(truth), self._protocol.classes, generator=self._generator)
+        return kinds.Predictions(logits, truth)
+
+    def classreconstructions(self) -> kinds.ClassReconstructions:
+        labels = torch.arange(self._protocol.attacked)
+        count = _TRIALS * _DRAWS * len(labels)
+        pixels = self._public.pixels[torch.arange(count) % len(self._public)]
+        pixels = pixels.reshape(_TRIALS, _DRAWS, len(labels), *self._protocol.image)
+        return kinds.ClassReconstructions(pixels[:, : self._keep], labels)
+
+    def pairedreconstructions(self) -> kinds.PairedReconstructions:
+        items = self._items()
+        return kinds.PairedReconstructions(self._rebuilt(items), items)
+
+    def featureestimates(self) -> kinds.FeatureEstimates:
+        items = self._items()
+        network = embedder_of(_EMBEDDER)
+        with torch.inference_mode():
+            features = network.embed(self._rebuilt(items).float().div(255), self._protocol)
+        return kinds.FeatureEstimates(features.clone(), items)
+
+    def encodings(self) -> kinds.Encodings:
+        items = self._items()
+        return kinds.Encodings(torch.randn(len(items), 6, generator=self._generator), items)
+
+    def negatives(self) -> kinds.Negatives:
+        labels = torch.arange(self._protocol.attacked).repeat_interleave(2)[: self._keep]
+        fooled = torch.arange(len(labels)) % 2 == 0
+        return kinds.Negatives(self._public.pixels[: len(labels)], labels, fooled)
+
+
+LAWS = made(
+    "evaluator",
+    *(registered, described, fields, configuration, definitions),
+    *(scores, determinism, inputs, empty, one_class, record),
+)

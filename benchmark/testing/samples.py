@@ -1,0 +1,157 @@
+"""What the laws try components on: a few digits as classes or as attributes, and the conditions of the harness."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .. import registry
+from ..contracts import Dataset, Part, Protocol, Recipe, Task, setting
+from ..evidence import Images
+from ..models import predict
+from ..networks.network import Network
+from ..spec import digest
+from ..store import Checkpoint, Store
+from ..training import Context, State, Step
+
+T = TypeVar("T")
+CPU = torch.device("cpu")
+#: Every so many of the digits is taken.
+STRIDE = 12
+#: Binary digits of a label, the attributes.
+BITS = 3
+
+
+class Sample(Dataset):
+    """Every twelfth of scikit-learn's digits, stretched to the image that a component needs, as classes or attributes.
+
+    The attributes of a digit are the three binary digits of its label.
+    """
+
+    judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the judge", stages=("judge",))
+    second_judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the second", stages=("second",))
+    negatives: int = setting(2, "calibrated negatives per attacked label", stages=("negatives",), ge=1)
+    task: Task = setting("classes", "what the target says")
+    image: tuple[int, int, int] = setting((1, 32, 32), "channels, height, width")
+    target_network: str = setting("mcnn", "name in `privbench list networks`")
+
+    @property
+    def protocol(self) -> Protocol:
+        """That of the digits, smaller."""
+        changes: dict[str, Any] = {
+            "name": "sample",
+            "task": self.task,
+            "image": self.image,
+            "target_network": self.target_network,
+            "draws": 2,
+            "trials": 1,
+            "attacked": 2,
+            "reference": 4,
+            "observed": 4,
+        }
+        if self.task == "attributes":
+            changes |= {"classes": BITS, "attributes": tuple(f"bit {i}" for i in range(BITS)), "attacked": 1}
+        found: Protocol = registry.load("dataset", "digits")().protocol.model_copy(update=changes)
+        return found
+
+    def load(self, part: Part, root: Path) -> Images:
+        """Read one part; `root` is not read."""
+        images = _digits(part)
+        pixels = images.pixels.expand(-1, self.image[0], -1, -1)
+        if pixels.shape[-2:] != self.image[1:]:
+            pixels = functional.interpolate(pixels, size=self.image[1:])
+        labels = images.labels
+        if self.task == "classes" or labels is None or not part.startswith("private"):
+            return Images(pixels.clone(), None if labels is None else labels.clone())
+        return Images(pixels.clone(), attributes=(labels[:, None] >> torch.arange(BITS) & 1).bool())
+
+
+@functools.cache
+def _digits(part: Part) -> Images:
+    images: Images = registry.load("dataset", "digits")().load(part, Path())
+    return images.select(torch.arange(0, len(images), STRIDE))
+
+
+@contextlib.contextmanager
+def conditions(noise: int = 0) -> Iterator[None]:
+    """Those of the harness: deterministic algorithms. Global generators, which no result may depend on, are at `noise`.
+
+    Everything is put back afterwards.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    python, state = random.getstate(), np.random.get_state()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(noise)
+            random.seed(noise)
+            np.random.seed(noise)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        random.setstate(python)
+        np.random.set_state(state)
+
+
+class _StoppedError(BaseException):
+    """The end of a process that is killed; a component must not catch it."""
+
+
+class _Killed(Context):
+    """A context whose stage dies in the middle of every loop that it has not died in before."""
+
+    def __init__(self, context: Context, checkpoint: Checkpoint, survived: set[str]) -> None:
+        super().__init__(context.protocol, context.device, context.seed, checkpoint, None, context.public)
+        self._survived = survived
+
+    def loop(self, name: str, steps: int, state: State, step: Step) -> None:
+        middle = max(1, steps // 2)
+
+        def fatal(i: int, generator: torch.Generator) -> dict[str, Tensor]:
+            if i == middle:
+                self.save(name, i, state)
+                self._survived.add(name)
+                raise _StoppedError
+            return dict(step(i, generator))
+
+        super().loop(name, steps, state, step if name in self._survived else fatal)
+
+
+def interrupted(context: Context, work: Callable[[Context], T], folder: Path) -> T:
+    """What a stage gives that is killed once in the middle of every loop, and goes on from its checkpoint.
+
+    Args:
+        context: of the stage.
+        work: the stage.
+        folder: for its checkpoints.
+    """
+    checkpoint = Store(folder).checkpoint("target", digest([str(context.seed)]))
+    survived: set[str] = set()
+    while True:
+        before = len(survived)
+        try:
+            return work(_Killed(context, checkpoint, survived))
+        except _StoppedError:
+            assert len(survived) > before
+
+
+def logits(network: Network, images: Images) -> Tensor:
+    """What a network says of images, its noise seeded as the harness does."""
+    return predict(network, images.pixels, CPU, 1)
+
+
+def of_one_class(images: Images) -> Images:
+    """Those of the first image's class, or with its attributes."""
+    if images.labels is not None:
+        return images.select(images.labels == images.labels[0])
+    assert images.attributes is not None
+    return images.select((images.attributes == images.attributes[0]).all(1))
