@@ -99,7 +99,9 @@ class KEDMI(Attack):
         0.02, "step size of Adam for mu and logvar", smoke=0.1, quick=0.05, gt=0, stages=("evidence",)
     )
     identity_weight: float = setting(100.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
-    initial_logvar: float = setting(0.0, "log-variance before the first step; mu starts at 0", stages=("evidence",))
+    initial_logvar: float = setting(
+        0.0, "log-variance before the first step; mu starts at 0", stages=("evidence",), ge=-50, le=50
+    )
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Train generator and discriminator on public images and the target's soft labels of them."""

@@ -110,7 +110,8 @@ class MCC(Evaluator):
         for start in range(0, self.resamples, step):
             rows = generator.integers(n, size=(min(step, self.resamples - start), n))
             values.append(class_mcc(said[rows], truth[rows], classes))
-        return _score(value, n, percentile(np.concatenate(values)), None, ())
+        resampled = np.concatenate(values)
+        return _score(value, n, percentile(resampled[np.isfinite(resampled)]), None, ())
 
 
 def binary_mcc(counts: NDArray[np.float64] | NDArray[np.float32], n: int) -> Counts:

@@ -180,3 +180,13 @@ def test_interval_without_association_has_the_width_of_a_correlation():
     low, high = _score(torch.randn(2000, 1, generator=generator), truth).interval
     assert high - low == pytest.approx(2 * 1.96 / 2000**0.5, rel=0.1)
     assert low < 0 < high
+
+
+def test_resamples_of_classes_that_are_undefined_are_left_out():
+    # Without the last image, which most resamples miss or have alone, the target says one class throughout.
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    logits = torch.zeros(8, 5)
+    logits[:7, 0] = logits[7, 1] = 1.0
+    found = _score(logits, labels)
+    assert found.value == pytest.approx(matthews_corrcoef(labels, logits.argmax(1)), rel=1e-12)
+    assert found.interval is not None and np.isfinite(found.interval).all()
