@@ -35,13 +35,20 @@ class Entry:
     release: str
 
     def summary(self) -> str:
-        """First sentence of the component's docstring, read from its source file; empty if it cannot be read."""
+        """First sentence of the component's docstring, read from its source file; empty if it cannot be read.
+
+        Where that file is not there or is no Python, what is wrong instead; a package's own code may run to find it.
+        """
         module, _, attribute = self.target.partition(":")
         try:
             spec = importlib.util.find_spec(module)
-            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else "")
-        except (ImportError, OSError, SyntaxError, ValueError):
+            if spec is None:
+                return f"does not import: there is no module {module!r}"
+            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8") if spec.origin else "")
+        except OSError:
             return ""
+        except Exception as cause:  # a plugin's fault must not take the listing along
+            return f"does not import: {type(cause).__name__}: {cause}"
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name == attribute:
                 return (ast.get_docstring(node) or "").split("\n")[0]

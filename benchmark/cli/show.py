@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ from ..registry import KINDS, MODULES
 if TYPE_CHECKING:
     from ..contracts import Configuration
 
+#: In place of the summary of a name that is registered twice.
+_CLASH = "registered more than once and usable by nobody: uninstall one of the packages"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
 
@@ -26,8 +29,15 @@ def list_components(
 
     kinds = [registry.singular(kind)] if kind else list(KINDS)
     found = [entry for each in kinds for entry in registry.entries(each)]
+    times = Counter((entry.kind, entry.name) for entry in found)
     rows = [
-        {"kind": e.kind, "name": e.name, "from": f"{e.distribution} {e.release}", "summary": e.summary()} for e in found
+        {
+            "kind": entry.kind,
+            "name": entry.name,
+            "from": f"{entry.distribution} {entry.release}",
+            "summary": entry.summary() if times[entry.kind, entry.name] == 1 else _CLASH,
+        }
+        for entry in found
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
