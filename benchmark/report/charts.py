@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ..aggregate import Row, Section, Summary
 from ..contracts import Definition
 from ..record import Interval
-from .wording import number, plain, unit_of
+from .wording import number, plain, told_apart, unit_of
 
 #: Value, interval and chance of a score.
 Measured = tuple[float | None, Interval | None, float | None]
@@ -109,12 +109,16 @@ def panels(section: Section, utility: Definition, leakage: Definition) -> list[P
         return []
     x, x_ticks = _axis([row.scores[leakage.name] for row in drawn], leakage.unit, LEFT, RIGHT)
     y, y_ticks = _axis([row.scores[utility.name] for row in drawn], utility.unit, BOTTOM, TOP)
-    colours = {name: i % COLOURS for i, name in enumerate(dict.fromkeys(row.defense for row in section.rows))}
+    names = told_apart(dict.fromkeys(row.defense for row in section.rows), 26)
+    looks = {defense: (name, i % COLOURS) for i, (defense, name) in enumerate(names.items())}
     found = []
     for attack in dict.fromkeys((row.attack, row.evaluators) for row in drawn):
         rows = [row for row in drawn if (row.attack, row.evaluators) == attack]
         best = pareto([(_gain(row, utility), _gain(row, leakage)) for row in rows])
-        points = [_point(row, utility, leakage, x, y, colours, chosen) for row, chosen in zip(rows, best, strict=True)]
+        points = [
+            _point(row, utility, leakage, x, y, looks[row.defense], chosen)
+            for row, chosen in zip(rows, best, strict=True)
+        ]
         chances = {row.scores[leakage.name].chance for row in rows}
         chance = chances.pop() if len(chances) == 1 else None
         found.append(
@@ -194,12 +198,12 @@ def _tick(value: float, unit: str, step: float) -> str:
 
 
 def _point(
-    row: Row, utility: Definition, leakage: Definition, x: Scale, y: Scale, colours: dict[str, int], best: bool
+    row: Row, utility: Definition, leakage: Definition, x: Scale, y: Scale, look: tuple[str, int], best: bool
 ) -> Point:
     across, up = row.scores[leakage.name], row.scores[utility.name]
     assert across.value is not None
     assert up.value is not None
-    label = plain(row.defense, 26)
+    label, colour = look
     at = x(across.value)
     left = at + 9 + len(label) * _CHARACTER > RIGHT
     words = [f"{plain(d.title, 40)} {number(s.value, d.unit)}" for d, s in ((utility, up), (leakage, across))]
@@ -214,7 +218,7 @@ def _point(
         label_x=at - 8 if left else at + 8,
         label_y=y(up.value) - 6,
         anchor="end" if left else "start",
-        colour=colours[row.defense],
+        colour=colour,
         best=best,
         text=f"{label}: {', '.join(words)}{', on the front' if best else ''}",
     )

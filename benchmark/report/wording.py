@@ -97,6 +97,29 @@ def shared_chance(section: Section, score: str) -> float | None:
     return chances.pop() if len(chances) == 1 else None
 
 
+def told_apart(labels: Iterable[str], limit: int) -> dict[str, str]:
+    """A short form of each label: of those that begin with the same name, only the words in which they differ.
+
+    Example:
+        >>> told_apart(["none", "mid a=1 b=2", "mid a=1 b=3"], 20)
+        {'none': 'none', 'mid a=1 b=2': 'mid b=2', 'mid a=1 b=3': 'mid b=3'}
+        >>> told_apart(["adversarial x=1", "adversarial x=2"], 12)["adversarial x=2"]
+        'adversa… x=2'
+    """
+    groups: dict[str, dict[str, list[str]]] = {}
+    for label in labels:
+        name, *words = plain(label, 400).split(" ")
+        groups.setdefault(name, {})[label] = words
+    found = {}
+    for name, group in groups.items():
+        common = set.intersection(*map(set, group.values())) if len(group) > 1 else set()
+        for label, words in group.items():
+            rest = "".join(f" {word}" for word in words if word not in common)
+            room = max(limit - len(rest), 6)
+            found[label] = plain((name if len(name) <= room else name[: room - 1] + "…") + rest, limit)
+    return found
+
+
 def seed_list(seeds: Iterable[int]) -> str:
     """Seeds, runs of three or more shortened.
 
