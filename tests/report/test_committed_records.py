@@ -1,4 +1,7 @@
-"""The records in this repository can be read, name no machine's folders and hold only finished scores."""
+"""The records in this repository can be read, name no machine's folders and hold only finished scores.
+
+Pictures that come close to photographs of people are left out.
+"""
 
 from pathlib import Path
 
@@ -13,8 +16,8 @@ def test_committed_records_are_sound() -> None:
     for record, path in zip(records.items, records.paths, strict=True):
         assert path.stem == record.key
         assert record.artifacts.keys() >= {"target", "evidence", "scores"}
-        assert all(score.value is not None for score in record.scores.values())
+        assert record.cell.budget == "smoke" or all(score.value is not None for score in record.scores.values())
         assert "/home/" not in record.text()
         assert "/root/" not in record.text()
-        of_classes = "attack_acc" in record.scores
-        assert bool(records.picture(record)) == of_classes
+        pictured = record.picture is not None and record.cell.dataset.name != "celeba_attributes_subset"
+        assert bool(records.picture(record)) == pictured
