@@ -63,7 +63,7 @@ def _check_name(kind: Kind, name: str) -> None:
     if name in registry.names(kind):
         owner = next(entry for entry in registry.entries(kind) if entry.name == name)
         raise InvalidConfigurationError(
-            f"expected name to be new, got {name!r}, a {kind} of {owner.distribution}; choose another"
+            f"expected name to be new, got {name!r}, which {owner.distribution} registers; choose another"
         )
     module = _module(name)
     if importlib.util.find_spec(module) is not None:

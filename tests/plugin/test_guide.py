@@ -1,0 +1,61 @@
+"""What docs/plugins.md shows works: its code, its table of laws, its sentences."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from privbench.benchmark import registry
+from privbench.benchmark.testing import check, laws
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+SHOWN = {
+    "defense": "LabelSmoothing",
+    "attack": "RandomSearch",
+    "evaluator": "Brightness",
+    "dataset": "Stripes",
+    "network": "SmallMLP",
+}
+
+
+def table() -> str:
+    """The laws as the guide lists them."""
+    lines = []
+    for kind in registry.KINDS:
+        lines += ["", f"### Laws of {'an' if kind[0] in 'aeiou' else 'a'} {kind}", "", "| law | says |", "|---|---|"]
+        lines += [f"| `{law}` | {law.about} |" for law in laws(kind)]
+    return "\n".join(lines[1:])
+
+
+def test_the_laws_are_those_of_the_code() -> None:
+    assert GUIDE.partition("<!-- laws -->\n")[2].partition("\n<!-- end -->")[0] == table()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guide")
+    (folder / "guide_components.py").write_text("\n\n".join(BLOCKS[: len(SHOWN)]), encoding="utf-8")
+    facts = folder / "guide_components-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: guide-components\nVersion: 1.0\n")
+    lines = [f"[privbench.{kind}s]\n{name.lower()} = guide_components:{name}" for kind, name in SHOWN.items()]
+    (facts / "entry_points.txt").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        registry.refresh()
+        yield
+    sys.modules.pop("guide_components", None)
+    registry.refresh()
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_components_of_the_guide_keep_the_laws(kind: str, tmp_path: Path) -> None:
+    found = check(kind, SHOWN[kind].lower(), data=tmp_path)
+    assert {verdict.law: verdict.message for verdict in found if verdict.state != "holds"} == {}
+
+
+def test_the_block_for_pytest_runs() -> None:
+    scope: dict = {}
+    exec(BLOCKS[-1], scope)
+    scope["test_law"](next(law for law in laws("defense") if law.name == "described"))
