@@ -12,7 +12,6 @@ from .errors import InvalidConfigurationError, PrivbenchError
 from .registry import find, load
 from .spec import KEY_FORMAT, Cell, digest, unsupported
 
-
 #: Raised when a change of `probe` alters what a scores stage finds out about its target.
 PROBE = 1
 

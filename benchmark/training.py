@@ -222,7 +222,6 @@ class Context:
         self.notes["epochs"] = steps / batches.steps_per_epoch
         network.eval()
 
-
     def batches(
         self, name: str, images: Images, size: int, *, sampler: str | None = None, augmentation: str | None = None
     ) -> Batches:
