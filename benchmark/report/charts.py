@@ -220,7 +220,7 @@ def _point(
         anchor="end" if left else "start",
         colour=colour,
         best=best,
-        text=f"{label}: {', '.join(words)}{', on the front' if best else ''}",
+        text=f"{plain(row.defense, 120)}: {', '.join(words)}{', on the front' if best else ''}",
     )
 
 

@@ -53,6 +53,7 @@ _RESTRICTED = {
     "digest",
     "name",
     "protocol",
+    "access",
     "budget",
     "created",
     "picture",
