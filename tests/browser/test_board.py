@@ -12,6 +12,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 from privbench import load_records
 from privbench.benchmark.record import Record
+from privbench.benchmark.report.board import folder
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 TEXT_COLUMNS = {"group", "defense", "attack"}
@@ -124,10 +125,11 @@ def test_a_request_a_message_or_an_error_would_be_noticed(visit, board):
     seen.problems.clear()
 
 
-def test_two_hundred_cells_take_at_most_two_megabytes(varied):
-    index, records = varied
-    assert len(records) >= 200
-    assert index.stat().st_size <= 2_000_000
+def test_two_hundred_cells_take_at_most_two_megabytes(samples, tmp_path):
+    samples.write_many(tmp_path, 200)
+    name, content = next(folder(load_records(tmp_path)))
+    assert name == "index.html"
+    assert len(content) <= 2_000_000
 
 
 def test_every_link_of_every_page_resolves(board):
@@ -155,9 +157,11 @@ def test_every_link_of_the_single_page_resolves(single):
 
 
 def test_records_can_be_reached_from_the_index(visit, board):
-    found = visit(board).page.eval_on_selector_all("table.rows a", "links => links.map(link => link.href)")
+    page = visit(board).page
+    found = page.eval_on_selector_all("table.rows a", "links => links.map(link => link.href)")
     keys = {record.key[:16] for record in load_records(COMMITTED)}
     assert {Path(unquote(address)).stem for address in found} == keys
+    assert set(page.eval_on_selector_all("input[data-pick]", "boxes => boxes.map(box => box.dataset.pick)")) == keys
     for key in keys:
         assert (board.parent / "cells" / f"{key}.html").is_file()
 
@@ -175,6 +179,7 @@ def is_sorted(page, column: str, order: list[str], sign: int) -> bool:
 def test_every_header_sorts_up_and_down_with_what_is_missing_last(visit, varied):
     page = visit(varied[0]).page
     section = page.evaluate(LARGEST)
+    page.evaluate("id => document.querySelectorAll('section.board').forEach(s => s.id === id || s.remove())", section)
     wrong = []
     for table in (f"{section}-attack_acc-leaders", f"{section}-rows"):
         clicks = page.eval_on_selector(f"#{table}", CLICKS.replace("ROWS", ROWS))
@@ -182,7 +187,7 @@ def test_every_header_sorts_up_and_down_with_what_is_missing_last(visit, varied)
         for at, column, presses in clicks:
             for (states, whole, order), (way, sign) in zip(presses, WAYS, strict=True):
                 assert whole
-                assert len(order) > 10
+                assert len(order) > 3
                 assert states[at] == way
                 assert {state for i, state in enumerate(states) if i != at} <= {"none", None}
                 if not is_sorted(page, column, order, sign):
@@ -198,7 +203,7 @@ def test_ranks_are_sorted_by_themselves_whatever_stands_below(visit, varied):
     page.eval_on_selector_all(f"{table} thead button", "all => [all[4], all[0]].forEach(button => button.click())")
     ranks = page.eval_on_selector_all(f"{table} td.rank b", "all => all.map(rank => Number(rank.textContent))")
     assert ranks == sorted(ranks)
-    assert len(ranks) > 6
+    assert len(ranks) > 3
 
 
 def test_a_header_is_pressed_with_the_mouse(visit, board):
@@ -313,19 +318,16 @@ def test_a_point_of_the_plot_leads_to_its_cell(visit, board):
 
 
 @pytest.fixture(params=["folder", "server", "single"])
-def place(request, board: Path, single: Path, serve: Callable[[Path], str]) -> tuple[str, Path]:
+def place(request, board: Path, single: Path, serve: Callable[[Path], str]) -> str:
     """The address of the index, as a file, from a server and as a single page."""
     if request.param == "single":
-        return single.as_uri(), single
-    return (board.as_uri() if request.param == "folder" else f"{serve(board.parent)}/index.html"), board
+        return single.as_uri()
+    return board.as_uri() if request.param == "folder" else f"{serve(board.parent)}/index.html"
 
 
 def test_two_cells_are_compared(visit, place):
     records = {record.key[:16]: record for record in load_records(COMMITTED)}
-    address, _ = place
-    page = visit(address).page
-    boxes = page.locator("table.rows input[data-pick]")
-    assert boxes.count() == len(records)
+    page = visit(place).page
     assert not page.is_visible("#compare-bar")
     mnist = [
         key for key, record in records.items() if (record.protocol, record.cell.attack.name) == ("mnist/v1", "kedmi")
@@ -465,7 +467,10 @@ def test_cells_carry_the_numbers_of_their_records(visit, board):
     for score in record.scores.values():
         row = shown[score.definition.title]
         unit = 100 if score.definition.unit == "fraction" else 1
-        assert number(row[1]) == pytest.approx(unit * score.value, rel=1e-3, abs=0.051)
         assert number(row[3]) == score.n
+        if score.value is None:
+            assert row[1] == "n/a"
+        else:
+            assert number(row[1]) == pytest.approx(unit * score.value, rel=1e-3, abs=0.051)
     data = (board.parent / "cells" / f"{record.key[:16]}.js").read_text(encoding="utf-8")
     assert json.loads(data[data.index("(") + 1 : data.rindex(")")])["id"] == record.key[:16]
