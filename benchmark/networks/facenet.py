@@ -29,7 +29,9 @@ class Embedding(nn.Module):
         self.body.logits = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings `N 512` of images `N 3 H W`."""
+        """Embeddings `N 512` of images `N 3 H W`; N may be 0, which the package's own flattening does not take."""
+        if not len(x):
+            return x.new_zeros(0, 512)
         shrinks = max(x.shape[-2:]) > self.size
         if x.shape[-2:] != (self.size, self.size):
             x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=shrinks)
