@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +75,9 @@ def round_trip(
     defense = defense or choose("defense", "none", digits)
     cell = Cell(dataset, defense, attack, evaluators, 0, "smoke")
     with tempfile.TemporaryDirectory() as folder:
-        _check_reported(_written(cell, Path(folder), data or Path(folder)), Path(folder), cell, subject)
+        store = _evidence_store() if evaluator else Path(folder) / "store"
+        written = _written(cell, Path(folder), store, data or Path(folder))
+        _check_reported(written, Path(folder), cell, subject)
 
 
 def choose(kind: Any, name: str, digits: Choice) -> Choice:
@@ -84,11 +89,21 @@ def choose(kind: Any, name: str, digits: Choice) -> Choice:
     return resolve(kind, Selection(name), "smoke", settings, digits)
 
 
-def _written(cell: Cell, folder: Path, data: Path) -> Sequence[tuple[Record, Path]]:
-    plan = make([cell], data)
+@functools.cache
+def _evidence_store() -> Path:
+    """A store for all evaluators of this process: targets, attacks and judges before them are built in."""
+    folder = tempfile.mkdtemp(prefix="privbench-laws-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _written(cell: Cell, folder: Path, root: Path, data: Path) -> Sequence[tuple[Record, Path]]:
+    plan, store = make([cell], data), Store(root)
     for skipped in plan.skipped:
         broken(f"the cell is refused: {skipped.reason}", "declare the tasks that the component works on in `tasks`")
-    outcome = local.execute(plan, Workshop(Store(folder / "store"), data, CPU))
+    for key in plan.cells:
+        store.discard("scores", key)
+    outcome = local.execute(plan, Workshop(store, data, CPU))
     for key, reason in outcome.failures.items():
         broken(f"the stage {plan.stages[key].kind} fails: {reason}", "let it give what the harness stores and reads")
     return write_records(plan, outcome, folder)
