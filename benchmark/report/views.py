@@ -15,7 +15,7 @@ from .permalinks import row_anchors, section_anchors
 from .wording import between, number, plain
 
 #: A section with more defenses or rows shows one ranking on the index and has a page for each of the others.
-MOST_DEFENSES, MOST_ROWS = 60, 300
+MOST_DEFENSES, MOST_ROWS = 30, 150
 #: Pictures under the table of a section.
 _GALLERY = 12
 
@@ -102,6 +102,8 @@ class Board:
     rows: tuple[TableRow, ...]
     #: Why scores are missing, numbered from 1.
     reasons: tuple[str, ...]
+    #: Of the table of all rows: in a large section without the scores of quality, which cells have.
+    columns: tuple[Definition, ...]
     #: The range of n of each column.
     counts: tuple[str, ...]
     gallery: tuple[TableRow, ...]
@@ -128,8 +130,10 @@ def board(section: Section, anchor: str) -> Board:
     """The view of one section."""
     flags = _flags(section)
     reasons: dict[str, int] = {}
+    large = len(section.rows) > MOST_ROWS
+    columns = tuple(column for column in section.columns if not (large and column.measures == "quality"))
     rows = tuple(
-        _table_row(section, row, name, reasons, flags)
+        _table_row(columns, row, name, reasons, flags)
         for row, name in zip(section.rows, row_anchors(section), strict=True)
     )
     pictured = [row for row in rows if row.row.records[0].picture]
@@ -140,7 +144,8 @@ def board(section: Section, anchor: str) -> Board:
         leaderboards=tuple(_leaderboards(section, flags)),
         rows=rows,
         reasons=tuple(reasons),
-        counts=tuple(_counts(section, column) for column in section.columns),
+        columns=columns,
+        counts=tuple(_counts(section, column) for column in columns),
         gallery=tuple(pictured[:_GALLERY]),
         flags=flags,
     )
@@ -178,10 +183,14 @@ def _counts(section: Section, column: Definition) -> str:
 
 
 def _table_row(
-    section: Section, row: Row, anchor: str, reasons: dict[str, int], flags: Mapping[str, tuple[Flag, ...]]
+    columns: Sequence[Definition],
+    row: Row,
+    anchor: str,
+    reasons: dict[str, int],
+    flags: Mapping[str, tuple[Flag, ...]],
 ) -> TableRow:
     found = []
-    for column in section.columns:
+    for column in columns:
         score = _score(row.scores[column.name])
         mark = reasons.setdefault(score.reason, len(reasons) + 1) if score.reason else 0
         found.append((score, mark))
