@@ -9,7 +9,7 @@ import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.cli.main import main
 
-RUN = ("run", "--budget", "smoke", "--set", "dataset.draws=1")
+RUN = ("run", "--budget", "smoke", "--set", "dataset.draws=1", "--set", "gmi.max_steps=2", "--set", "gmi.iterations=2")
 #: Module, its source, and of each name what is said when it is asked for.
 MODULES = {
     "bad_raises": "raise RuntimeError('no licence')",
