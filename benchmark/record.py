@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
 
 from .contracts import Access, Budget, Configuration, Definition
 from .errors import IncompatibleRecordError, StorageError
@@ -25,8 +26,8 @@ MAX_BYTES = 8 << 20
 #: Deeper nesting is not read; a record needs about eight levels.
 MAX_DEPTH = 24
 _LINE = 110
-#: Only such an escape can put half a character into a text.
-_SURROGATE = "\\ud"
+#: Parts of a record with JSON of any form in them.
+_ANY_JSON = ("cell", "changed", "judge")
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$")]
@@ -232,48 +233,29 @@ def _parse(path: Path) -> Any:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-        text = content.decode()
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-        _check_depth(value)
-        if _SURROGATE in text.lower():
-            json.dumps(value, ensure_ascii=False).encode()
+        value = from_json(content, allow_inf_nan=False)
+        _check(value)
     except OSError as cause:
         raise IncompatibleRecordError(
             f"record {path} cannot be read: {cause.strerror or cause}; check the path and its permissions"
         ) from cause
-    except (ValueError, RecursionError) as cause:
-        reason = "it is nested too deeply" if isinstance(cause, RecursionError) else str(cause)
+    except ValueError as cause:
         raise IncompatibleRecordError(
-            f"record {path} cannot be read: {reason}; run its cell again or remove it"
+            f"record {path} cannot be read: {cause}; run its cell again or remove it"
         ) from None
     return value
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    """Refuse what overflows to infinity."""
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError("a number is out of range")
-    return value
-
-
-def _check_depth(value: Any) -> None:
-    """Refuse deep nesting, level by level."""
-    level = [value] if isinstance(value, dict | list) else []
+def _check(value: Any) -> None:
+    """Refuse deep nesting and numbers that overflow where the schema takes any JSON; elsewhere it refuses both."""
+    level = [value[part] for part in _ANY_JSON if part in value] if isinstance(value, dict) else []
     for _ in range(MAX_DEPTH):
-        if not level:
-            return
-        level = [
-            child
-            for item in level
-            for child in (item.values() if type(item) is dict else item)
-            if type(child) is dict or type(child) is list
-        ]
-    raise RecursionError
+        if any(type(item) is float and not math.isfinite(item) for item in level):
+            raise ValueError("a number is out of range")
+        containers = (item.values() if type(item) is dict else item for item in level if type(item) in (dict, list))
+        level = [child for items in containers for child in items]
+    if level:
+        raise ValueError("it is nested too deeply")
 
 
 def _replace(path: Path, content: bytes) -> None:

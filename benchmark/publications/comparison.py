@@ -134,11 +134,17 @@ def compare(
     require_results(table)
     if budget not in (None, *BUDGETS):
         raise InvalidConfigurationError(f"expected budget to be one of {', '.join(BUDGETS)}, got {budget!r}")
-    candidates = [record for record in records if budget in (None, record.cell.budget)]
+    candidates: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if budget in (None, record.cell.budget):
+            candidates.setdefault((record.cell.defense.name, record.cell.attack.name), []).append(record)
     lines: list[Line] = []
     missing: list[str] = []
     for row in table.select(labels):
-        found = {attack: list(_lines(table, row, attack, candidates, dataset)) for attack in row.cell.attacks}
+        found = {
+            attack: list(_lines(table, row, attack, candidates.get((row.cell.defense, attack), ()), dataset))
+            for attack in row.cell.attacks
+        }
         lines += [line for some in found.values() for line in some]
         absent = [f"{row.label} ({attack})" for attack, some in found.items() if not some]
         missing += [row.label] if len(absent) == len(found) else absent

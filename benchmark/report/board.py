@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..contracts import BUDGETS
 from ..flags import EXPLANATIONS
@@ -162,7 +162,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"plain": wording.plain, "number": wording.number, "between": wording.between}
+    # Most texts of a cell are those of many others.
+    plain = lru_cache(4096)(lambda text, limit=400: escape(wording.plain(text, limit)))
+    environment.filters |= {"plain": plain, "number": wording.number, "between": wording.between}
     environment.filters |= {"breakable": _breakable, "heading": wording.heading, "json": wording.json_text}
     environment.filters |= {"mebibytes": mebibytes, "seconds": seconds}
     environment.globals |= {"once": _Once(), "charts": charts, "legend": wording.LEGEND, "unit_of": wording.unit_of}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,7 @@ def cells(
     by_defense, by_attack = _groups(board.rows, "defense"), _groups(board.rows, "attack")
     titles = [_title(line.row, record) for line, record in order]
     ends = [None, *(Neighbour(record.key, title) for (_, record), title in zip(order, titles, strict=True)), None]
+    components: dict[Hashable, Component] = {}
     for i, (line, record) in enumerate(order):
         yield Cell(
             record=record,
@@ -105,7 +106,7 @@ def cells(
             private=_private(private.get(record.key), record, places),
             stages=tuple(dict.fromkeys([*record.costs, *record.artifacts])),
             command=plain(shlex.join(record.command), 4000),
-            settings=tuple(_settings(record)),
+            settings=tuple(_settings(record, components)),
             curves=tuple(_curves(record)),
             flags=tuple(_findings(board.flags[record.key])),
             previous=ends[i],
@@ -144,14 +145,18 @@ def _findings(flags: Iterable[Flag]) -> Iterator[Finding]:
         yield Finding(plain(flag.name, 60), plain(flag.message), EXPLANATIONS.get(flag.name, ""))
 
 
-def _settings(record: Record) -> Iterator[Component]:
+def _settings(record: Record, known: dict[Hashable, Component]) -> Iterator[Component]:
+    """The components of a record; `known` has those of the records before, most of which are the same."""
     cell = record.cell
     kinds: list[tuple[str, Choice]] = [("dataset", cell.dataset), ("defense", cell.defense), ("attack", cell.attack)]
     for kind, choice in kinds + [("evaluator", choice) for choice in cell.evaluators]:
-        fields = tuple((path, plain(json_text(value), 300)) for path, value in flat(choice.fields).items())
         changed = record.changed.get(choice.name if kind == "evaluator" else kind, {})
-        name = f"{choice.name} v{choice.version} of {plain(choice.distribution, 60)}"
-        yield Component(kind, name, fields, frozenset(flat(changed)))
+        key = (kind, choice.name, choice.version, choice.distribution, repr(choice.fields), repr(changed))
+        if key not in known:
+            fields = tuple((path, plain(json_text(value), 300)) for path, value in flat(choice.fields).items())
+            name = f"{choice.name} v{choice.version} of {plain(choice.distribution, 60)}"
+            known[key] = Component(kind, name, fields, frozenset(flat(changed)))
+        yield known[key]
 
 
 def _curves(record: Record) -> Iterator[tuple[str, charts.Curve]]:

@@ -83,12 +83,13 @@ def test_newer_schema_is_refused_before_anything_else(tmp_path):
         (b'{"schema_version": true}', "is not a record"),
         (b'{"schema_version": 0}', "is not a record"),
         (b'{"schema_version": 1}', "is damaged: key: "),
-        (b'{"schema_version": NaN}', "NaN is not JSON"),
-        (b'{"schema_version": 1, "n": 1e999}', "out of range"),
+        (b'{"schema_version": NaN}', "cannot be read"),
+        (b'{"schema_version": 1, "cell": {"n": [1e999]}}', "out of range"),
         (b'{"schema_version": 1, "n": "\\ud800"}', "cannot be read"),
         (b'{"schema_version": 1, "n": ' + b"9" * 5000 + b"}", "cannot be read"),
-        (b"[" * 50 + b"]" * 50, "nested too deeply"),
-        (b"[" * 200_000, "nested too deeply"),
+        (b'{"schema_version": 1, "judge": ' + b"[" * 50 + b"]" * 50 + b"}", "nested too deeply"),
+        (b'{"schema_version": 1, "n": ' + b"[" * 50 + b"]" * 50 + b"}", "is damaged"),
+        (b"[" * 200_000, "recursion limit exceeded"),
         (b" " * (MAX_BYTES + 1), "larger than 8 MiB"),
     ],
 )
@@ -337,3 +338,28 @@ def test_frames_hold_the_same_rows():
 
 def test_location_stays_inside_the_results(tmp_path):
     assert location(make_record(), tmp_path).is_relative_to(tmp_path)
+
+
+def test_numbers_that_overflow_are_refused_in_every_part(tmp_path):
+    whole = json.loads(make_record().text())
+    assert whole["curves"]
+    places = list(_numbers(whole))
+    assert len(places) > 30
+    for path in places:
+        changed = json.loads(make_record().text())
+        inside = changed
+        for step in path[:-1]:
+            inside = inside[step]
+        inside[path[-1]] = "OVERFLOW"
+        file = tmp_path / "bad.json"
+        file.write_text(json.dumps(changed).replace('"OVERFLOW"', "1e999"))
+        with pytest.raises(IncompatibleRecordError):
+            read(file)
+
+
+def _numbers(value, path=()):
+    if isinstance(value, dict | list):
+        for step, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(child, (*path, step))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path
