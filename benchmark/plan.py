@@ -10,7 +10,7 @@ from typing import Any
 from .contracts import StageKind
 from .errors import InvalidConfigurationError, PrivbenchError
 from .registry import find, load
-from .spec import KEY_FORMAT, Cell, digest, unsupported
+from .spec import KEY_FORMAT, Cell, Choice, digest, unsupported
 
 #: Raised when a change of `probe` alters what a scores stage finds out about its target.
 PROBE = 1
@@ -77,6 +77,7 @@ def make(cells: Iterable[Cell], root: Path) -> Plan:
         InvalidConfigurationError: a field `layer` names a cut layer that the target does not have.
     """
     plan = Plan()
+    identities = _Identities()
     fingerprints: dict[str, str] = {}
     layers: dict[str, tuple[str, ...]] = {}
     for cell in cells:
@@ -84,22 +85,52 @@ def make(cells: Iterable[Cell], root: Path) -> Plan:
         if reason:
             plan.skipped.append(Skipped(cell, reason))
             continue
-        _check_layers(cell, layers)
-        data = digest(cell.dataset.identity())
+        _check_layers(cell, layers, identities)
+        data = identities.digest(cell.dataset)
         if data not in fingerprints:
             fingerprints[data] = cell.dataset.component.fingerprint(root)
-        _add(plan, cell, fingerprints[data])
+        _add(plan, cell, fingerprints[data], identities)
     return plan
 
 
-def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]]) -> None:
+class _Identities:
+    """What cells share, said once: identities of choices, and of the networks that stages train."""
+
+    def __init__(self) -> None:
+        # The choice itself is kept too, since another one may get the number of one that is gone.
+        self._choices: dict[tuple[int, StageKind | None], tuple[Choice, dict[str, Any]]] = {}
+        self._digests: dict[int, str] = {}
+        self._networks: dict[str, dict[str, str | int]] = {}
+
+    def choice(self, choice: Choice, stage: StageKind | None = None) -> dict[str, Any]:
+        """`choice.identity(stage)`."""
+        place = (id(choice), stage)
+        if place not in self._choices:
+            self._choices[place] = (choice, choice.identity(stage))
+        return self._choices[place][1]
+
+    def digest(self, choice: Choice) -> str:
+        """The digest of all that identifies a choice."""
+        whole = self.choice(choice)
+        if id(choice) not in self._digests:
+            self._digests[id(choice)] = digest(whole)
+        return self._digests[id(choice)]
+
+    def network(self, name: str) -> dict[str, str | int]:
+        """What of a network decides the result of a stage that trains it."""
+        if name not in self._networks:
+            distribution, version = find("network", name).distribution, load("network", name).version
+            self._networks[name] = {"name": name, "distribution": distribution, "version": version}
+        return self._networks[name]
+
+
+def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]], identities: _Identities) -> None:
     """Refuse a cut layer that the cell's target does not have; `known` holds the layers of targets seen before."""
     for choice in (cell.defense, cell.attack):
         layer = getattr(choice.component, "layer", None)
         if not isinstance(layer, str):
             continue
-        protocol = cell.dataset.component.protocol
-        key = digest([cell.defense.name, cell.defense.component.config(), protocol.model_dump(mode="json")])
+        key = identities.digest(cell.defense) + identities.digest(cell.dataset)
         if key not in known:
             known[key] = _layers(cell)
         if layer not in known[key]:
@@ -126,7 +157,7 @@ def _layers(cell: Cell) -> tuple[str, ...]:
     return found
 
 
-def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
+def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> None:
     """Add the stages of one cell that the plan does not have yet."""
     attack = cell.attack.component
     protocol = cell.dataset.component.protocol
@@ -135,7 +166,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         content = {
             "format": KEY_FORMAT,
             "stage": kind,
-            "dataset": cell.dataset.identity(kind),
+            "dataset": identities.choice(cell.dataset, kind),
             "protocol": protocol.id,
             "data": fingerprint,
             "inputs": inputs,
@@ -150,8 +181,8 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         "target",
         f"target {data} {cell.defense.name} seed {cell.seed}",
         {},
-        defense=cell.defense.identity("target"),
-        network=_network(protocol.target_network),
+        defense=identities.choice(cell.defense, "target"),
+        network=identities.network(protocol.target_network),
         seed=cell.seed,
     )
     inputs = {"target": target}
@@ -162,18 +193,18 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
             "prior",
             f"prior {data} {cell.attack.name}{whose} seed {cell.seed}",
             reads,
-            attack=cell.attack.identity("prior"),
+            attack=identities.choice(cell.attack, "prior"),
             seed=cell.seed,
         )
     evidence = stage(
-        "evidence", f"evidence {cell.title}", inputs, attack=cell.attack.identity("evidence"), seed=cell.seed
+        "evidence", f"evidence {cell.title}", inputs, attack=identities.choice(cell.attack, "evidence"), seed=cell.seed
     )
     inputs = {**inputs, "evidence": evidence}
     asked = {judge for choice in cell.evaluators for judge in choice.component.judges}
     if asked:
-        inputs["judge"] = stage("judge", f"judge {data}", {}, network=_network(protocol.judge_network))
+        inputs["judge"] = stage("judge", f"judge {data}", {}, network=identities.network(protocol.judge_network))
     if "second" in asked:
-        network = _network(protocol.second_judge_network or "")
+        network = identities.network(protocol.second_judge_network or "")
         inputs["second"] = stage("second", f"second judge {data}", {}, network=network)
     if any("Negatives" in choice.component.needs for choice in cell.evaluators):
         from .negatives import VERSION
@@ -184,12 +215,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str) -> None:
         "scores",
         f"scores {cell.title}",
         inputs,
-        evaluators=[choice.identity("scores") for choice in cell.evaluators],
+        evaluators=[identities.choice(choice, "scores") for choice in cell.evaluators],
         probe=PROBE,
     )
     plan.cells[scores] = cell
-
-
-def _network(name: str) -> dict[str, str | int]:
-    """What of a network decides the result of a stage that trains it."""
-    return {"name": name, "distribution": find("network", name).distribution, "version": load("network", name).version}

@@ -153,12 +153,16 @@ class Matrix:
         _check_scopes(settings, self)
         _check_numbers(self)
         found = []
-        for data, defend, attack in itertools.product(self.datasets, self.defenses, self.attacks):
+        for data in self.datasets:
             dataset = resolve("dataset", data, self.budget, settings)
-            defended = resolve("defense", defend, self.budget, settings, dataset)
-            attacked = resolve("attack", attack, self.budget, settings, dataset)
-            evaluators, not_run = _evaluators(self, dataset, attacked, settings)
-            found += [Cell(dataset, defended, attacked, evaluators, seed, self.budget, not_run) for seed in self.seeds]
+            defenses = [resolve("defense", name, self.budget, settings, dataset) for name in self.defenses]
+            attacks = [resolve("attack", name, self.budget, settings, dataset) for name in self.attacks]
+            scored = [(attack, *_evaluators(self, dataset, attack, settings)) for attack in attacks]
+            found += [
+                Cell(dataset, defense, attack, evaluators, seed, self.budget, not_run)
+                for defense, (attack, evaluators, not_run) in itertools.product(defenses, scored)
+                for seed in self.seeds
+            ]
         return found
 
 
