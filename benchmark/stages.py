@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,19 @@ from .access import View, open_view
 from .contracts import Part
 from .datasets.loader import Augmentation
 from .errors import CorruptArtifactError, PrivbenchError
-from .evidence import Encodings, Evidence, Images, Negatives, Predictions, Request, Score
+from .evidence import Encodings, Evidence, Images, Negatives, Predictions, Request
 from .judges import Judge, Judges, accuracy
 from .machine import environment, peak_memory
 from .models import judge_name, judge_network, load_judge, load_target, predict, state, target_source
 from .networks.network import Network
 from .observed import observe
 from .plan import Stage
-from .report.pictures import grid_png
+from .scoring import picture_of, score_with
 from .seeds import derive
 from .spec import Cell, Choice, canonical
 from .store import Artifact, Store
 from .training import Context, Progress, cross_entropy
 
-log = logging.getLogger("privbench")
-
-#: Rows of a record's picture: draws per label, or lines of single images.
-PICTURE_ROWS = 4
-#: Columns of a record's picture.
-PICTURE_COLUMNS = 10
 #: How the images of each judge are augmented where those of the target are; digits have no mirror images.
 _JUDGES: Mapping[str, Augmentation] = {"judge": "flip", "second": "crop_flip"}
 
@@ -253,37 +246,15 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
     scores: dict[str, Any] = {}
     failed = False
     for choice in cell.evaluators:
-        found, broke = _score(choice, evidence, judges)
+        found, broke = score_with(choice, evidence, judges)
         failed |= broke
         scores |= found
     facts = _facts(read)
-    picture = _picture(items)
+    picture = picture_of(items)
     files = {"scores.json": canonical(scores).encode()} | ({"picture.png": picture} if picture else {})
     facts |= {"environment": environment(workshop.device), "failed": failed}
     facts["probe"] = probe.of_target(cell, workshop, read["target"])
     return _write(stage, workshop, context, {}, files, **facts)
-
-
-def _score(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str, Any], bool]:
-    """The scores of one evaluator as JSON, and whether it raised."""
-    evaluator = choice.component
-    definitions = {definition.name: definition for definition in evaluator.scores}
-    broke = False
-    try:
-        found = evaluator.score(evidence, judges)
-        if set(found) != set(definitions):
-            raise TypeError(f"expected the scores {sorted(definitions)}, got {sorted(found)}")
-    except Exception as cause:  # a plugin's fault must not take the other scores along
-        log.debug("evaluator %s failed", choice.name, exc_info=True)
-        found, broke = (
-            {name: Score(None, reason=f"{choice.name} failed: {_sentence(cause)}") for name in definitions},
-            True,
-        )
-    return {
-        name: dataclasses.asdict(score)
-        | {"evaluator": choice.name, "definition": definitions[name].model_dump(mode="json")}
-        for name, score in found.items()
-    }, broke
 
 
 def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | None:
@@ -343,27 +314,6 @@ def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
         "judge": judges.pop("judge", {}) | judges,
         "queries": queries,
     }
-
-
-def _picture(items: Mapping[str, Any]) -> bytes | None:
-    """A grid of reconstructions: of labels, the first trial with a row per draw; of single images, the first ones."""
-    if "ClassReconstructions" in items:
-        found = items["ClassReconstructions"]
-        pixels = found.pixels[0, :PICTURE_ROWS, :PICTURE_COLUMNS]
-        labels = [str(int(label)) for label in found.labels[:PICTURE_COLUMNS]]
-    elif "PairedReconstructions" in items:
-        found = items["PairedReconstructions"]
-        columns = max(1, min(PICTURE_COLUMNS, len(found.pixels)))
-        rows = min(PICTURE_ROWS, len(found.pixels) // columns)
-        pixels = found.pixels[: rows * columns].unflatten(0, (rows, columns))
-        labels = [""] * columns
-    else:
-        return None
-    return grid_png(pixels.numpy(), labels) if pixels.numel() else None
-
-
-def _sentence(cause: BaseException) -> str:
-    return str(cause) if isinstance(cause, PrivbenchError) else f"{type(cause).__name__}: {cause}"
 
 
 _STAGES = {
