@@ -10,7 +10,7 @@ from typing import Any
 from . import registry
 from .contracts import Budget, Task
 from .errors import InvalidConfigurationError, PrivbenchError, UnsupportedCellError
-from .folders import data_root, require_writable, results_root, store_root
+from .folders import Address, data_root, require_writable, results_root, store_root
 from .models import load_target as _load_target
 from .networks.network import Network
 from .plan import Plan, make
@@ -32,7 +32,7 @@ def execute(
     cells: Sequence[Cell],
     *,
     data: Path,
-    store: Path,
+    store: Path | Address,
     results: Path,
     device: str = "auto",
     jobs: int = 1,
@@ -57,7 +57,7 @@ def run(
     budget: Budget = "quick",
     settings: Mapping[str, Any] | None = None,
     data: Path | None = None,
-    store: Path | None = None,
+    store: str | Path | None = None,
     results: Path | None = None,
     device: str = "auto",
 ) -> Records:
@@ -72,7 +72,7 @@ def run(
         budget: `smoke`, `quick` or `full`.
         settings: `scope.field` to value, such as `{"attack.iterations": 500}`.
         data: folder of the data sets; by default `PRIVBENCH_DATA` or the user's data folder.
-        store: folder of artifacts; by default `PRIVBENCH_STORE` or the user's cache folder.
+        store: folder of artifacts or URL of a shared store; by default `PRIVBENCH_STORE` or the user's cache folder.
         results: folder of records; by default `PRIVBENCH_RESULTS` or `results`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
@@ -111,7 +111,7 @@ def load_target(
     budget: Budget | None = None,
     settings: Mapping[str, Any] | None = None,
     data: Path | None = None,
-    store: Path | None = None,
+    store: str | Path | None = None,
     device: str = "cpu",
 ) -> Network:
     """A trained target, in evaluation mode: of a defense out of the store, of an exported folder, or of a zoo.
@@ -134,7 +134,7 @@ def load_target(
         budget: of a defense; by default `quick`.
         settings: of a defense, `scope.field` to value.
         data: folder of the data sets; by default `PRIVBENCH_DATA` or the user's data folder.
-        store: folder of artifacts; by default `PRIVBENCH_STORE` or the user's cache folder.
+        store: folder of artifacts or URL of a shared store; by default `PRIVBENCH_STORE` or the user's cache folder.
         device: where to put the target.
 
     Raises:
@@ -196,7 +196,7 @@ def _from_store(
     budget: Budget,
     fields: dict[str, Any],
     data: Path | None,
-    store: Path | None,
+    store: str | Path | None,
     device: str,
     check_accuracy: bool,
 ) -> Network:

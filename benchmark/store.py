@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import disk, upkeep
 from .checkpoint import Checkpoint
 from .errors import CorruptArtifactError
+from .folders import Address, store_root
 from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine, seal, unseal
 from .shelf import Shelf
 from .tensors import pack
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("privbench")
-__all__ = ["Artifact", "Checkpoint", "Entry", "Problem", "Store"]
+__all__ = ["Address", "Artifact", "Checkpoint", "Entry", "Problem", "Store", "open_store"]
 
 
 class Store:
@@ -39,11 +40,13 @@ class Store:
     SHA-256.
 
     Args:
-        root: the folder.
+        root: the folder, or the address of a store.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._shelf = Shelf(root)
+    def __init__(self, root: Path | Address) -> None:
+        #: Where it is; picklable, for `open_store` in another process.
+        self.address = root if isinstance(root, Address) else Address(str(Path(root).expanduser().absolute()))
+        self._shelf = Shelf(Path(self.address.root))
 
     @property
     def root(self) -> Path:
@@ -184,6 +187,15 @@ class Store:
             What was removed, or would be.
         """
         return upkeep.collect(self._shelf, keep, older_than_days, dry_run)
+
+
+def open_store(address: str | Path | Address | None = None) -> Store:
+    """The store at an address, a folder or a URL; by default `PRIVBENCH_STORE`, else in the user's cache folder.
+
+    Raises:
+        InvalidConfigurationError: a URL that cannot be one of a store.
+    """
+    return Store(store_root(address))
 
 
 def _fill(

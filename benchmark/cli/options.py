@@ -23,7 +23,15 @@ Settings = Annotated[
     list[str], typer.Option("--set", metavar="SCOPE.FIELD=VALUE", help="Set a field, e.g. attack.iterations=500.")
 ]
 DataFolder = Annotated[Path | None, typer.Option("--data", envvar="PRIVBENCH_DATA", help="Folder of the data sets.")]
-StoreFolder = Annotated[Path | None, typer.Option("--store", envvar="PRIVBENCH_STORE", help="Folder of artifacts.")]
+StoreFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="PRIVBENCH_STORE",
+        metavar="DIR|URL",
+        help="Folder of artifacts, or URL of a shared one: s3://bucket/path, file:///shared.",
+    ),
+]
 ResultsFolder = Annotated[
     Path | None, typer.Option("--results", envvar="PRIVBENCH_RESULTS", help="Folder of records; default: results.")
 ]

@@ -104,7 +104,7 @@ def _place(output: Path | None, folder: Path, single: bool) -> Path:
     return place
 
 
-def _private_images(records: Records, data: Path | None, store: Path | None) -> dict[str, bytes | str]:
+def _private_images(records: Records, data: Path | None, store: str | None) -> dict[str, bytes | str]:
     from ..folders import data_root, store_root
     from ..report.private_images import find
     from ..store import Store

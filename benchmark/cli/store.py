@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..errors import InvalidConfigurationError
-from ..folders import results_root, store_root
+from ..folders import results_root
 
 if TYPE_CHECKING:
     from ..store import Entry, Store
@@ -23,7 +23,8 @@ log = logging.getLogger("privbench")
 app = typer.Typer(no_args_is_help=True, help="Look after stored artifacts.")
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="The store. [env: PRIVBENCH_STORE]", show_default=False)
+    str | None,
+    typer.Option("--store", metavar="DIR|URL", help="The store. [env: PRIVBENCH_STORE]", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -129,10 +130,10 @@ def _keys(path: Path) -> Iterator[str]:
         log.warning("%s is no record (%s: %s); artifacts that it alone names go", path, type(cause).__name__, cause)
 
 
-def _open(folder: Path | None) -> Store:
-    from ..store import Store
+def _open(address: str | None) -> Store:
+    from ..store import open_store
 
-    return Store(store_root(folder))
+    return open_store(address)
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

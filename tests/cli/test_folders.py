@@ -8,7 +8,6 @@ import pytest
 from privbench.benchmark import folders
 
 ROOTS = [
-    (folders.store_root, "PRIVBENCH_STORE"),
     (folders.data_root, "PRIVBENCH_DATA"),
     (folders.results_root, "PRIVBENCH_RESULTS"),
     (folders.weights_root, "PRIVBENCH_WEIGHTS"),
@@ -39,6 +38,5 @@ def test_defaults(monkeypatch):
     for _, variable in ROOTS:
         monkeypatch.delenv(variable, raising=False)
     assert folders.results_root() == Path("results")
-    assert folders.store_root() == folders.cache_root() / "store"
     assert "privbench" in folders.data_root().parts
     assert folders.weights_root() == folders.data_root().parent / "weights"
