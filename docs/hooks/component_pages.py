@@ -1,0 +1,230 @@
+"""A page for every built-in component, an index for every kind: from docstrings, fields and class attributes."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import typer.testing
+from docstrings import parts, prose, table
+from privbench.benchmark import registry
+from privbench.benchmark.cli.main import app
+from privbench.benchmark.contracts import BUDGETS, Configuration, Protocol
+from privbench.benchmark.registry import KINDS, Kind
+from privbench.benchmark.spec import Selection, resolve
+
+PLURALS = {kind: f"{kind}s" for kind in KINDS}
+ABOUT = {
+    "dataset": "Private and public images with their protocol: `--dataset NAME`.",
+    "defense": "Ways to train a target: `--defense NAME` or `--defense NAME:PRESET`.",
+    "attack": "Ways to reconstruct private data through an allowed view of the target: `--attack NAME`.",
+    "evaluator": "What turns evidence into scores; by default all that apply, else `--evaluator NAME`. Every score is "
+    "defined under [metrics](../../metrics.md).",
+    "network": "Classifiers that protocols name as target and judges.",
+    "embedder": "Networks that give an image one vector, for scores and attacks that compare images. "
+    "[Weights](../../weights.md) tells where theirs come from.",
+    "perceptual": "Networks whose activations say how alike two images look. [Weights](../../weights.md) tells where "
+    "theirs come from.",
+}
+#: By kind, what a component declares besides its fields: attribute and what it means.
+DECLARED = {
+    "attack": (
+        ("access", "access"),
+        ("yields", "evidence that it gives"),
+        ("prior", "learns a prior"),
+        ("tasks", "tasks"),
+        ("falling", "curves that must fall"),
+    ),
+    "defense": (("tasks", "tasks"),),
+    "evaluator": (
+        ("needs", "evidence that it reads"),
+        ("judges", "judges that it asks"),
+        ("optional", "runs only when named"),
+    ),
+    "dataset": (("family", "takes the presets of"),),
+    "network": (("family", "family"), ("pretraining", "published weights learned from")),
+    "embedder": (("faces", "for faces only"), ("weights", "weights")),
+    "perceptual": (("weights", "weights"), ("smallest", "smallest side, pixels")),
+}
+_PRIOR = {"none": "no", "public": "one for all targets, from public images", "target": "one for each target"}
+
+
+def built_in(kind: Kind) -> list[registry.Entry]:
+    """What this distribution registers; plugins on the machine that builds the site have no page."""
+    return [entry for entry in registry.entries(kind) if entry.distribution == "privbench"]
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Paths and Markdown of all pages."""
+    yield "components/index.md", _overview()
+    for kind in KINDS:
+        yield f"components/{PLURALS[kind]}/index.md", _index(kind)
+        for entry in built_in(kind):
+            yield f"components/{PLURALS[kind]}/{entry.name}.md", page(kind, entry.name)
+
+
+def shown(kind: str, name: str) -> dict[str, Any]:
+    """What `privbench show` says."""
+    done = typer.testing.CliRunner().invoke(app, ["show", kind, name, "--json"], catch_exceptions=False)
+    facts: dict[str, Any] = json.loads(done.output)
+    return facts
+
+
+def page(kind: Kind, name: str) -> str:
+    """The page of one component."""
+    facts, component = shown(kind, name), registry.load(kind, name)
+    summary, text, sections = parts(facts["about"])
+    found = [f"# {name}", prose(summary), _declared(kind, name, component, facts), prose(text)]
+    for title in ("References", "Raises"):
+        found += [f"**{title}**", *(prose(body) for head, body in sections if head == title)]
+        if found[-1] == f"**{title}**":
+            found.pop()
+    notes = [prose(body).replace("\n", "\n  ") for head, body in sections if head == "Note"]
+    if notes:
+        found += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    if kind == "dataset":
+        found += ["## Protocol", _protocol(name)]
+    if facts["fields"]:
+        found += ["## Fields", _fields(component, facts["fields"])]
+    if kind == "evaluator":
+        found += ["## Scores", _scores(component)]
+    if facts["presets"]:
+        found += ["## Presets", _presets(facts["presets"])]
+    found += ["## Look at it here", f"```bash\nprivbench show {kind} {name}\n```"]
+    return "\n\n".join(part for part in found if part) + "\n"
+
+
+def _overview() -> str:
+    rows = [
+        (f"[{PLURALS[kind]}]({PLURALS[kind]}/index.md)", ", ".join(f"`{entry.name}`" for entry in built_in(kind)))
+        for kind in KINDS
+    ]
+    text = (
+        "Every built-in component, as its code describes itself; these pages are made from docstrings and fields. "
+        "`privbench list` and `privbench show` print the same, and also what plugins add: "
+        "[your own components](../plugins.md)."
+    )
+    return f"# Components\n\n{text}\n\n{table(('kind', 'names'), rows)}\n"
+
+
+def _index(kind: Kind) -> str:
+    declared = [(attribute, title) for attribute, title in DECLARED[kind] if attribute not in ("falling", "family")]
+    rows = []
+    for entry in built_in(kind):
+        component = registry.load(kind, entry.name)
+        values = [_attribute(component, attribute) for attribute, _ in declared]
+        rows.append([f"[`{entry.name}`]({entry.name}.md)", prose(parts(component.__doc__)[0]), *values])
+    head = ("name", "what it does", *(title for _, title in declared))
+    return f"# {PLURALS[kind].capitalize()}\n\n{ABOUT[kind]}\n\n{table(head, rows)}\n"
+
+
+def _declared(kind: Kind, name: str, component: type[Any], facts: dict[str, Any]) -> str:
+    entry = registry.find(kind, name)
+    rows = [("class", f"`{entry.target.replace(':', '.')}`"), ("version", str(facts["version"]))]
+    rows += [(title, _attribute(component, attribute)) for attribute, title in DECLARED[kind]]
+    return table((kind, f"`{name}`"), [row for row in rows if row[1]])
+
+
+def _attribute(component: type[Any], attribute: str) -> str:
+    value = getattr(component, attribute, None)
+    if attribute == "prior":
+        return _PRIOR[str(value)]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"`{series}` of `{loop}`" for loop, series in value.items())
+    if isinstance(value, (tuple, frozenset)):
+        return ", ".join(f"`{each}`".replace("|", "` or `") for each in sorted(value))
+    return f"`{value}`" if value not in (None, "") else ""
+
+
+def _fields(component: type[Configuration], rows: list[dict[str, Any]]) -> str:
+    declared = {name: (info, stages) for name, info, stages in _infos(component)}
+    lines = []
+    for row in rows:
+        info, stages = declared[row["name"]]
+        others = [_value(row[budget]) if row[budget] != row["full"] else "" for budget in ("quick", "smoke")]
+        lines.append([f"`{row['name']}`", _kind_of(info), _value(row["full"]), *others, row["about"], stages])
+    head = ("field", "type and range", "full", "quick", "smoke", "meaning", "decides")
+    return table(head, lines)
+
+
+def _infos(component: type[Configuration]) -> Iterator[tuple[str, Any, str]]:
+    """Dotted name of every field, as `privbench show` has it, its declaration, and the stages that it decides."""
+    for field, info in component.model_fields.items():
+        extra = info.json_schema_extra
+        stages = ", ".join(map(str, extra.get("stages") or ())) if isinstance(extra, dict) else ""
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Configuration):
+            for name, inner, _ in _infos(info.annotation):
+                yield f"{field}.{name}", inner, stages or "all"
+        else:
+            yield field, info, stages or "all"
+
+
+def _kind_of(info: Any) -> str:
+    """Type and range, such as `int, >= 1`."""
+    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
+    if kinds and all(isinstance(kind, str) for kind in kinds):
+        text = "one of " + ", ".join(f"`{kind}`" for kind in kinds)
+    else:
+        text = getattr(info.annotation, "__name__", "") if not kinds else ""
+        text = text or str(info.annotation).replace("typing.", "").replace("NoneType", "None")
+    bounds = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
+    limits = [
+        f"{sign} {getattr(rule, key)}" for rule in info.metadata for key, sign in bounds.items() if _has(rule, key)
+    ]
+    return ", ".join([text, *limits])
+
+
+def _has(rule: Any, key: str) -> bool:
+    return getattr(rule, key, None) is not None
+
+
+def _value(value: Any) -> str:
+    return "" if value == "" else f"`{json.dumps(value, default=str)}`"
+
+
+def _scores(component: type[Any]) -> str:
+    lines = [
+        (
+            f"[`{each.name}`](../../metrics.md#{each.name})",
+            each.title,
+            each.measures,
+            f"{each.better} is better",
+            each.range,
+        )
+        for each in component.scores
+    ]
+    return table(("score", "title", "measures", "for a defender", "range"), lines)
+
+
+def _presets(presets: dict[str, dict[str, Any]]) -> str:
+    rows = [(f"`{name}`", _settings(values)) for name, values in presets.items()]
+    text = (
+        "The preset of the data set, or of the one whose presets it takes, applies by default; `NAME:PRESET` picks "
+        "another; `DATASET@BUDGET` is what that budget changes there."
+    )
+    return f"{text}\n\n{table(('preset', 'sets'), rows)}"
+
+
+def _settings(values: dict[str, Any], prefix: str = "") -> str:
+    found = []
+    for name, value in values.items():
+        nested = isinstance(value, dict)
+        found.append(_settings(value, f"{prefix}{name}.") if nested else f"`{prefix}{name}` {_value(value)}")
+    return ", ".join(found) or "the defaults"
+
+
+def _protocol(name: str) -> str:
+    """Every number of the protocol; three columns only where budgets differ."""
+    by_budget = {budget: resolve("dataset", Selection(name), budget, {}).component.protocol for budget in BUDGETS}
+    published = by_budget["full"]
+    rows = [("`id`", _value(published.id), "", "", "name and version")]
+    for field, info in Protocol.model_fields.items():
+        values = {budget: _value(_listed(getattr(protocol, field))) for budget, protocol in by_budget.items()}
+        others = [values[budget] if values[budget] != values["full"] else "" for budget in ("quick", "smoke")]
+        rows.append((f"`{field}`", values["full"], *others, info.description or ""))
+    return table(("", "full", "quick", "smoke", "meaning"), rows)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
