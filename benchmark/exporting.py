@@ -209,6 +209,10 @@ def _is_export(folder: Path) -> bool:
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Make a folder of files, whole or not at all; the caller has made sure that one there may be replaced.
 
+    Args:
+        folder: to be made.
+        files: by name, or by a relative path with `/`.
+
     Raises:
         StorageError: it cannot be written; what was there stays.
     """
@@ -218,6 +222,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         try:
             temporary.mkdir()
             for name, content in files.items():
+                disk.make_folder((temporary / name).parent)
                 disk.write_new(temporary / name, content)
             disk.sync_folder(temporary)
             publish(temporary, folder)

@@ -14,6 +14,9 @@ from .spec import Cell
 from .store import Artifact
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .contracts import Protocol
     from .stages import Workshop
 
 
@@ -28,8 +31,7 @@ def observe(cell: Cell, workshop: Workshop, target: Artifact, evidence: str, lay
         layer: the cut layer, `None` for the last latent.
     """
     test = workshop.images(cell.dataset, "private_test")
-    count = min(cell.dataset.component.protocol.observed, len(test))
-    items = torch.arange(count) * len(test) // count
+    items = items_of(cell.dataset.component.protocol, len(test))
     with open_view(
         "features",
         target_source(target, cell, workshop),
@@ -40,3 +42,9 @@ def observe(cell: Cell, workshop: Workshop, target: Artifact, evidence: str, lay
         assert isinstance(victim, FeaturesView)
         z = [victim.features(part.float().div(255)) for part in torch.split(test.pixels[items], CHUNK)]
     return Encodings(torch.cat(z).cpu(), items)
+
+
+def items_of(protocol: Protocol, test: int) -> Tensor:
+    """Which of `test` private test images an attack on features observes, evenly spaced: `int64 N`."""
+    count = min(protocol.observed, test)
+    return torch.arange(count) * test // max(1, count)

@@ -11,6 +11,7 @@ from typing import Any
 from .contracts import Protocol
 from .flags import Lineage, of_cell
 from .plan import Plan, Stage
+from .record import CellIdentity
 from .records import SCHEMA, Record, save
 from .registry import load
 from .runners.local import Outcome
@@ -90,11 +91,10 @@ def lineage(network: str, *, pretrained: bool) -> Lineage:
     return Lineage(network, kind.family, kind.pretraining if pretrained else "")
 
 
-def command(cell: Cell, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def command(cell: Cell | CellIdentity, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The command that runs the cell again: names, and every field that they alone would not give."""
-    words = ["privbench", "run"]
-    for choice in (cell.dataset, cell.defense, cell.attack):
-        words += [f"--{choice.kind}", choice.name]
+    words = ["privbench", "run", "--dataset", cell.dataset.name, "--defense", cell.defense.name]
+    words += ["--attack", cell.attack.name]
     words += ["--budget", cell.budget, "--seed", str(cell.seed)]
     for choice in cell.evaluators:
         words += ["--evaluator", choice.name]

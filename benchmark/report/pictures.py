@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 #: Shown size of a small image, in pixels; larger ones keep their own.
 TILE = 64
 _GAP = 4
-_HEADER = 18
+#: Height of the line of labels, in pixels.
+HEADER = 18
 _BACKGROUND = 255
 _INK = 40
 
@@ -37,7 +38,7 @@ def grid_png(pixels: NDArray[np.uint8], labels: Sequence[str | int]) -> bytes:
     assert len(labels) == columns
     factor = max(1, TILE // max(height, width))
     step_y, step_x = height * factor + _GAP, width * factor + _GAP
-    header = _HEADER if any(labels) else _GAP
+    header = HEADER if any(labels) else _GAP
     canvas = np.full((header + draws * step_y, columns * step_x + _GAP, channels), _BACKGROUND, np.uint8)
     for row in range(draws):
         for column in range(columns):

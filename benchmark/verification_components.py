@@ -1,0 +1,193 @@
+"""What a submitted record says of components, against those that are installed here; none of the submitter's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import recall, registry
+from .contracts import Definition, Protocol
+from .errors import CorruptArtifactError, IncompatibleRecordError, PrivbenchError, UnsupportedCellError
+from .record import Choice as RecordedChoice
+from .record import Record
+from .registry import Kind
+from .results import changes, command
+from .spec import Cell, Choice, Selection, build, resolve
+from .untrusted import shown
+
+#: The package whose components everybody has.
+OURS = "privbench"
+_STAND_INS = {"classes": ("none", "kedmi"), "attributes": ("none", "decoder")}
+
+
+@dataclass(frozen=True)
+class Components:
+    """The components of a record, as far as they are installed here.
+
+    Args:
+        dataset: of the record.
+        evaluators: those that can compute their scores again.
+        missing: why the other evaluators cannot, by name.
+        defense: `None` where it is not installed.
+        attack: `None` where it is not installed.
+    """
+
+    dataset: Choice
+    evaluators: tuple[Choice, ...]
+    missing: dict[str, str]
+    defense: Choice | None
+    attack: Choice | None
+
+    @property
+    def protocol(self) -> Protocol:
+        """Of the data set."""
+        found: Protocol = self.dataset.component.protocol
+        return found
+
+    def cell(self, record: Record) -> Cell:
+        """The record's cell; what is not installed is stood in for, which its judges do not depend on."""
+        defense, attack = _STAND_INS[self.protocol.task]
+        budget = record.cell.budget
+        return Cell(
+            self.dataset,
+            self.defense or resolve("defense", Selection(defense), budget, {}, self.dataset),
+            self.attack or resolve("attack", Selection(attack), budget, {}, self.dataset),
+            self.evaluators,
+            record.cell.seed,
+            budget,
+        )
+
+
+def components(record: Record) -> Components:
+    """Find the components of a record, and compare what it says of them.
+
+    Raises:
+        IncompatibleRecordError: the protocol or a component is of another version here.
+        CorruptArtifactError: the record contradicts itself or the components.
+        UnsupportedCellError: its data set is not installed here.
+    """
+    cell = record.cell
+    dataset = _installed("dataset", cell.dataset, record)
+    if dataset is None:
+        raise UnsupportedCellError(
+            f"{recall.name_of(record)} is on the data set {cell.dataset.name} of {shown(cell.dataset.distribution)}, "
+            "which is not installed here; install it to verify"
+        )
+    ours = dataset.component.protocol.id
+    if ours != record.protocol:
+        raise IncompatibleRecordError(
+            f"{recall.name_of(record)} is of protocol {record.protocol}, and here {dataset.name} is {ours}, whose "
+            f"numbers are not comparable; run its cell again with a privbench that has {ours}"
+        )
+    defense, attack = _installed("defense", cell.defense, record), _installed("attack", cell.attack, record)
+    evaluators, missing = _evaluators(record, dataset.component.protocol)
+    found = Components(dataset, evaluators, missing, defense, attack)
+    _require_scores(record)
+    _require_own_words(record, found)
+    return found
+
+
+def _installed(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice | None:
+    """The component, or `None` where the package that registers it is not here."""
+    entries = [entry for entry in registry.entries(kind) if entry.name == recorded.name]
+    if not any(entry.distribution == recorded.distribution for entry in entries):
+        if recorded.distribution == OURS or any(entry.distribution == OURS for entry in entries):
+            theirs = f"{shown(recorded.distribution)}, version {recorded.version}"
+            here = entries[0].distribution if entries else "no package"
+            raise IncompatibleRecordError(
+                f"{recall.name_of(record)} was made with {kind} {recorded.name} of {theirs}, and here {here} has one; "
+                "run its cell again with this privbench"
+            )
+        return None
+    cls = registry.load(kind, recorded.name)
+    if cls.version != recorded.version:
+        raise IncompatibleRecordError(
+            f"{recall.name_of(record)} was made with {kind} {recorded.name} of version {recorded.version}, and here it "
+            f"is of version {cls.version}; run its cell again with this privbench"
+        )
+    component = build(cls, recorded.fields, kind, recorded.name)
+    if component.model_dump(mode="json") != recorded.fields:
+        raise CorruptArtifactError(
+            f"expected {recall.name_of(record)} to name every field of {kind} {recorded.name}, got others; run its "
+            "cell again"
+        )
+    return Choice(kind, recorded.name, recorded.distribution, component)
+
+
+def _evaluators(record: Record, protocol: Protocol) -> tuple[tuple[Choice, ...], dict[str, str]]:
+    found, missing = [], {}
+    for recorded in record.cell.evaluators:
+        choice = _installed("evaluator", recorded, record)
+        if choice is None:
+            missing[recorded.name] = f"it is of {shown(recorded.distribution)}, which is not installed here"
+            continue
+        _require_definitions(record, choice)
+        reason = choice.component.unavailable(protocol)
+        if reason is None:
+            try:
+                reason = "it used other weights than those here" if choice.component.files() != recorded.files else None
+            except PrivbenchError as cause:
+                reason = str(cause)
+        if reason is None:
+            found.append(choice)
+        else:
+            missing[choice.name] = reason
+    return tuple(found), missing
+
+
+def _require_definitions(record: Record, choice: Choice) -> None:
+    """Refuse an evaluator with scores that are not all there, or are not defined as here."""
+    wanted: dict[str, Definition] = {definition.name: definition for definition in choice.component.scores}
+    given = {name: score for name, score in record.scores.items() if score.evaluator == choice.name}
+    for name in sorted(wanted.keys() ^ given.keys()):
+        raise CorruptArtifactError(
+            f"expected {recall.name_of(record)} to have the scores {', '.join(sorted(wanted))} of {choice.name}, got "
+            f"{'none' if name in wanted else 'another'} called {name}; run its cell again"
+        )
+    for name, score in given.items():
+        if score.definition != wanted[name]:
+            raise CorruptArtifactError(
+                f"expected {name} of {recall.name_of(record)} to be defined as {choice.name} defines it, got another "
+                "definition; run its cell again"
+            )
+
+
+def _require_scores(record: Record) -> None:
+    """Refuse evaluators named twice or without scores."""
+    names = [choice.name for choice in record.cell.evaluators]
+    for name in names:
+        if names.count(name) > 1 or name not in {score.evaluator for score in record.scores.values()}:
+            raise CorruptArtifactError(
+                f"expected {recall.name_of(record)} to have scores of each of its evaluators once, got {name} "
+                f"{'twice' if names.count(name) > 1 else 'without any'}; run its cell again"
+            )
+    if not names:
+        raise CorruptArtifactError(f"expected {recall.name_of(record)} to have scores, got none; run its cell again")
+
+
+def _require_own_words(record: Record, found: Components) -> None:
+    """Refuse a record whose command or list of changed fields is not that of its cell, or whose access is not."""
+    recorded = record.cell
+    if not _same_words(record.command, command(recorded, record.changed)):
+        raise CorruptArtifactError(
+            f"expected the command of {recall.name_of(record)} to run its cell, got another; run its cell again"
+        )
+    if found.attack is not None and record.access not in (None, found.attack.component.access):
+        raise CorruptArtifactError(
+            f"expected the access of {recall.name_of(record)} to be {found.attack.component.access}, got "
+            f"{record.access}; run its cell again"
+        )
+    if found.defense is None or found.attack is None or found.missing:
+        return
+    if changes(found.cell(record)) != record.changed:
+        raise CorruptArtifactError(
+            f"expected {recall.name_of(record)} to list the fields that differ from {recorded.budget}'s usual ones, "
+            "got another list; run its cell again"
+        )
+
+
+def _same_words(given: Sequence[str], due: Sequence[str]) -> bool:
+    """Whether two commands are the same but for the order of their `--set`, which a record does not keep."""
+    head = due.index("--set") if "--set" in due else len(due)
+    pairs = [sorted(zip(words[head::2], words[head + 1 :: 2], strict=False)) for words in (given, due)]
+    return len(given) == len(due) and list(given[:head]) == list(due[:head]) and pairs[0] == pairs[1]
