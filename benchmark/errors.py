@@ -4,8 +4,21 @@ import difflib
 from collections.abc import Iterable
 
 
+#: Longest message, and how much of a longer one's end is kept, where the fix stands; in characters.
+_LONGEST, _END = 1500, 400
+
+
 class PrivbenchError(Exception):
-    """Base of everything a user can fix; the command line prints it as one sentence and exits with 1."""
+    """Base of everything a user can fix; the command line prints it as one sentence and exits with 1.
+
+    Whatever a message quotes, it is one printable line of bounded length; the middle of a longer one is left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = message if message.isprintable() else "".join(c if c.isprintable() else " " for c in message)
+        if len(line) > _LONGEST:
+            line = f"{line[: _LONGEST - _END - 5]} ... {line[-_END:]}"
+        super().__init__(line)
 
 
 class UnknownComponentError(PrivbenchError, LookupError):
@@ -13,7 +26,7 @@ class UnknownComponentError(PrivbenchError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        matches = difflib.get_close_matches(name, known, n=1)
+        matches = difflib.get_close_matches(name[:100], known, n=1)
         hint = f"did you mean {matches[0]!r}?" if matches else f"known: {', '.join(known) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}: {hint}")
 
