@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 #: Longest message, and how much of a longer one's end is kept, where the fix stands; in characters.
 _LONGEST, _END = 1500, 400
 
