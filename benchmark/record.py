@@ -196,8 +196,8 @@ def save(record: Record, results_root: Path, picture_png: bytes | None = None) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if picture_png is not None:
-            _replace(path.with_suffix(".png"), picture_png)
-        _replace(path, content)
+            replace(path.with_suffix(".png"), picture_png)
+        replace(path, content)
     except OSError as cause:
         reason = cause.strerror or str(cause)
         raise StorageError(f"record {path} cannot be written: {reason}; choose another results folder") from cause
@@ -258,7 +258,12 @@ def _check(value: Any) -> None:
         raise ValueError("it is nested too deeply")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in place of another, at once or not at all; its folder is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
     temporary = Path(name)
     try:

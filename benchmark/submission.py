@@ -15,7 +15,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +26,7 @@ from .contracts import Configuration
 from .errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError
 from .manifest import TENSORS
 from .record import Hash, Record, location, read
+from .spec import canonical
 from .untrusted import parse_json, read_bounded, shown
 
 FORMAT = "privbench submission"
@@ -145,7 +146,10 @@ def read_submission(folder: Path) -> Submission:
         raise MissingDataError(f"expected {folder / path} as {INDEX} lists it, found none; {_AGAIN}")
     for path, facts in index.files.items():
         read_listed(folder, path, facts)
-    return Submission(folder, index, sha256, tuple(read_record(folder, entry, index) for entry in index.records))
+    records = tuple(read_record(folder, entry, index) for entry in index.records)
+    if len({record.key for record in records}) < len(records):
+        raise CorruptArtifactError(f"expected {folder} to hold each record once, got one twice; {_AGAIN}")
+    return Submission(folder, index, sha256, records)
 
 
 def read_index(folder: Path) -> tuple[Index, str]:
@@ -348,3 +352,17 @@ def picture_path(entry: Entry) -> str:
 def files_of(contents: Mapping[str, bytes]) -> dict[str, Facts]:
     """The table of files of an index."""
     return {path: Facts(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in contents.items()}
+
+
+def group_of(record: Record) -> str:
+    """Equal for records that differ in nothing but the seed."""
+    cell = record.cell.model_dump(mode="json", exclude={"seed", "evaluators"})
+    return canonical([record.protocol, cell])
+
+
+def by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records that differ in nothing but the seed."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(group_of(record), []).append(record)
+    return found

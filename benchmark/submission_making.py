@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import logging
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,7 @@ from .exporting import write_folder
 from .manifest import TENSORS
 from .record import Record, location
 from .registry import load
-from .spec import canonical
-from .submission import INDEX, MAX_FILE, Entry, Index
+from .submission import INDEX, MAX_FILE, Entry, Index, by_group
 from .tensors import pack
 
 if TYPE_CHECKING:
@@ -80,20 +79,6 @@ def _text(option: str, value: str) -> str:
     found = " ".join(value.split())
     if not 0 < len(found) <= 300 or not found.isprintable():
         raise InvalidConfigurationError(f"expected {option} to be a line of 1 to 300 characters, got {value!r}")
-    return found
-
-
-def group_of(record: Record) -> str:
-    """Equal for records that differ in nothing but the seed."""
-    cell = record.cell.model_dump(mode="json", exclude={"seed", "evaluators"})
-    return canonical([record.protocol, cell])
-
-
-def by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records that differ in nothing but the seed."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(group_of(record), []).append(record)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,24 +50,7 @@ def _record(cell: str, results: Path) -> Record:
     Raises:
         PrivbenchError: there is none, or they are of several targets.
     """
-    from ..errors import IncompatibleRecordError, MissingDataError
     from ..exporting import choose
-    from ..records import load_records
 
-    path = Path(cell).expanduser()
-    is_path = path.exists() or not re.fullmatch("[0-9a-f]{4,64}", cell)
-    records = load_records(path if is_path else results)
-    found = dict(zip(records.paths, records.items, strict=True))
-    if not is_path:
-        found = {file: record for file, record in found.items() if _has(record, cell)}
-    if not found:
-        if is_path and records.problems:
-            raise IncompatibleRecordError(records.problems[0])
-        where = f"a record in {path}" if is_path else f"the beginning of a key in {results}"
-        raise MissingDataError(f"expected CELL to be {where}, got {cell!r}; run the cell first with `privbench run`")
-    return choose(found, cell)
-
-
-def _has(record: Record, key: str) -> bool:
-    target = record.artifacts.get("target")
-    return record.key.startswith(key) or (target is not None and target.key.startswith(key))
+    found = options.records_of("CELL", cell, results)
+    return choose(dict(zip(found.paths, found.items, strict=True)), cell)

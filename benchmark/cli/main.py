@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PrivbenchError
-from . import check, data, doctor, export, figure, new, paper, report, run, show, store, weights, zoo
+from . import check, data, doctor, export, figure, new, paper, report, run, show, store, submit, verify, weights, zoo
 from .show import list_components
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app.command("doctor")(doctor.doctor)
 app.command("check")(check.check)
 app.command("new")(new.new)
 app.command("export")(export.export)
+app.command("submit")(submit.submit)
+app.command("verify")(verify.verify)
 app.add_typer(paper.app, name="paper", help="Published tables: list, show, run, compare.")
 app.add_typer(figure.app, name="figure", help="Pictures of records: reconstructions, tsne, tradeoff.")
 app.add_typer(data.app, name="data", help="Prepare and check data sets.")

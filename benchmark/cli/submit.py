@@ -1,0 +1,80 @@
+"""`privbench submit`: records with what their scores were made from, as a folder for review."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InvalidConfigurationError
+from . import options
+
+if TYPE_CHECKING:
+    from ..records import Records
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+
+
+def submit(
+    record: Annotated[
+        list[str], typer.Argument(metavar="RECORD...", help="Records, folders of them, or beginnings of keys.")
+    ],
+    contact: Annotated[str, typer.Option("--contact", help="Whom to ask, such as an address; it is published.")],
+    paper: Annotated[str, typer.Option("--paper", help="Title or address of the publication, or what it will be.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the submission. [default: DEFENSE-HASH]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to make. [default: results/submissions/NAME]")
+    ] = None,
+    data: options.DataFolder = None,
+    store: options.StoreFolder = None,
+    results: options.ResultsFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print submission.json.")] = False,
+) -> None:
+    """Bundle records, the reconstructions and predictions behind them, and their hashes into one folder for review.
+
+    Weights, code and private images stay here. `privbench verify FOLDER` checks the folder, there as here.
+    """
+    from ..folders import data_root, results_root, store_root
+
+    found = _records(record, results_root(results))
+    folder = (output or results_root(results) / "submissions" / _name(name, found)).expanduser()
+    import torch
+
+    from ..stages import Workshop
+    from ..store import Store
+    from ..submission_making import submit as make
+
+    workshop = Workshop(Store(store_root(store)), data_root(data), torch.device("cpu"))
+    index = make(found, folder, workshop, contact=contact, paper=paper)
+    if as_json:
+        typer.echo(index.text(), nl=False)
+        return
+    size = sum(facts.bytes for facts in index.files.values())
+    typer.echo(f"{len(index.records)} records, {len(index.files)} files, {size:,} bytes\n{folder}")
+
+
+def _records(arguments: list[str], results: Path) -> Records:
+    """The records that all arguments mean, each once."""
+    from ..records import Records
+
+    found = {}
+    for argument in arguments:
+        records = options.records_of("RECORD", argument, results)
+        found |= {record.key: (record, path) for record, path in zip(records.items, records.paths, strict=True)}
+    return Records(tuple(record for record, _ in found.values()), tuple(path for _, path in found.values()))
+
+
+def _name(name: str | None, records: Records) -> str:
+    """The name given, or one made of the defenses and the keys."""
+    if name is None:
+        keys = hashlib.sha256("".join(sorted(record.key for record in records)).encode()).hexdigest()
+        defenses = sorted({record.cell.defense.name for record in records} - {"none"}) or ["none"]
+        return f"{defenses[0]}-{keys[:8]}"
+    if not _NAME.fullmatch(name):
+        raise InvalidConfigurationError(
+            f"expected --name to be of letters, digits, '_', '.', '+' and '-', got {name!r}; choose another"
+        )
+    return name

@@ -1,0 +1,109 @@
+"""`privbench verify`: whether a submission holds what it claims."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InvalidConfigurationError, PrivbenchError
+from . import options
+
+if TYPE_CHECKING:
+    from ..verification import Finding
+    from ..verification_rerun import Rerun
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the submission.")],
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run every cell again, too, from nothing.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Store the finding in verifications/ of the results, for the board.")
+    ] = False,
+    by: Annotated[str | None, typer.Option("--by", help="Who verifies; with --write.")] = None,
+    data: options.DataFolder = None,
+    store: options.StoreFolder = None,
+    results: options.ResultsFolder = None,
+    device: Annotated[str, typer.Option("--device", help="Of --rerun; all else runs on the CPU.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
+) -> None:
+    """Check a submission and compute its scores again from what it holds, with judges of your own.
+
+    Nothing in it is executed. It is refused with one sentence a fault, and exit code 1.
+    """
+    if write != bool(by and by.strip()):
+        raise InvalidConfigurationError("expected --write together with --by NAME, got one of them; give both")
+    folder = folder.expanduser()
+    try:
+        found = _verify(folder, data, store, device if rerun else None)
+        problems = found.problems
+    except PrivbenchError as problem:
+        if not as_json:
+            raise
+        found, problems = None, (str(problem),)
+    if as_json:
+        typer.echo(json.dumps(_facts(folder, found, problems), indent=1))
+    elif found is not None:
+        _present(found)
+    if problems or found is None:
+        raise typer.Exit(1)
+    if write and by:
+        _write(found, by, results, folder)
+
+
+def _verify(folder: Path, data: Path | None, store: Path | None, device: str | None) -> Finding:
+    from ..folders import data_root, store_root
+
+    root = store_root(store)
+    import torch
+
+    from ..stages import Workshop
+    from ..store import Store
+    from ..verification import verify as check
+    from ..verification_rerun import Rerun
+
+    again: Rerun | None = None
+    if device is not None:
+        again = Rerun(root.with_name(f"{root.name}-reruns"), data_root(data), device)
+    return check(folder, Workshop(Store(root), data_root(data), torch.device("cpu")), again)
+
+
+def _facts(folder: Path, found: Finding | None, problems: tuple[str, ...]) -> dict[str, Any]:
+    records = {} if found is None else {key: each.model_dump(mode="json") for key, each in found.records.items()}
+    sha256 = None if found is None else found.submission.sha256
+    return {"submission": str(folder), "sha256": sha256, "problems": list(problems), "records": records}
+
+
+def _present(found: Finding) -> None:
+    for record in found.submission.records:
+        checked = found.records.get(record.key)
+        cell = record.cell
+        title = f"{record.protocol} {cell.defense.name} {cell.attack.name} {cell.budget} seed {cell.seed}"
+        typer.echo(f"{checked.level if checked else 'refused'}: {title}")
+        if checked is None:
+            continue
+        outcomes = [score.outcome for score in checked.scores.values()]
+        counts = [f"{outcomes.count(kind)} {kind}" for kind in ("equal", "within", "not compared") if kind in outcomes]
+        if counts:
+            typer.echo(f"  scores: {', '.join(counts)}")
+        for name, score in checked.scores.items():
+            if score.reason:
+                typer.echo(f"  {name} was not compared: {score.reason}")
+        for note in checked.notes:
+            typer.echo(f"  {note}")
+    for problem in found.problems:
+        typer.echo(f"privbench: {problem}", err=True)
+
+
+def _write(found: Finding, by: str, results: Path | None, folder: Path) -> None:
+    from ..folders import results_root
+    from ..submission import FOLDER
+    from ..verification import written
+    from ..verification_levels import write_verification
+
+    root = results_root(results)
+    if results is None and folder.resolve().parent.name == FOLDER:
+        root = folder.resolve().parent.parent
+    typer.echo(str(write_verification(written(found, " ".join(by.split())), root, found.submission.name)))
