@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from ..record import Record
+    from ..records import Records
     from ..spec import Matrix
 
 MatrixFile = Annotated[Path | None, typer.Argument(metavar="[MATRIX.toml]", help="A file that names the cells.")]
@@ -74,3 +77,37 @@ def matrix_of(
         budget=budget or base.budget,  # type: ignore[arg-type]
         settings={**base.settings, **parse_settings(settings)},
     )
+
+
+def records_of(argument: str, cell: str, results: Path) -> Records:
+    """The records that an argument means: a record, a folder of them, or the beginning of a key in the results.
+
+    Args:
+        argument: its name, for messages.
+        cell: what the user wrote; a key is that of a record or of its target.
+        results: the results folder.
+
+    Raises:
+        PrivbenchError: there is none.
+    """
+    from ..errors import IncompatibleRecordError, MissingDataError
+    from ..records import Records, load_records
+
+    path = Path(cell).expanduser()
+    is_path = path.exists() or not re.fullmatch("[0-9a-f]{4,64}", cell)
+    records = load_records(path if is_path else results)
+    pairs = zip(records.items, records.paths, strict=True)
+    found = [(record, file) for record, file in pairs if is_path or _has(record, cell)]
+    if not found:
+        if is_path and records.problems:
+            raise IncompatibleRecordError(records.problems[0])
+        where = f"a record in {path}" if is_path else f"the beginning of a key in {results}"
+        raise MissingDataError(
+            f"expected {argument} to be {where}, got {cell!r}; run the cell first with `privbench run`"
+        )
+    return Records(tuple(record for record, _ in found), tuple(file for _, file in found))
+
+
+def _has(record: Record, key: str) -> bool:
+    target = record.artifacts.get("target")
+    return record.key.startswith(key) or (target is not None and target.key.startswith(key))
