@@ -71,7 +71,7 @@ def read_evidence(submission: Submission, entry: Entry, about: About) -> dict[st
             f"expected {recall.name_of(about.record)} to have predictions and what one attack gives, got "
             f"{', '.join(sorted(entry.evidence)) or 'nothing'}; {_AGAIN}"
         )
-    found = {}
+    found: dict[str, Any] = {}
     for kind, path in entry.evidence.items():
         tensors = _tensors(submission, path, kind, about.protocol)
         _CHECKS[kind](tensors, about)

@@ -72,7 +72,9 @@ def bench(record: Record, components: Components, workshop: Workshop) -> Bench:
     for skipped in plan.skipped:
         raise UnsupportedCellError(f"{recall.name_of(record)} has no meaning: {skipped.reason}")
     _require_keys(record, components, plan)
-    artifacts = {stage.kind: _artifact(stage, workshop) for stage in plan.stages.values() if stage.kind in JUDGES}
+    artifacts: dict[str, Artifact] = {
+        stage.kind: _artifact(stage, workshop) for stage in plan.stages.values() if stage.kind in JUDGES
+    }
     same = frozenset(role for role, found in artifacts.items() if found.digest == record.artifacts[role].digest)
     _require_judges(record, artifacts, same)
     protocol = components.protocol

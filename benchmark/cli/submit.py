@@ -13,6 +13,7 @@ from ..errors import InvalidConfigurationError
 from . import options
 
 if TYPE_CHECKING:
+    from ..record import Record
     from ..records import Records
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
@@ -60,7 +61,7 @@ def _records(arguments: list[str], results: Path) -> Records:
     """The records that all arguments mean, each once."""
     from ..records import Records
 
-    found = {}
+    found: dict[str, tuple[Record, Path]] = {}
     for argument in arguments:
         records = options.records_of("RECORD", argument, results)
         found |= {record.key: (record, path) for record, path in zip(records.items, records.paths, strict=True)}

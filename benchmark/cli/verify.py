@@ -53,7 +53,7 @@ def verify(
         _write(found, by, results, folder)
 
 
-def _verify(folder: Path, data: Path | None, store: Path | None, device: str | None) -> Finding:
+def _verify(folder: Path, data: Path | None, store: str | None, device: str | None) -> Finding:
     from ..folders import data_root, store_root
 
     root = store_root(store)
@@ -66,7 +66,7 @@ def _verify(folder: Path, data: Path | None, store: Path | None, device: str | N
 
     again: Rerun | None = None
     if device is not None:
-        again = Rerun(root.with_name(f"{root.name}-reruns"), data_root(data), device)
+        again = Rerun(Path(f"{root.root}-reruns"), data_root(data), device)
     return check(folder, Workshop(Store(root), data_root(data), torch.device("cpu")), again)
 
 
