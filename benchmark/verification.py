@@ -91,6 +91,7 @@ def _check(
     known = components(record)
     dataset = known.dataset
     try:
+        dataset.component.files()
         workshop.images(dataset, "private_test")
     except MissingDataError as cause:
         if again is not None:

@@ -28,8 +28,9 @@ class Components:
         dataset: of the record.
         evaluators: those that can compute their scores again.
         missing: why the other evaluators cannot, by name.
-        defense: `None` where it is not installed.
-        attack: `None` where it is not installed.
+        defense: `None` where it cannot be made here.
+        attack: `None` where it cannot be made here.
+        absent: why defense or attack cannot, by kind.
     """
 
     dataset: Choice
@@ -37,6 +38,7 @@ class Components:
     missing: dict[str, str]
     defense: Choice | None
     attack: Choice | None
+    absent: dict[str, str]
 
     @property
     def protocol(self) -> Protocol:
@@ -79,9 +81,10 @@ def components(record: Record) -> Components:
             f"{recall.name_of(record)} is of protocol {record.protocol}, and here {dataset.name} is {ours}, whose "
             f"numbers are not comparable; run its cell again with a privbench that has {ours}"
         )
-    defense, attack = _installed("defense", cell.defense, record), _installed("attack", cell.attack, record)
     evaluators, missing = _evaluators(record, dataset.component.protocol)
-    found = Components(dataset, evaluators, missing, defense, attack)
+    absent: dict[str, str] = {}
+    defense, attack = _made("defense", cell.defense, record, absent), _made("attack", cell.attack, record, absent)
+    found = Components(dataset, evaluators, missing, defense, attack, absent)
     _require_scores(record)
     _require_own_words(record, found)
     return found
@@ -114,20 +117,38 @@ def _installed(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice |
     return Choice(kind, recorded.name, recorded.distribution, component)
 
 
+def _made(kind: Kind, recorded: RecordedChoice, record: Record, absent: dict[str, str]) -> Choice | None:
+    """The component if it is here with the files that it used; why not is noted in `absent`."""
+    choice = _installed(kind, recorded, record)
+    reason = _not_installed(recorded) if choice is None else _other_files(choice, recorded)
+    if reason is None:
+        return choice
+    absent[kind] = reason
+    return None
+
+
+def _not_installed(recorded: RecordedChoice) -> str:
+    return f"it is of {shown(recorded.distribution)}, which is not installed here"
+
+
+def _other_files(choice: Choice, recorded: RecordedChoice) -> str | None:
+    """Why a component would compute something else here than its record, such as other weights."""
+    try:
+        same = choice.component.files() == recorded.files
+    except PrivbenchError as cause:
+        return str(cause)
+    return None if same else "it used other weights than those here"
+
+
 def _evaluators(record: Record, protocol: Protocol) -> tuple[tuple[Choice, ...], dict[str, str]]:
     found, missing = [], {}
     for recorded in record.cell.evaluators:
         choice = _installed("evaluator", recorded, record)
         if choice is None:
-            missing[recorded.name] = f"it is of {shown(recorded.distribution)}, which is not installed here"
+            missing[recorded.name] = _not_installed(recorded)
             continue
         _require_definitions(record, choice)
-        reason = choice.component.unavailable(protocol)
-        if reason is None:
-            try:
-                reason = "it used other weights than those here" if choice.component.files() != recorded.files else None
-            except PrivbenchError as cause:
-                reason = str(cause)
+        reason = choice.component.unavailable(protocol) or _other_files(choice, recorded)
         if reason is None:
             found.append(choice)
         else:

@@ -9,7 +9,6 @@ from pathlib import Path
 from . import api, recall
 from .errors import PrivbenchError, UnsupportedCellError
 from .record import Record
-from .untrusted import shown
 from .verification_components import Components
 from .verification_levels import CheckedScore
 from .verification_scores import SAME, compare
@@ -52,12 +51,10 @@ def rerun(record: Record, components: Components, how: Rerun) -> dict[str, Check
 
 
 def _require_installed(record: Record, components: Components) -> None:
-    absent = [kind for kind in ("defense", "attack") if getattr(components, kind) is None]
-    if absent:
-        choice = getattr(record.cell, absent[0])
+    for kind, reason in components.absent.items():
         raise UnsupportedCellError(
-            f"{recall.name_of(record)} cannot be run again: {absent[0]} {choice.name} of {shown(choice.distribution)} "
-            "is not installed here; install it, or leave --rerun out"
+            f"{recall.name_of(record)} cannot be run again: its {kind} {getattr(record.cell, kind).name} cannot be "
+            f"made here: {reason}; leave --rerun out"
         )
     for name, reason in components.missing.items():
         raise UnsupportedCellError(

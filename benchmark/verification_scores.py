@@ -68,13 +68,13 @@ def bench(record: Record, components: Components, workshop: Workshop) -> Bench:
     Raises:
         CorruptArtifactError: the record's keys are not those of its components and data, or its judges are others.
     """
-    plan = make([components.cell(record)], workshop.data_root)
-    for skipped in plan.skipped:
-        raise UnsupportedCellError(f"{recall.name_of(record)} has no meaning: {skipped.reason}")
-    _require_keys(record, components, plan)
-    artifacts: dict[str, Artifact] = {
-        stage.kind: _artifact(stage, workshop) for stage in plan.stages.values() if stage.kind in JUDGES
-    }
+    artifacts: dict[str, Artifact] = {}
+    if not components.absent or any(choice.component.judges for choice in components.evaluators):
+        plan = make([components.cell(record)], workshop.data_root)
+        for skipped in plan.skipped:
+            raise UnsupportedCellError(f"{recall.name_of(record)} has no meaning: {skipped.reason}")
+        _require_keys(record, components, plan)
+        artifacts |= {stage.kind: _artifact(stage, workshop) for stage in plan.stages.values() if stage.kind in JUDGES}
     same = frozenset(role for role, found in artifacts.items() if found.digest == record.artifacts[role].digest)
     _require_judges(record, artifacts, same)
     protocol = components.protocol
