@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -44,17 +44,30 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: {reason}; {advice}") from cause
 
 
+def is_denied(error: StorageError) -> bool:
+    """Whether an error is of a place that may only be read."""
+    return getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def write_new(path: Path, data: bytes) -> str:
     """Write and sync a file that does not exist yet; returns the SHA-256 of `data`."""
+    return write_chunks(path, [data])
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> str:
+    """Write and sync a file that does not exist yet; returns the SHA-256 of all chunks."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    found = hashlib.sha256()
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view[:_CHUNK]) :]
+        for chunk in chunks:
+            found.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view[:_CHUNK]) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return hashlib.sha256(data).hexdigest()
+    return found.hexdigest()
 
 
 def read(path: Path) -> bytes:

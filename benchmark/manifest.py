@@ -32,6 +32,8 @@ TENSORS = ".safetensors"
 MAX_BYTES = 1 << 26
 MAX_DEPTH = 64
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
+#: Digits alone, in UTC; whether it is a real date shows when its age is asked for.
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?([+]00:00|Z)$"
 _SEAL = b',"checksum":"%s"}\n'
 _SEAL_BYTES = len(_SEAL % (b"0" * 64))
 
@@ -49,7 +51,7 @@ class Manifest(Configuration):
     format: int = FORMAT
     kind: str
     key: str
-    created: str
+    created: str = Field(pattern=_TIME)
     inputs: dict[str, str]
     info: dict[str, Any]
     files: dict[str, FileFacts]

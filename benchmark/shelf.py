@@ -29,8 +29,10 @@ log = logging.getLogger("privbench")
 FORMAT_FILE = "format.json"
 LOCKS, TEMPORARY, QUARANTINE, CHECKPOINTS = "locks", "tmp", "quarantine", "checkpoints"
 RESERVED = (LOCKS, TEMPORARY, QUARANTINE, CHECKPOINTS)
+#: Under this kind downloads are locked, so that nobody waits for one who computes the same.
+DOWNLOAD = "download"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_KEY = re.compile(r"[0-9a-z_]{3,96}")
+_KEY = re.compile(r"[0-9a-z_]{3,128}")
 _POLL_SECONDS = 0.1
 
 
@@ -44,6 +46,19 @@ def is_key(name: str) -> bool:
     return bool(_KEY.fullmatch(name))
 
 
+def place(kind: str, key: str) -> Path:
+    """Where an artifact is, relative to its store.
+
+    Raises:
+        InvalidConfigurationError: kind or key are no names.
+    """
+    if not is_kind(kind) or not is_key(key):
+        raise InvalidConfigurationError(
+            f"expected kind and key to be of lower-case letters, digits and '_', got {kind!r} and {key!r}"
+        )
+    return Path(kind, key[:2], key)
+
+
 class Shelf:
     """Folders and locks of the store at `root`; nothing is made before something is written."""
 
@@ -53,18 +68,11 @@ class Shelf:
 
     def folder(self, kind: str, key: str) -> Path:
         """Of an artifact."""
-        return self._below(self.root, kind, key)
+        return self.root / place(kind, key)
 
     def checkpoints(self, kind: str, key: str) -> Path:
         """Of the checkpoints of a stage."""
-        return self._below(self.root / CHECKPOINTS, kind, key)
-
-    def _below(self, root: Path, kind: str, key: str) -> Path:
-        if not is_kind(kind) or not is_key(key):
-            raise InvalidConfigurationError(
-                f"expected kind and key to be of lower-case letters, digits and '_', got {kind!r} and {key!r}"
-            )
-        return root / kind / key[:2] / key
+        return self.root / CHECKPOINTS / place(kind, key)
 
     def exists(self) -> bool:
         """Whether there is a store, of a format that this version reads.
@@ -96,10 +104,11 @@ class Shelf:
 
     def _is_readable(self, found: bytes) -> bool:
         try:
-            number = json.loads(found)["format"]
+            facts = json.loads(found)
+            number, layout = facts["format"], facts.get("layout")
             if type(number) is not int or number < 1:
                 raise ValueError
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise StorageError(
                 f"{self.root / FORMAT_FILE} is damaged; write {_format_text()} into it and run privbench store check"
             ) from None
@@ -108,6 +117,8 @@ class Shelf:
                 f"the store {self.root} has format {number} and this privbench reads up to {FORMAT}; update privbench "
                 f"or choose another folder with --store or PRIVBENCH_STORE"
             )
+        if layout is not None:
+            raise StorageError(f"{self.root} is a store that machines share; name it file://{self.root} with --store")
         return True
 
     def prepare(self) -> None:
@@ -181,7 +192,7 @@ class Shelf:
             if not wait:
                 return None
             if not told:
-                log.warning("waiting for %s, which works on %s %s", self._owner(kind, key), kind, key[:12])
+                log.warning("waiting for %s, which works on %s", self._owner(kind, key), _title(kind, key))
                 told = True
             time.sleep(_POLL_SECONDS)
         return lock
@@ -236,6 +247,11 @@ def _try(lock: FileLock, path: Path) -> bool:
     except NotImplementedError as cause:
         raise StorageError(f"cannot lock {path}: its file system has no locks; choose another folder") from cause
     return True
+
+
+def _title(kind: str, key: str) -> str:
+    artifact, _, rest = key.rpartition("_") if kind == DOWNLOAD else (kind, "", key)
+    return f"{'the download of ' if kind == DOWNLOAD else ''}{artifact} {rest[:12]}"
 
 
 def _format_text() -> str:

@@ -1,5 +1,7 @@
 """Content-addressed store of artifacts: written once and whole, found by key, never trusted unchecked.
 
+A store at a URL has a second tier, which `remote` describes; the folder is then its local one.
+
 ROOT/format.json                    the format of the store
 ROOT/KIND/KEY[:2]/KEY/              an artifact: manifest.json, {group}.safetensors, other files
 ROOT/checkpoints/KIND/KEY[:2]/KEY/  state of an unfinished stage
@@ -19,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import disk, upkeep
 from .checkpoint import Checkpoint
-from .errors import CorruptArtifactError
+from .errors import CorruptArtifactError, StorageError
 from .folders import Address, store_root
 from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine, seal, unseal
-from .shelf import Shelf
+from .remote import Remote
+from .shelf import DOWNLOAD, Shelf
 from .tensors import pack
 from .upkeep import Entry, Problem
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("privbench")
+#: How often a damaged artifact of the shared tier is moved out of the way before that is given up.
+_ROUNDS = 3
 __all__ = ["Address", "Artifact", "Checkpoint", "Entry", "Problem", "Store", "open_store"]
 
 
@@ -47,6 +52,9 @@ class Store:
         #: Where it is; picklable, for `open_store` in another process.
         self.address = root if isinstance(root, Address) else Address(str(Path(root).expanduser().absolute()))
         self._shelf = Shelf(Path(self.address.root))
+        self._remote = Remote(self.address.remote) if self.address.remote else None
+        self._agreed: set[tuple[str, str]] = set()
+        self._publishes_late = True
 
     @property
     def root(self) -> Path:
@@ -59,6 +67,10 @@ class Store:
         One that does not match its manifest is moved to the quarantine with a warning, unless another process works
         on the key and will do so itself; it counts as missing.
 
+        Of a store at a URL the local tier is looked at first. What is only in the shared tier is downloaded and
+        verified; what is only in the local one is published; where they differ, the shared one holds. Once that is
+        settled, the shared tier is not asked for the key again.
+
         Args:
             kind: of the artifact.
             key: of the artifact.
@@ -68,17 +80,36 @@ class Store:
         Raises:
             StorageError: the store cannot be read, or is of a newer format.
         """
+        local = self._find_local(kind, key, verify)
+        if self._remote is None or (local is not None and (kind, key) in self._agreed):
+            return local
+        published = self._remote.manifest(kind, key)
+        if local is None:
+            return None if published is None else self._download(self._remote, kind, key, published)
+        if published is not None and self._is_published(local, published):
+            return local
+        return self._publish_late(self._remote, local, published)
+
+    def _find_local(self, kind: str, key: str, verify: bool) -> Artifact | None:
         with contextlib.suppress(CorruptArtifactError):
             return self._read(kind, key, verify)
-        with self._shelf.lock_if_free(kind, key) as free:
-            if not free:
-                return None
-            try:
-                return self._read(kind, key, verify)
-            except CorruptArtifactError as damage:
-                moved = self._shelf.quarantine(self._shelf.folder(kind, key), kind, key)
-                log.warning("%s %s is damaged (%s); moved to %s, to be made again", kind, key[:12], damage, moved)
-                return None
+        try:
+            with self._shelf.lock_if_free(kind, key) as free:
+                return self._second_look(kind, key, verify) if free else None
+        except StorageError as cause:
+            if not disk.is_denied(cause):
+                raise
+            log.warning("%s %s is damaged, and stays where it is: %s", kind, key[:12], cause)
+            return None
+
+    def _second_look(self, kind: str, key: str, verify: bool) -> Artifact | None:
+        """What is there now that nobody else can change it."""
+        try:
+            return self._read(kind, key, verify)
+        except CorruptArtifactError as damage:
+            moved = self._shelf.quarantine(self._shelf.folder(kind, key), kind, key)
+            log.warning("%s %s is damaged (%s); moved to %s, to be made again", kind, key[:12], damage, moved)
+            return None
 
     def _read(self, kind: str, key: str, verify: bool) -> Artifact | None:
         folder = self._shelf.folder(kind, key)
@@ -86,6 +117,85 @@ class Store:
             return None
         with disk.storage_errors(folder, "read"):
             return Artifact(kind, key, folder, examine(folder, kind, key, contents=verify))
+
+    def _is_published(self, local: Artifact, published: bytes) -> bool:
+        """Whether what is published is the local artifact; then it need not be asked for again."""
+        with disk.storage_errors(local.path, "read"), contextlib.suppress(FileNotFoundError):
+            if disk.read(local.path / NAME) == published:
+                self._agreed.add((local.kind, local.key))
+                return True
+        return False
+
+    def _download(self, remote: Remote, kind: str, key: str, published: bytes) -> Artifact | None:
+        """What is published, from now on in the local tier, too; `None` if it is damaged."""
+        pair = DOWNLOAD, f"{kind}_{key}"
+        with self._shelf.lock(*pair):
+            with contextlib.suppress(CorruptArtifactError):
+                if (found := self._read(kind, key, verify=True)) is not None:
+                    return found
+            temporary = self._shelf.temporary(*pair)
+            try:
+                remote.download(published, kind, key, temporary)
+                self._put_in_place(temporary, kind, key)
+            except CorruptArtifactError as damage:
+                remote.quarantine(kind, key, published, damage)
+                return None
+            finally:
+                _clear(temporary)
+        return self._find_local(kind, key, verify=False)
+
+    def _put_in_place(self, temporary: Path, kind: str, key: str) -> None:
+        """Rename a whole artifact into place; what another process put there meanwhile stays."""
+        folder = self._shelf.folder(kind, key)
+        with disk.storage_errors(folder):
+            disk.make_folder(folder.parent)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not os.path.lexists(folder):
+                    raise
+            disk.sync_folder(folder.parent)
+
+    def _publish_late(self, remote: Remote, local: Artifact, published: bytes | None) -> Artifact:
+        """Settle on one artifact where the shared tier has none, or another one; reading must not fail for that."""
+        if not self._publishes_late:
+            return local
+        try:
+            with self._shelf.lock_if_free(local.kind, local.key) as free:
+                return self._settle(remote, local, published) if free else local
+        except CorruptArtifactError:  # not verified yet; whoever reads the file is told
+            return local
+        except StorageError as cause:
+            self._publishes_late = False
+            log.warning("%s %s, and maybe more, is in %s alone: %s", local.kind, local.key[:12], self.root, cause)
+            return local
+
+    def _settle(self, remote: Remote, local: Artifact, published: bytes | None) -> Artifact:
+        """Publish an artifact, whose lock the caller holds, or take over what another machine published first."""
+        kind, key = local.kind, local.key
+        for _ in range(_ROUNDS):
+            if published is None:
+                published = remote.publish(kind, key, local.path)
+            if self._is_published(local, published):
+                return local
+            temporary = self._shelf.temporary(kind, key)
+            try:
+                remote.download(published, kind, key, temporary)
+                self._shelf.discard(local.path, kind, key)
+                self._put_in_place(temporary, kind, key)
+            except CorruptArtifactError as damage:
+                remote.quarantine(kind, key, published, damage)
+                published = remote.manifest(kind, key)
+                continue
+            finally:
+                _clear(temporary)
+            log.warning("another machine published %s %s first; its result is used", kind, key[:12])
+            self._agreed.add((kind, key))
+            return Artifact(kind, key, local.path, Manifest.decode(published))
+        raise StorageError(
+            f"{kind} {key[:12]} of {remote.url} is damaged and cannot be replaced; ask whoever may write there to run "
+            f"privbench store check --repair"
+        )
 
     def write(
         self,
@@ -109,7 +219,8 @@ class Store:
 
         Raises:
             InvalidConfigurationError: a name, tensor or fact that cannot be stored.
-            StorageError: no permission, no space, not a folder; nothing of it is left.
+            StorageError: no permission, no space, not a folder, and nothing of it is left; or the shared tier cannot
+                be written, and the artifact is whole in the local one, from where `find` publishes it later.
         """
         contents = dict(files or {})
         check_file_names(contents, tensors)
@@ -128,25 +239,36 @@ class Store:
                     temporary.rename(folder)
                     disk.sync_folder(folder.parent)
                 except BaseException:
-                    with contextlib.suppress(OSError):
-                        disk.remove(temporary)
+                    _clear(temporary)
                     raise
-            return Artifact(kind, key, folder, manifest)
+            artifact = Artifact(kind, key, folder, manifest)
+            return artifact if self._remote is None else self._settle(self._remote, artifact, None)
 
     def exists(self, kind: str, key: str) -> bool:
-        """Whether something is stored under the key, sound or not."""
+        """Whether something is stored under the key in the local tier, sound or not."""
         return os.path.lexists(self._shelf.folder(kind, key))
 
     def discard(self, kind: str, key: str) -> None:
-        """Remove an artifact, so that it is made again."""
+        """Remove an artifact, so that it is made again; what another machine published meanwhile stays."""
+        folder = self._shelf.folder(kind, key)
         with self._shelf.lock(kind, key):
-            self._shelf.discard(self._shelf.folder(kind, key), kind, key)
+            if self._remote is not None:
+                with disk.storage_errors(folder, "read"):
+                    expected = disk.read(folder / NAME) if (folder / NAME).is_file() else None
+                self._remote.withdraw(kind, key, expected)
+            self._agreed.discard((kind, key))
+            self._shelf.discard(folder, kind, key)
 
     def lock(self, kind: str, key: str) -> AbstractContextManager[None]:
         """Hold a key: whoever else locks it waits, and is told once for whom. A killed process holds nothing.
 
         Within one thread it may be taken again, as `write` does.
+
+        Raises:
+            StorageError: nothing could be written under the key, in either tier, so that computing would be in vain.
         """
+        if self._remote is not None and not self._shelf.is_held(kind, key):
+            self._remote.prepare()
         return self._shelf.lock(kind, key)
 
     def checkpoint(self, kind: str, key: str) -> Checkpoint:
@@ -213,6 +335,11 @@ def _fill(
     disk.write_new(folder / NAME, sealed)
     disk.sync_folder(folder)
     return Manifest.decode(sealed)
+
+
+def _clear(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        disk.remove(temporary)
 
 
 def _now() -> str:
