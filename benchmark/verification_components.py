@@ -68,6 +68,7 @@ def components(record: Record) -> Components:
         CorruptArtifactError: the record contradicts itself or the components.
         UnsupportedCellError: its data set is not installed here.
     """
+    _require_scores(record)
     cell = record.cell
     dataset = _installed("dataset", cell.dataset, record)
     if dataset is None:
@@ -85,7 +86,6 @@ def components(record: Record) -> Components:
     absent: dict[str, str] = {}
     defense, attack = _made("defense", cell.defense, record, absent), _made("attack", cell.attack, record, absent)
     found = Components(dataset, evaluators, missing, defense, attack, absent)
-    _require_scores(record)
     _require_own_words(record, found)
     return found
 
