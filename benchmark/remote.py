@@ -84,7 +84,8 @@ class Remote:
         if self._is_writable:
             return
         if not self.exists():
-            if not self.files.is_empty() and self.files.read(FORMAT_FILE, 4096) is None:
+            # Another machine may have begun to make the tier, or be done with it, since the look for the format.
+            if self.files.top() - {TEMPORARY} and not self.exists():
                 raise StorageError(
                     f"{self.url} is no store of privbench: it has no {FORMAT_FILE}; choose an empty or new place with "
                     f"--store or PRIVBENCH_STORE"

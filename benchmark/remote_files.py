@@ -62,8 +62,8 @@ class Backend(Protocol):
     def modified(self, name: str) -> datetime | None:
         """When a file was written, where a time is kept."""
 
-    def is_empty(self) -> bool:
-        """Whether nothing is there."""
+    def top(self) -> set[str]:
+        """Names at the top."""
 
 
 class RemoteFiles:
@@ -133,9 +133,9 @@ class RemoteFiles:
         except FileNotFoundError:
             return None
 
-    def is_empty(self) -> bool:
-        """Whether nothing is there."""
-        return self._ask("list", lambda files: files.is_empty())
+    def top(self) -> set[str]:
+        """Names of the files and folders at the top."""
+        return self._ask("list", lambda files: files.top())
 
     def _change(self, action: str, call: Callable[[Backend], None]) -> None:
         try:

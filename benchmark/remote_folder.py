@@ -99,9 +99,12 @@ class Folder:
         """When a file was written, by the clock of the folder's server."""
         return datetime.fromtimestamp((self._root / name).lstat().st_mtime, tz=UTC)
 
-    def is_empty(self) -> bool:
-        """Whether nothing is there, not even the folder."""
-        return self._root.is_dir() and not any(self._root.iterdir()) if os.path.lexists(self._root) else True
+    def top(self) -> set[str]:
+        """Names of the files and folders at the top."""
+        try:
+            return set(os.listdir(self._root))
+        except FileNotFoundError:
+            return set()
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:

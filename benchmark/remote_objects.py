@@ -124,7 +124,8 @@ class Objects:
         except FileNotFoundError:
             return {}
         below = f"{self._root}/"
-        return {path.removeprefix(below): int(facts["size"] or 0) for path, facts in found.items()}
+        files = {path: facts for path, facts in found.items() if path.startswith(below) and not path.endswith("/")}
+        return {path.removeprefix(below): int(facts["size"] or 0) for path, facts in files.items()}
 
     def modified(self, name: str) -> datetime | None:
         """When a file was written, by the clock of the server; `None` where no time is kept."""
@@ -135,13 +136,14 @@ class Objects:
             return None
         return found
 
-    def is_empty(self) -> bool:
-        """Whether nothing is there."""
+    def top(self) -> set[str]:
+        """Names of the files and folders at the top."""
         self._fs.invalidate_cache()
         try:
-            return not self._fs.ls(self._root, detail=False)
+            found = {path.rstrip("/") for path in self._fs.ls(self._root, detail=False)} - {self._root}
         except FileNotFoundError:
-            return True
+            return set()
+        return {path.rpartition("/")[2] for path in found}
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

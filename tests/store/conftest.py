@@ -74,6 +74,6 @@ def requests(monkeypatch):
 
         monkeypatch.setattr(RemoteFiles, name, call)
 
-    for name in ("read", "chunks", "put", "create", "move", "remove", "sizes", "modified", "is_empty"):
+    for name in ("read", "chunks", "put", "create", "move", "remove", "sizes", "modified", "top"):
         counted(name)
     return made
