@@ -23,11 +23,10 @@ from . import disk
 from .errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from .manifest import FORMAT, MAX_BYTES, NAME, TENSORS, FileFacts, Manifest, check_file_names
 from .remote_files import RemoteFiles
-from .shelf import FORMAT_FILE, QUARANTINE, TEMPORARY, place
+from .shelf import BLOBS, FORMAT_FILE, QUARANTINE, TEMPORARY, place
 from .untrusted import shown
 
 log = logging.getLogger("privbench")
-BLOBS = "blobs"
 LAYOUT = "blobs"
 MAX_FILES = 1000
 #: Bytes of a manifest with its checksum.
@@ -92,10 +91,17 @@ class Remote:
                 )
             self.files.create(FORMAT_FILE, _format_text().encode())
             self.exists()
+        self.now()
+        self._is_writable = True
+
+    def now(self) -> datetime | None:
+        """The time by the clock of the tier, which must be one to write to; `None` where no times are kept."""
         trial = f"{TEMPORARY}/{secrets.token_hex(16)}"
         self.files.create(trial, b"")
-        self.files.remove(trial)
-        self._is_writable = True
+        try:
+            return self.files.modified(trial)
+        finally:
+            self.files.remove(trial)
 
     def _check_format(self, found: bytes) -> None:
         try:

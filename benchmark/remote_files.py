@@ -6,7 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -129,9 +129,10 @@ class RemoteFiles:
     def modified(self, name: str) -> datetime | None:
         """When a file was written, by the clock of the server; `None` where it is gone or no time is kept."""
         try:
-            return self._ask("read", lambda files: files.modified(name))
+            found = self._ask("read", lambda files: files.modified(name))
         except FileNotFoundError:
             return None
+        return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
     def top(self) -> set[str]:
         """Names of the files and folders at the top."""

@@ -102,7 +102,7 @@ class Folder:
     def top(self) -> set[str]:
         """Names of the files and folders at the top."""
         try:
-            return set(os.listdir(self._root))
+            return {path.name for path in self._root.iterdir()}
         except FileNotFoundError:
             return set()
 

@@ -29,6 +29,8 @@ log = logging.getLogger("privbench")
 FORMAT_FILE = "format.json"
 LOCKS, TEMPORARY, QUARANTINE, CHECKPOINTS = "locks", "tmp", "quarantine", "checkpoints"
 RESERVED = (LOCKS, TEMPORARY, QUARANTINE, CHECKPOINTS)
+#: Of the shared tier, which has artifacts of the same kinds beside it.
+BLOBS = "blobs"
 #: Under this kind downloads are locked, so that nobody waits for one who computes the same.
 DOWNLOAD = "download"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -38,7 +40,7 @@ _POLL_SECONDS = 0.1
 
 def is_kind(name: str) -> bool:
     """Whether a folder of this name in a store may hold artifacts."""
-    return bool(_KIND.fullmatch(name)) and name not in RESERVED
+    return bool(_KIND.fullmatch(name)) and name not in (*RESERVED, BLOBS)
 
 
 def is_key(name: str) -> bool:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import disk, upkeep
+from . import disk, remote_upkeep, upkeep
 from .checkpoint import Checkpoint
 from .errors import CorruptArtifactError, StorageError
 from .folders import Address, store_root
@@ -276,16 +276,21 @@ class Store:
         return Checkpoint(self._shelf, kind, key)
 
     def entries(self) -> Iterator[Entry]:
-        """Every artifact, by kind and key, damaged ones included."""
+        """Every artifact of the local tier, by kind and key, damaged ones included."""
         return upkeep.entries(self._shelf)
 
+    def shared_entries(self) -> list[Entry]:
+        """Every artifact of the shared tier, if there is one, by kind and key, damaged ones included."""
+        return [] if self._remote is None else remote_upkeep.entries(self._remote)
+
     def check(self, *, repair: bool = False) -> list[Problem]:
-        """Compare everything in the store with what it should be.
+        """Compare everything in the store, in both tiers, with what it should be.
 
         Args:
             repair: move what is damaged or unknown to the quarantine, and remove what dead processes left.
         """
-        return upkeep.check(self._shelf, repair)
+        shared = [] if self._remote is None else remote_upkeep.check(self._remote, repair)
+        return [*upkeep.check(self._shelf, repair), *shared]
 
     def gc(
         self,
@@ -293,22 +298,29 @@ class Store:
         *,
         older_than_days: float | None = None,
         dry_run: bool = False,
+        shared: bool = False,
     ) -> list[Entry]:
         """Remove what nobody needs, but nothing that a process is working on.
 
         Removed are temporary files of dead processes, the quarantine, checkpoints of finished artifacts, and
         artifacts that are not kept. With `older_than_days` only older artifacts are removed, and older checkpoints of
-        unfinished ones that are not kept, too.
+        unfinished ones that are not kept, too. Of a shared tier goes only what is older than a day: temporary files,
+        the quarantine, and blobs that no manifest names.
 
         Args:
             keep: keys of artifacts to keep, or what says so of each; `None` keeps all artifacts.
             older_than_days: spare younger artifacts.
             dry_run: remove nothing.
+            shared: remove artifacts that are not kept from the shared tier, too.
 
         Returns:
             What was removed, or would be.
         """
-        return upkeep.collect(self._shelf, keep, older_than_days, dry_run)
+        removed = upkeep.collect(self._shelf, keep, older_than_days, dry_run)
+        if self._remote is not None:
+            self._agreed.clear()
+            removed += remote_upkeep.collect(self._remote, keep, older_than_days, dry_run, artifacts=shared)
+        return removed
 
 
 def open_store(address: str | Path | Address | None = None) -> Store:

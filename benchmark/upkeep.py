@@ -43,6 +43,7 @@ class Entry:
         inputs: keys it was made from, by role.
         path: where it lies.
         state: what it is; `damaged` is an artifact whose manifest does not fit, `leftover` a dead process's file.
+        tier: which it is in; the path of something shared is relative to the URL of the store.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Entry:
     inputs: Mapping[str, str] = field(default_factory=dict)
     path: Path = Path()
     state: Literal["artifact", "damaged", "checkpoint", "leftover", "quarantined"] = "artifact"
+    tier: Literal["local", "shared"] = "local"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Problem:
         kind: of its stage; empty where unknown.
         key: of its stage; empty where unknown.
         repaired: it was moved to the quarantine or removed.
+        tier: which it is in; the path of something shared is relative to the URL of the store.
     """
 
     path: Path
@@ -71,6 +74,7 @@ class Problem:
     kind: str = ""
     key: str = ""
     repaired: bool = False
+    tier: Literal["local", "shared"] = "local"
 
 
 def entries(shelf: Shelf) -> Iterator[Entry]:
@@ -110,7 +114,7 @@ def collect(shelf: Shelf, keep: Keep, older_than_days: float | None, dry_run: bo
     unwanted = [
         *_leftovers(shelf),
         *_quarantined(shelf),
-        *(entry for entry in entries(shelf) if not _kept(entry, keep) and _is_older(entry, limit)),
+        *(entry for entry in entries(shelf) if not is_kept(entry, keep) and _is_older(entry, limit)),
         *(entry for entry in _checkpoints(shelf) if _is_finished(shelf, entry) or _is_abandoned(entry, keep, limit)),
     ]
     return [entry for entry in unwanted if _removed(shelf, entry, dry_run)]
@@ -228,7 +232,8 @@ def _checkpoints(shelf: Shelf) -> Iterator[Entry]:
         yield Entry(kind, key, disk.size(path), None, path=path, state="checkpoint")
 
 
-def _kept(entry: Entry, keep: Keep) -> bool:
+def is_kept(entry: Entry, keep: Keep) -> bool:
+    """Whether an artifact is to be kept."""
     if keep is None:
         return True
     return keep(entry) if callable(keep) else entry.key in keep
@@ -237,9 +242,18 @@ def _kept(entry: Entry, keep: Keep) -> bool:
 def _is_older(entry: Entry, limit: float | None) -> bool:
     if limit is None:
         return True
-    if entry.created is not None:
-        return datetime.fromisoformat(entry.created).timestamp() < limit
+    written = seconds(entry.created)
+    if written is not None:
+        return written < limit
     return max(path.lstat().st_mtime for path in (entry.path, *disk.children(entry.path))) < limit
+
+
+def seconds(created: str | None) -> float | None:
+    """Seconds since 1970 of a time in a manifest; `None` where there is no such time."""
+    try:
+        return None if created is None else datetime.fromisoformat(created).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_finished(shelf: Shelf, entry: Entry) -> bool:
@@ -251,7 +265,7 @@ def _is_finished(shelf: Shelf, entry: Entry) -> bool:
 
 
 def _is_abandoned(entry: Entry, keep: Keep, limit: float | None) -> bool:
-    return limit is not None and not _kept(entry, keep) and _is_older(entry, limit)
+    return limit is not None and not is_kept(entry, keep) and _is_older(entry, limit)
 
 
 def _removed(shelf: Shelf, entry: Entry, dry_run: bool) -> bool:

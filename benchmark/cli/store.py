@@ -33,13 +33,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_artifacts(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the artifacts."""
     opened = _open(store)
-    found = sorted(opened.entries(), key=lambda entry: (entry.kind, entry.created or "", entry.key))
+    found = [*opened.entries(), *opened.shared_entries()]
+    found.sort(key=lambda entry: (entry.kind, entry.created or "", entry.key, entry.tier))
     if as_json:
         typer.echo(json.dumps([_facts(entry) for entry in found], indent=2))
     elif not found:
-        typer.echo(f"no artifacts in {opened.root}")
+        typer.echo(f"no artifacts in {_place(opened)}")
     else:
-        _print(found, f"{len(found)} artifacts, {_total(found)} in {opened.root}")
+        _print(found, f"{len(found)} artifacts, {_total(found)} in {_place(opened)}")
 
 
 @app.command()
@@ -57,6 +58,7 @@ def check(
         facts = [
             {
                 "path": str(each.path),
+                "tier": each.tier,
                 "reason": each.reason,
                 "kind": each.kind,
                 "key": each.key,
@@ -67,8 +69,9 @@ def check(
         typer.echo(json.dumps(facts, indent=2))
     else:
         for each in problems:
-            typer.echo(f"{each.path}: {each.reason}{' (repaired)' if each.repaired else ''}")
-        typer.echo(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} in {opened.root}")
+            path = f"{opened.address.remote}/{each.path.as_posix()}" if each.tier == "shared" else each.path
+            typer.echo(f"{path}: {each.reason}{' (repaired)' if each.repaired else ''}")
+        typer.echo(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} in {_place(opened)}")
     if not all(each.repaired for each in problems):
         raise typer.Exit(1)
 
@@ -83,6 +86,12 @@ def gc(
     older_than: Annotated[
         float | None, typer.Option(min=0, metavar="DAYS", help="Spare artifacts and checkpoints younger than this.")
     ] = None,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared", help="Remove artifacts of the shared tier, too, though others' records may name them."
+        ),
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Keep no artifact, whatever records name.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: JsonOption = False,
@@ -90,7 +99,11 @@ def gc(
     """Remove artifacts that no record names, the quarantine, and what interrupted runs left."""
     keep: set[str] = set() if everything else _named(results_root(results))
     opened = _open(store)
-    removed = opened.gc(keep, older_than_days=older_than, dry_run=dry_run)
+    if shared and opened.address.remote is None:
+        raise InvalidConfigurationError(
+            f"expected --store to be a URL with --shared, got {str(opened.root)!r}; give the URL or omit --shared"
+        )
+    removed = opened.gc(keep, older_than_days=older_than, dry_run=dry_run, shared=shared)
     if as_json:
         facts = {
             "dry_run": dry_run,
@@ -99,7 +112,7 @@ def gc(
         }
         typer.echo(json.dumps(facts, indent=2))
         return
-    done = f"{'would remove' if dry_run else 'removed'} {len(removed)} items, {_total(removed)}, from {opened.root}"
+    done = f"{'would remove' if dry_run else 'removed'} {len(removed)} items, {_total(removed)}, from {_place(opened)}"
     if removed:
         _print(removed, done)
     else:
@@ -136,11 +149,16 @@ def _open(address: str | None) -> Store:
     return open_store(address)
 
 
+def _place(store: Store) -> str:
+    return f"{store.address.remote} and its local tier {store.root}" if store.address.remote else str(store.root)
+
+
 def _facts(entry: Entry) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "key": entry.key,
         "state": entry.state,
+        "tier": entry.tier,
         "bytes": entry.bytes,
         "created": entry.created,
         "inputs": dict(entry.inputs),
@@ -154,9 +172,11 @@ def _total(entries: list[Entry]) -> str:
 
 def _print(entries: list[Entry], caption: str) -> None:
     table = Table(box=None, pad_edge=False)
-    for title in ("kind", "key", "state", "size", "created"):
+    tiers = {"tier"} if any(entry.tier == "shared" for entry in entries) else set()
+    for title in ("kind", "key", "state", *tiers, "size", "created"):
         table.add_column(title, justify="right" if title == "size" else "left", no_wrap=True)
     for entry in entries:
-        table.add_row(entry.kind, entry.key[:12], entry.state, decimal(entry.bytes), entry.created or "")
+        tier = [entry.tier] if tiers else []
+        table.add_row(entry.kind, entry.key[:12], entry.state, *tier, decimal(entry.bytes), entry.created or "")
     Console(highlight=False).print(table)
     typer.echo(caption)

@@ -76,7 +76,7 @@ def test_requests_are_few(machines, requests):
     assert requests == [("read", "format.json")]
     requests.clear()
     with store.lock("target", KEY):
-        assert [what for what, *_ in requests] == ["read", "top", "create", "read", "create", "remove"]
+        assert [what for what, *_ in requests] == ["read", "top", "create", "read", "create", "modified", "remove"]
         requests.clear()
         write(store)
     made = [what for what, *_ in requests]

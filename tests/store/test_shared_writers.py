@@ -183,7 +183,7 @@ def test_without_exclusive_creation_no_artifact_is_mixed(in_memory):
     assert in_memory.open("first").find("scores", KEYS[0]).file("a") == b"second"
 
 
-@pytest.mark.parametrize("kept", range(0, 6))
+@pytest.mark.parametrize("kept", range(6))
 def test_a_writer_that_is_killed_leaves_nothing_to_be_found(machines, kept):
     """After each of its requests; the blobs that it left do no harm."""
     store = machines.open("killed")
