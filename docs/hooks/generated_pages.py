@@ -3,6 +3,7 @@
 from typing import Any
 
 import component_pages
+import example_page
 import metric_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -17,7 +18,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    for path, text in [*component_pages.pages(), ("metrics.md", metric_pages.page())]:
+    made = [*component_pages.pages(), ("metrics.md", metric_pages.page()), ("example.md", example_page.page())]
+    for path, text in made:
         files.append(File.generated(config, path, content=text))
     return files
 

@@ -1,0 +1,1 @@
+"""Components for privbench: letters, random erasing, impostors, diversity."""

@@ -1,0 +1,65 @@
+"""The laws that components keep, and what these compute."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from privbench import Images
+from privbench.benchmark.testing import laws
+from privbench_letters.diversity import Diversity, apart
+from privbench_letters.impostors import Impostors
+from privbench_letters.letters import Letters
+from privbench_letters.random_erasing import RandomErasing, erased
+
+COMPONENTS = {"dataset": Letters, "defense": RandomErasing, "attack": Impostors, "evaluator": Diversity}
+
+
+@pytest.mark.parametrize(("kind", "law"), [(kind, law) for kind in COMPONENTS for law in laws(kind)], ids=str)
+def test_law(kind, law):
+    """Each law, by the kind of component."""
+    law(COMPONENTS[kind])
+
+
+def test_sizes():
+    """100 pictures of each letter, of the private ones 20 for testing."""
+    sizes = {part: len(Letters().load(part, Path())) for part in ("private_train", "private_test", "public")}
+    assert sizes == {"private_train": 400, "private_test": 100, "public": 1000}
+
+
+def test_at_most_the_area_is_erased_and_by_the_mean():
+    """Half of the images black, half white: what is hidden becomes grey."""
+    torch.manual_seed(0)
+    x = torch.ones(200, 1, 32, 32)
+    x[:100] = 0
+    hidden = (erased(x, 0.25) == 0.5).double().mean((1, 2, 3))
+    assert 0 < hidden.mean() < 0.25
+    assert hidden.max() < 0.25 + 2 * 17 / 32**2
+    assert torch.equal(erased(x, 0), x)
+
+
+def test_impostors_have_the_highest_scores():
+    """A target that calls bright images 0 and dark ones 1."""
+
+    class View:
+        def scores(self, x):
+            return torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
+
+    class Context:
+        device = torch.device("cpu")
+
+        def generator(self, *name):
+            return torch.Generator().manual_seed(0)
+
+    class Request:
+        labels, draws, trials = (0, 1), 1, 1
+
+    grey = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1) * 80
+    prior = Impostors().learn(None, Images(torch.cat([grey, grey])), None)
+    found = Impostors().run(View(), prior, Request(), Context()).pixels.flatten()
+    assert found[0] > found[1]
+
+
+def test_distance_by_hand():
+    """Of three images with values 0, 0 and 1 two of the three pairs differ, by 1 everywhere."""
+    pixels = torch.tensor([0, 0, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    assert float(apart(pixels)) == pytest.approx(2 / 3)

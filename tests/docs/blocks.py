@@ -1,0 +1,286 @@
+"""Code blocks of Markdown pages, and a session that runs them as a reader would, in order, in one folder.
+
+A comment `<!-- test: MODE: REASON -->` right before a block says what is done with it instead:
+
+- `plan`: `privbench run` is replaced by `privbench plan`, everything else runs;
+- `parse`: the command line is parsed by the real commands, Python is compiled, nothing is executed;
+- `skip`: nothing; only for what is not privbench's;
+- `exit 1`: it runs, and its last command ends with this code.
+
+A block with a title (```` ```python title="x.py" ````) is written to that file and not executed.
+"""
+
+import ast
+import contextlib
+import functools
+import importlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import typer
+from markdown_it import MarkdownIt
+from privbench.benchmark import registry
+from privbench.benchmark.cli.main import app, main
+from typer.models import CommandInfo
+
+ROOT = Path(__file__).resolve().parents[2]
+MODES = ("run", "plan", "parse", "skip", "exit 1", "exit 2")
+NEED_REASON = ("parse", "skip")
+SHELL = ("bash", "console", "sh")
+LANGUAGES = (*SHELL, "python", "toml", "json", "yaml", "text")
+COMMANDS = ("privbench", "pip", "pytest", "make", "python", "ruff")
+_MARKER = re.compile(r"<!-- test: (?P<mode>[a-z]+(?: \d)?)(?:: (?P<reason>.*\S))? -->\s*$", re.DOTALL)
+_TITLE = re.compile(r'title="([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Block:
+    """One code block of a page."""
+
+    page: str
+    line: int
+    language: str
+    title: str | None
+    text: str
+    mode: str
+    reason: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def pages() -> list[Path]:
+    """Every Markdown page that a reader sees."""
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path for path in found if "hooks" not in path.parts]
+
+
+def blocks(text: str, page: str) -> list[Block]:
+    """The blocks of a page in order.
+
+    An indented block has no language: it is taken for commands if it begins with one.
+    """
+    found = []
+    tokens = MarkdownIt().enable("table").parse(text)
+    for index, token in enumerate(tokens):
+        if token.type not in ("fence", "code_block"):
+            continue
+        before = tokens[index - 1].content if index and tokens[index - 1].type == "html_block" else ""
+        marker = _MARKER.search(before)
+        language, _, extra = token.info.strip().partition(" ")
+        if token.type == "code_block" and token.content.split()[0] in COMMANDS:
+            language = "bash"
+        title = _TITLE.search(extra)
+        mode, reason = (marker["mode"], marker["reason"] or "") if marker else ("run", "")
+        found.append(Block(page, token.map[0] + 1, language, title[1] if title else None, token.content, mode, reason))
+    return found
+
+
+def lines(block: Block) -> list[list[str]]:
+    """The commands of a block as words, without comments; of a console, those behind a prompt."""
+    text = block.text.replace("\\\n", " ")
+    if block.language == "console":
+        text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
+    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def commands(found: typer.Typer) -> Iterator[CommandInfo]:
+    """Every command of the program."""
+    yield from found.registered_commands
+    for group in found.registered_groups:
+        yield from commands(group.typer_instance)
+
+
+def idle(function: Callable[..., object]) -> Callable[..., None]:
+    """A function with the same parameters that does nothing."""
+
+    @functools.wraps(function)
+    def nothing(*args: object, **named: object) -> None:
+        pass
+
+    return nothing
+
+
+class Session:
+    """Runs the blocks of one page in one folder; Python blocks share their names."""
+
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.patch = patch
+        self.names: dict[str, object] = {"__name__": "__page__"}
+        self.output = ""
+        self.site = root / ".site"
+        patch.chdir(root)
+        patch.setenv("COLUMNS", "160")
+
+    def run(self, block: Block) -> None:
+        """Do what the block's language and mode say.
+
+        Raises:
+            AssertionError: it does not work as printed.
+        """
+        assert block.language in LANGUAGES, f"{block.place} names no language that is known, {block.language!r}"
+        assert block.mode in MODES, f"{block.place} has the unknown marker {block.mode!r}"
+        if block.mode == "skip":
+            return
+        with self._told(block):
+            if block.title and block.mode != "parse":
+                path = Path(block.title)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(block.text, encoding="utf-8")
+            if block.language in SHELL:
+                self._shell(block)
+            else:
+                getattr(self, f"_{block.language}")(block)
+
+    @contextlib.contextmanager
+    def _told(self, block: Block) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, SystemExit) as cause:
+            raise AssertionError(f"{block.place}: {type(cause).__name__}: {cause}\n{self.output[-3000:]}") from cause
+
+    def _shell(self, block: Block) -> None:
+        commands = lines(block)
+        assert commands, "there is no command"
+        for number, words in enumerate(commands, 1):
+            code = int(block.mode[-1]) if block.mode.startswith("exit") and number == len(commands) else 0
+            self.command(words, block.mode, code)
+
+    def command(self, words: list[str], mode: str = "run", code: int = 0) -> None:
+        """Run one command line, which must end with `code`."""
+        stray = {"|", "&&", ">", ";"} & set(words)
+        assert not stray, f"{stray} is not understood; write one command a line"
+        assert hasattr(self, f"_{words[0]}"), f"no way to run {words[0]!r}"
+        if mode == "parse" and words[0] != "privbench":
+            mode = "run" if words[0] == "make" else mode
+            if mode == "parse":
+                return
+        words = [found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+        getattr(self, f"_{words[0]}")(words[1:], mode, code)
+
+    def _privbench(self, words: list[str], mode: str, code: int) -> None:
+        if mode == "parse" or (mode == "plan" and words[0] == "run"):
+            with pytest.MonkeyPatch.context() as patch:
+                for info in commands(app):
+                    patch.setattr(info, "callback", idle(info.callback))
+                self._ended(words, 0)
+        if mode == "parse":
+            return
+        if mode == "plan" and words[0] == "run":
+            # `plan` has no options on where and how to compute.
+            words = ["plan", *without(words[1:], ("--jobs", "-j", "--results", "--device", "--runner"))]
+        self._ended(words, code)
+
+    def _ended(self, words: list[str], code: int) -> None:
+        done, out, error = self.call(words)
+        self.output = out + error
+        assert done == code, f"privbench {shlex.join(words)} ended with {done}"
+
+    def call(self, words: list[str]) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `privbench`, in this process."""
+        code, out, error = 0, io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            patch.setattr(sys, "argv", ["privbench", *words])
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        return code, out.getvalue(), error.getvalue()
+
+    def _cd(self, words: list[str], mode: str, code: int) -> None:
+        self.patch.chdir(words[0])
+
+    def _mkdir(self, words: list[str], mode: str, code: int) -> None:
+        Path(words[-1]).mkdir(parents="-p" in words)
+
+    def _export(self, words: list[str], mode: str, code: int) -> None:
+        self.patch.setenv(*words[0].split("=", 1))
+
+    def _cp(self, words: list[str], mode: str, code: int) -> None:
+        shutil.copytree(words[-2], words[-1]) if "-r" in words else shutil.copy(*words)
+
+    def _pip(self, words: list[str], mode: str, code: int) -> None:
+        """Install a folder of this session; what is there already (privbench, its extras) is looked up."""
+        assert words[0] == "install", words
+        for word in words[1:]:
+            name, _, extra = word.rstrip("]").partition("[")
+            if name.startswith("docs/examples/"):
+                shutil.copytree(ROOT / name, name)
+            if (Path(name) / "pyproject.toml").is_file():
+                self.install(Path(name))
+            elif not word.startswith("-"):
+                assert name in (".", "privbench"), f"{word} is neither a folder here nor privbench"
+                known = metadata.metadata("privbench").get_all("Provides-Extra") or []
+                assert not extra or set(extra.split(",")) <= set(known), f"privbench has no extra {extra}"
+
+    def install(self, *folders: Path) -> None:
+        """Install packages by pip, without looking for what they need, into a folder that is on the path."""
+        pytest.importorskip("setuptools")
+        words = ["--no-deps", "--no-build-isolation", "--no-index", "--no-compile", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", *words, "--target", str(self.site)]
+        command += [str(folder.resolve()) for folder in folders]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        self.patch.syspath_prepend(str(self.site))
+        importlib.invalidate_caches()
+        registry.refresh()
+
+    def _pytest(self, words: list[str], mode: str, code: int) -> None:
+        environment = os.environ | {"PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTEST_XDIST_WORKER", None)
+        usual = ["-q", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", str(self.root)]
+        command = [sys.executable, "-m", "pytest", *usual, *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        self.output = done.stdout + done.stderr
+        assert done.returncode == code, f"pytest ended with {done.returncode}"
+
+    def _make(self, words: list[str], mode: str, code: int) -> None:
+        rules = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert words[0] in rules, f"the Makefile has no rule {words[0]}"
+
+    def _python(self, block: Block) -> None:
+        tree = ast.parse(block.text)
+        if block.mode == "run" and not block.title:
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(tree, block.place, "exec"), self.names)
+            self.output = out.getvalue()
+
+    def _toml(self, block: Block) -> None:
+        assert tomllib.loads(block.text)
+
+    def _json(self, block: Block) -> None:
+        json.loads(block.text)
+
+    def _yaml(self, block: Block) -> None:
+        yaml = pytest.importorskip("yaml")
+        assert list(yaml.safe_load_all(block.text))
+
+    def _text(self, block: Block) -> None:
+        for line in block.text.splitlines():
+            assert line.split(" ")[0] not in COMMANDS, f"{line!r} is a command; give the block the language bash"
+
+
+def without(words: list[str], options: tuple[str, ...]) -> list[str]:
+    """The words less some options and their values."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word not in options:
+            kept.append(word)
+        skip = word in options
+    return kept

@@ -1,0 +1,52 @@
+"""The example package: a data set, a defense, an attack and an evaluator that pip installs, list, run and report.
+
+Its README is followed as it is printed, with budgets of a few steps.
+"""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("blocks", Path(__file__).with_name("blocks.py"))
+assert _spec and _spec.loader
+code = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(code)
+
+PACKAGE = code.ROOT / "docs" / "examples" / "privbench-letters"
+NAMES = {"dataset": "letters", "defense": "random_erasing", "attack": "impostors", "evaluator": "diversity"}
+
+
+@pytest.fixture
+def followed(empty_session: Any) -> Any:
+    for block in code.blocks((PACKAGE / "README.md").read_text(encoding="utf-8"), "README.md of privbench-letters"):
+        empty_session.run(block)
+    return empty_session
+
+
+def test_the_four_are_listed_run_and_on_the_board(followed: Any) -> None:
+    followed.command(["privbench", "list", "--json"])
+    owners = {(row["kind"], row["name"]): row["from"] for row in json.loads(followed.output)}
+    assert {owners[kind, name] for kind, name in NAMES.items()} == {"privbench-letters 0.1.0"}
+    records = [json.loads(path.read_text("utf-8")) for path in Path("results/records").rglob("*.json")]
+    assert len(records) == 5
+    for record in records:
+        cell = record["cell"]
+        assert record["scores"]["diversity"]["value"] is not None
+        assert "impostors" in cell["attack"]["name"] or cell["dataset"]["name"] == "letters"
+    page = Path("results/report/index.html").read_text(encoding="utf-8")
+    for section in ("letters-v1-quick", "digits-v1-quick"):
+        (found,) = re.findall(rf'<section class="board[^"]*" id="{section}".*?</section>', page, re.DOTALL)
+        assert "random_erasing" in found
+        assert "impostors" in found
+        assert "Diversity" in page
+    assert "root mean squared difference" in Path("results/report/definitions.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_its_own_tests_pass(empty_session: Any) -> None:
+    empty_session.command(["pip", "install", "docs/examples/privbench-letters"])
+    empty_session.command(["pytest", "docs/examples/privbench-letters"])
