@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .aggregate import Row, Section, sections
 from .errors import IncompatibleRecordError, MissingDataError
+from .png import MAX_BYTES, fault_of_png
 from .record import SCHEMA, Choice, Record, RecordedScore, read, save
+from .submission_loading import Source, is_stray, load, submissions
+from .verification_levels import LEVELS, Level, lowest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,12 +23,22 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Record", "Records", "load_records", "read", "save"]
 
-_MAX_PICTURE = 4 << 20
-#: How every PNG begins.
-_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _LEADERBOARD = [
     *("protocol", "budget", "dataset", "score", "better", "defense", "rank", "rank_low", "rank_high", "group"),
-    *("worst", "low", "high", "n", "basis", "utility_score", "utility", "attacks", "missing", "seeds", "reason"),
+    *(
+        "worst",
+        "low",
+        "high",
+        "n",
+        "basis",
+        "utility_score",
+        "utility",
+        "attacks",
+        "missing",
+        "seeds",
+        "level",
+        "reason",
+    ),
 ]
 
 
@@ -37,11 +50,13 @@ class Records:
         items: the records, in order of path.
         paths: where each was read.
         problems: one sentence per file that could not be read.
+        sources: of records that were submitted, by key.
     """
 
     items: tuple[Record, ...] = ()
     paths: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -49,16 +64,21 @@ class Records:
     def __iter__(self) -> Iterator[Record]:
         return iter(self.items)
 
+    def level(self, records: Iterable[Record]) -> Level:
+        """The lowest level of verification among some of the records; see `verification_levels`."""
+        found = (self.sources.get(record.key) for record in records)
+        return lowest(LEVELS[0] if source is None else source.level for source in found)
+
     def picture(self, record: Record) -> bytes | None:
-        """The PNG beside a record; `None` if it names none or the file is missing or no PNG of at most 4 MiB."""
+        """The PNG beside a record; `None` if it names none or the file is missing or no PNG that can be shown."""
         if record.picture is None:
             return None
         try:
             with (self._path_of[record.key].parent / record.picture).open("rb") as file:
-                content = file.read(_MAX_PICTURE + 1)
+                content = file.read(MAX_BYTES + 1)
         except OSError:
             return None
-        return content if content.startswith(_PNG) and 24 <= len(content) <= _MAX_PICTURE else None
+        return None if fault_of_png(content) else content
 
     @cached_property
     def _path_of(self) -> dict[str, Path]:
@@ -71,18 +91,22 @@ class Records:
 
     def long_rows(self) -> list[dict[str, Any]]:
         """One dictionary per record and score, and per evaluator that did not run."""
-        return [row for record in self.items for row in _long(record)]
+        return [row for record in self.items for row in _long(record, self._origin(record))]
+
+    def _origin(self, record: Record) -> dict[str, str]:
+        source = self.sources.get(record.key)
+        return {"level": self.level([record]), "submission": source.submission if source else ""}
 
     def wide_rows(self) -> list[dict[str, Any]]:
         """One dictionary per row of each section; see `wide`."""
-        return [_wide(section, row) for section in self.sections() for row in section.rows]
+        return [_wide(section, row, self.level(row.records)) for section in self.sections() for row in section.rows]
 
     def leaderboard_rows(self) -> list[dict[str, Any]]:
         """One dictionary per section, leakage score and defense; see `leaderboard`."""
         from .ranking import rankings
 
         return [
-            _standing(section, ranking, standing)
+            _standing(section, ranking, standing, self.level(record for row in standing.rows for record in row.records))
             for section in self.sections()
             for ranking in rankings(section)
             for standing in ranking.standings
@@ -92,8 +116,8 @@ class Records:
         """One row per section, leakage score and defense, in the order of the rankings; see `docs/ranking.md`.
 
         `worst` is the worst case over `attacks`, from `low` to `high` (95 %); `rank_low` and `rank_high` are the ranks
-        that cannot be ruled out; defenses that share a letter of `group` cannot be told apart. A defense without a
-        rank has a `reason`.
+        that cannot be ruled out; defenses that share a letter of `group` cannot be told apart; `level` is the lowest
+        level of verification behind it. A defense without a rank has a `reason`.
         """
         import pandas as pd
 
@@ -123,6 +147,8 @@ class Records:
 def load_records(path: str | Path, *, strict: bool = False) -> Records:
     """Read a results folder, a folder of records or one record.
 
+    Submissions in its folder `submissions` count as well, each with what `verifications` says of it.
+
     Args:
         path: what to read; a folder is searched with its subfolders, or only its `records` folder if it has one.
         strict: raise at the first file that cannot be read, rather than name it in `problems`.
@@ -136,32 +162,72 @@ def load_records(path: str | Path, *, strict: bool = False) -> Records:
         return Records((read(path),), (path,))
     if not path.is_dir():
         raise MissingDataError(f"expected {path} to be a folder of results or a record; make one with `privbench run`")
+    loaded = _Loaded(strict)
+    folders = submissions(path)
     root = path / "records" if (path / "records").is_dir() else path
-    found: dict[str, tuple[Record, Path]] = {}
-    problems = []
-    for file in sorted(file for file in root.rglob("*.json") if not file.name.startswith(".")):
+    if folders != [path]:
+        for file in sorted(file for file in root.rglob("*.json") if not file.name.startswith(".")):
+            if not is_stray(file, path, folders):
+                loaded.add_file(file)
+    for folder in folders:
+        loaded.add_submission(folder)
+    return loaded.records()
+
+
+class _Loaded:
+    """What was read so far; of records with one key the first counts, and others must equal it."""
+
+    def __init__(self, strict: bool) -> None:
+        self._strict = strict
+        self._found: dict[str, tuple[Record, Path]] = {}
+        self._problems: list[str] = []
+        self._sources: dict[str, Source] = {}
+
+    def add_file(self, file: Path) -> None:
         try:
-            record = read(file)
-            if record.key in found and found[record.key][0] != record:
-                other = found[record.key][1]
-                raise IncompatibleRecordError(f"{file} and {other} differ and have the same key; remove one of them")
-            found.setdefault(record.key, (record, file))
+            self._add(read(file), file)
         except IncompatibleRecordError as problem:
-            if strict:
-                raise
-            problems.append(str(problem))
-    items = tuple(record for record, _ in found.values())
-    return Records(items, tuple(file for _, file in found.values()), tuple(problems))
+            self._refuse(str(problem))
+
+    def add_submission(self, folder: Path) -> None:
+        for each in load(folder):
+            if isinstance(each, str):
+                self._refuse(each)
+                continue
+            try:
+                self._add(each.record, each.path)
+            except IncompatibleRecordError as problem:
+                self._refuse(str(problem))
+                continue
+            known = self._sources.get(each.record.key)
+            if known is None or LEVELS.index(known.level) < LEVELS.index(each.source.level):
+                self._sources[each.record.key] = each.source
+
+    def _add(self, record: Record, file: Path) -> None:
+        if record.key in self._found and self._found[record.key][0] != record:
+            other = self._found[record.key][1]
+            raise IncompatibleRecordError(f"{file} and {other} differ and have the same key; remove one of them")
+        self._found.setdefault(record.key, (record, file))
+
+    def _refuse(self, problem: str) -> None:
+        if self._strict:
+            raise IncompatibleRecordError(problem)
+        self._problems.append(problem)
+
+    def records(self) -> Records:
+        items = tuple(record for record, _ in self._found.values())
+        paths = tuple(file for _, file in self._found.values())
+        return Records(items, paths, tuple(self._problems), self._sources)
 
 
-def _long(record: Record) -> Iterator[dict[str, Any]]:
+def _long(record: Record, origin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     cell = record.cell
     shared = {"protocol": record.protocol, "budget": cell.budget, "seed": cell.seed}
     for kind in ("dataset", "defense", "attack"):
         choice: Choice = getattr(cell, kind)
         shared |= {kind: choice.name, f"{kind}_version": choice.version, f"{kind}_distribution": choice.distribution}
         shared[f"{kind}_fields"] = json.dumps(choice.fields, sort_keys=True)
-    last = {"key": record.key, "created": record.created}
+    last = {"key": record.key, "created": record.created, **origin}
     for name, score in sorted(record.scores.items()):
         yield shared | _long_score(name, score, record.evaluator(name)) | last
     for evaluator, reason in sorted(record.not_run.items()):
@@ -193,7 +259,7 @@ def _long_score(name: str, score: RecordedScore, evaluator: Choice) -> dict[str,
     }
 
 
-def _wide(section: Section, row: Row) -> dict[str, Any]:
+def _wide(section: Section, row: Row, level: Level) -> dict[str, Any]:
     values: dict[str, Any] = {
         "protocol": section.protocol,
         "budget": section.budget,
@@ -202,6 +268,7 @@ def _wide(section: Section, row: Row) -> dict[str, Any]:
         "attack": row.attack,
         "evaluators": row.evaluators,
         "seeds": len(row.seeds),
+        "level": level,
     }
     for name, score in row.scores.items():
         low, high = score.interval or (None, None)
@@ -211,7 +278,7 @@ def _wide(section: Section, row: Row) -> dict[str, Any]:
     return values
 
 
-def _standing(section: Section, ranking: Ranking, standing: Standing) -> dict[str, Any]:
+def _standing(section: Section, ranking: Ranking, standing: Standing, level: Level) -> dict[str, Any]:
     worst, utility = standing.worst, standing.utility
     rank_low, rank_high = standing.rank_interval or (None, None)
     low, high = worst.interval or (None, None)
@@ -236,5 +303,6 @@ def _standing(section: Section, ranking: Ranking, standing: Standing) -> dict[st
         "attacks": ", ".join(ranking.attacks),
         "missing": ", ".join(standing.missing),
         "seeds": standing.seeds,
+        "level": level,
         "reason": worst.reason or None,
     }

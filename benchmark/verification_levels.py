@@ -39,6 +39,11 @@ EXPLANATIONS: dict[Level, str] = {
     "that the target was trained as described, is the author's word.",
     "re-run": "Someone else ran the cell again from nothing, and the scores agree.",
 }
+#: The same in one line, for tables.
+LEGEND = (
+    "Level: self-reported by the author; recomputed by a verifier from the stored reconstructions and predictions; "
+    "re-run by a verifier from nothing; the lowest of a row's seeds."
+)
 Outcome = Literal["equal", "within", "not compared"]
 
 

@@ -20,7 +20,11 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the submission.")],
     rerun: Annotated[bool, typer.Option("--rerun", help="Run every cell again, too, from nothing.")] = False,
     write: Annotated[
-        bool, typer.Option("--write", help="Store the finding in verifications/ of the results, for the board.")
+        bool,
+        typer.Option(
+            "--write",
+            help="Store the finding for the board, in verifications/ of the results that hold the submission.",
+        ),
     ] = False,
     by: Annotated[str | None, typer.Option("--by", help="Who verifies; with --write.")] = None,
     data: options.DataFolder = None,
@@ -103,7 +107,6 @@ def _write(found: Finding, by: str, results: Path | None, folder: Path) -> None:
     from ..verification import written
     from ..verification_levels import write_verification
 
-    root = results_root(results)
-    if results is None and folder.resolve().parent.name == FOLDER:
-        root = folder.resolve().parent.parent
+    inside = folder.resolve().parent
+    root = inside.parent if inside.name == FOLDER else results_root(results)
     typer.echo(str(write_verification(written(found, " ".join(by.split())), root, found.submission.name)))

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from ..contracts import BUDGETS
 from ..flags import EXPLANATIONS
 from ..records import Records
+from ..verification_levels import EXPLANATIONS as LEVELS
 from . import charts, glossary, wording
 from .cells import Cell, cells, mebibytes, payload, seconds
 from .permalinks import cell_names
@@ -94,7 +95,7 @@ class _Report:
 
     def __init__(self, records: Records, private: Mapping[str, bytes | str], places: Places) -> None:
         self.records, self.private, self.places = records, private, places
-        self.boards: list[Board] = boards(records.sections())
+        self.boards: list[Board] = boards(records.sections(), records.level)
         found = ((record.key, records.picture(record)) for record in records)
         self.pictures = {key: content for key, content in found if content is not None}
         self._environment = _environment()
@@ -106,7 +107,7 @@ class _Report:
     def cells(self, places: Places) -> Iterator[Cell]:
         """Every cell, section by section."""
         for board in self.boards:
-            yield from cells(board, places, self.pictures, self.private)
+            yield from cells(board, places, self.pictures, self.private, self.records.sources)
 
     def render(self, template: str, places: Places, **values: Any) -> bytes:
         """A page as seen from one place."""
@@ -126,6 +127,7 @@ class _Report:
             "problems": self.records.problems,
             "definitions": glossary.entries(self.records),
             "explanations": EXPLANATIONS,
+            "levels": LEVELS,
             "publications": publications(self.records),
             "names": {
                 "defense": sorted({run.defense.name for run in runs}),

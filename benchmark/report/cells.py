@@ -11,6 +11,8 @@ from typing import Any
 from ..aggregate import Row, flat
 from ..flags import EXPLANATIONS
 from ..record import Choice, Flag, Record, RecordedScore
+from ..submission_loading import Source
+from ..verification_levels import LEVELS, Level
 from . import charts
 from .places import Picture, Places
 from .views import Board, TableRow
@@ -72,10 +74,17 @@ class Cell:
     same_defense: tuple[Neighbour, ...]
     same_attack: tuple[Neighbour, ...]
     seeds: tuple[Neighbour, ...]
+    level: Level
+    #: Who submitted and verified it; `None` where it was not submitted.
+    source: Source | None
 
 
 def cells(
-    board: Board, places: Places, pictures: Mapping[str, bytes], private: Mapping[str, bytes | str]
+    board: Board,
+    places: Places,
+    pictures: Mapping[str, bytes],
+    private: Mapping[str, bytes | str],
+    sources: Mapping[str, Source],
 ) -> Iterator[Cell]:
     """The cells of a section in the order of its table.
 
@@ -84,6 +93,7 @@ def cells(
         places: as seen from the pages of cells.
         pictures: PNG of reconstructions by key.
         private: PNG of private images, or why there is none, by key; empty if none were asked for.
+        sources: of records that were submitted, by key.
     """
     order = [(line, record) for line in board.rows for record in line.row.records]
     by_defense, by_attack = _groups(board.rows, "defense"), _groups(board.rows, "attack")
@@ -114,6 +124,8 @@ def cells(
             same_defense=_near(by_defense[line.row.defense], line, "attack"),
             same_attack=_near(by_attack[line.row.attack], line, "defense"),
             seeds=tuple(Neighbour(link.key, str(link.seed)) for link in line.links if link.key != record.key),
+            level=sources[record.key].level if record.key in sources else LEVELS[0],
+            source=sources.get(record.key),
         )
 
 
@@ -211,6 +223,7 @@ def _facts(cell: Cell) -> list[tuple[str, str]]:
     """Protocol, budget, seed and every setting but the evaluators', by dotted name."""
     record = cell.record
     found = [("protocol", record.protocol), ("budget", record.cell.budget), ("seed", str(record.cell.seed))]
+    found += [("verification", cell.level)]
     for each in cell.settings:
         if each.kind != "evaluator":
             found += [(each.kind, each.name)]

@@ -8,6 +8,7 @@ from ..aggregate import Row, Section
 from ..contracts import Definition
 from ..record import Interval
 from ..records import Records
+from ..verification_levels import LEGEND as LEVEL_LEGEND
 from .leaderboard import LEGEND as RANK_LEGEND
 from .leaderboard import Board, board
 from .lines import Notes, header, names, not_run
@@ -34,17 +35,18 @@ def latex(records: Records) -> str:
     An interval is a half-width after +- where both halves are equal in the digits shown, else `[low, high]`. Bold is
     the best for the defender, of all ranked defenses in a leaderboard and of the rows of one attack in a table.
     """
-    return "\n".join(line for section in records.sections() for line in _section(section))
+    return "\n".join(line for section in records.sections() for line in _section(section, records))
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: Section, records: Records) -> Iterator[str]:
     yield f"% {plain(title(section))}; needs \\usepackage{{booktabs}}"
     notes = Notes()
     found = board(section)
     if found is not None:
         yield from _leaderboard(found, notes)
-    yield from _table(section, notes)
-    for line in (*notes.lines(), *(found.notes if found else ()), *not_run(section), *([RANK_LEGEND] if found else [])):
+    yield from _table(section, notes, records)
+    legends = [RANK_LEGEND, LEVEL_LEGEND] if found else [LEVEL_LEGEND]
+    for line in (*notes.lines(), *(found.notes if found else ()), *not_run(section), *legends):
         yield f"\n{escape(line)}"
     yield ""
 
@@ -70,9 +72,9 @@ def _board_column(found: Board, place: int, notes: Notes) -> list[str]:
     ]
 
 
-def _table(section: Section, notes: Notes) -> Iterator[str]:
-    heads = ["Defense", "Attack", "Seeds", *(", ".join(header(section, column)) for column in section.columns)]
-    yield f"\\begin{{tabular}}{{lll{'r' * len(section.columns)}}}\n\\toprule"
+def _table(section: Section, notes: Notes, records: Records) -> Iterator[str]:
+    heads = ["Defense", "Attack", "Seeds", "Level", *(", ".join(header(section, each)) for each in section.columns)]
+    yield f"\\begin{{tabular}}{{llll{'r' * len(section.columns)}}}\n\\toprule"
     yield " & ".join(escape(head) for head in heads) + " \\\\\n\\midrule"
     bold = {column.name: _bold_rows(section.rows, column) for column in section.columns}
     for i, row in enumerate(section.rows):
@@ -81,7 +83,8 @@ def _table(section: Section, notes: Notes) -> Iterator[str]:
             score = row.scores[column.name]
             cell = shown(score, len(row.seeds))
             cells.append(_cell(cell, score.definition, score.value, score.interval, bold[column.name][i], notes))
-        yield " & ".join([*(escape(name) for name in (*names(row), seed_list(row.seeds))), *cells]) + " \\\\"
+        texts = (*names(row), seed_list(row.seeds), records.level(row.records))
+        yield " & ".join([*map(escape, texts), *cells]) + " \\\\"
     yield "\\bottomrule\n\\end{tabular}"
 
 

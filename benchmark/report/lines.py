@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..aggregate import Row, Section
 from ..contracts import Definition
+from ..verification_levels import LEVELS
 from .wording import heading, number, plain, shared_chance
+
+if TYPE_CHECKING:
+    from ..records import Records
 
 
 class Notes:
@@ -40,3 +45,11 @@ def header(section: Section, column: Definition) -> list[str]:
 def not_run(section: Section) -> list[str]:
     """Evaluators that did not run, one sentence each."""
     return [f"{plain(evaluator, 60)} did not run: {plain(reason)}" for evaluator, reason in section.not_run]
+
+
+def verified(section: Section, records: Records) -> Iterator[str]:
+    """The rows of a section that somebody other than their author has verified, one sentence a level."""
+    for level in LEVELS[1:]:
+        found = [" under ".join(names(row)) for row in section.rows if records.level(row.records) == level]
+        if found:
+            yield f"{level} by a verifier: {', '.join(found)}"

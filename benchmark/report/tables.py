@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ..aggregate import Row, Section
 from ..contracts import Definition
 from ..records import Records
+from ..verification_levels import LEGEND as LEVEL_LEGEND
 from .latex import latex
 from .leaderboard import LEGEND as RANK_LEGEND
 from .leaderboard import Board, board, details
-from .lines import Notes, header, names, not_run
+from .lines import Notes, header, names, not_run, verified
 from .wording import LEGEND, number, plain, seed_list, shared_chance, shown, title
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ _MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {c: f"\\{c}
 
 def console(records: Records) -> RenderableType:
     """Tables for a terminal of any width; columns that do not fit go into further tables."""
-    return _ConsoleReport(records.sections())
+    return _ConsoleReport(records)
 
 
 class _ConsoleReport:
     """Draws itself as wide as the terminal is."""
 
-    def __init__(self, sections: Sequence[Section]) -> None:
-        self._sections = sections
+    def __init__(self, records: Records) -> None:
+        self._sections, self._records = records.sections(), records
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         from rich.text import Text
@@ -50,7 +51,7 @@ class _ConsoleReport:
                 if i:
                     yield Text("")
                 yield _table(section, columns, notes)
-            for line in (*notes.lines(), *not_run(section)):
+            for line in (*notes.lines(), *verified(section, self._records), *not_run(section)):
                 yield Text(line, style="dim")
             yield Text("")
         if self._sections:
@@ -139,22 +140,22 @@ def _table(section: Section, columns: Sequence[Definition], notes: Notes) -> Tab
 
 def markdown(records: Records) -> str:
     """A GitHub table for each section."""
-    lines = [line for section in records.sections() for line in (*_markdown(section), "")]
-    return "\n".join([*lines, RANK_LEGEND, "", LEGEND, ""])
+    lines = [line for section in records.sections() for line in (*_markdown(section, records), "")]
+    return "\n".join([*lines, RANK_LEGEND, "", LEVEL_LEGEND, "", LEGEND, ""])
 
 
-def _markdown(section: Section) -> Iterator[str]:
+def _markdown(section: Section, records: Records) -> Iterator[str]:
     notes = Notes()
     yield f"### {_escaped(title(section))}\n"
     found = board(section)
     if found is not None:
         yield from _markdown_leaderboard(found, notes)
-    heads = ["Defense", "Attack", "Seeds", *(", ".join(header(section, column)) for column in section.columns)]
+    heads = ["Defense", "Attack", "Seeds", "Level", *(", ".join(header(section, each)) for each in section.columns)]
     yield _pipes(heads)
-    yield "|" + "---|" * 3 + "--:|" * len(section.columns)
+    yield "|" + "---|" * 4 + "--:|" * len(section.columns)
     for row in section.rows:
         cells = (_inline(_lines(section, row, column, notes)) for column in section.columns)
-        yield _pipes([*names(row), seed_list(row.seeds), *cells])
+        yield _pipes([*names(row), seed_list(row.seeds), records.level(row.records), *cells])
     for line in (*notes.lines(), *not_run(section)):
         yield f"\n{_escaped(line)}"
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..aggregate import Row, Section, Summary
 from ..contracts import Definition
 from ..ranking import Ranking, Standing, rankings
-from ..record import Flag
+from ..record import Flag, Record
+from ..verification_levels import LEVELS, Level
 from . import charts, wording
 from .permalinks import row_anchors, section_anchors
 from .wording import between, number, plain
@@ -18,6 +19,8 @@ from .wording import between, number, plain
 MOST_DEFENSES, MOST_ROWS = 30, 150
 #: Pictures under the table of a section.
 _GALLERY = 12
+#: Says how far the least of some records was verified.
+LevelOf = Callable[[Iterable[Record]], Level]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Line:
     leaks: tuple[Leak | None, ...]
     seeds: str
     missing: str
+    level: Level
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class TableRow:
     links: tuple[Link, ...]
     scores: tuple[tuple[Score, int], ...]
     flags: int
+    level: Level
 
 
 @dataclass(frozen=True)
@@ -121,19 +126,25 @@ class Board:
         return len({row.row.attack for row in self.rows})
 
 
-def boards(sections: Sequence[Section]) -> list[Board]:
-    """The view of every section, in order."""
-    return [board(section, anchor) for section, anchor in zip(sections, section_anchors(sections), strict=True)]
+def lowest_of_all(records: Iterable[Record]) -> Level:
+    """The level of records of which nobody says anything."""
+    return LEVELS[0]
 
 
-def board(section: Section, anchor: str) -> Board:
+def boards(sections: Sequence[Section], level: LevelOf = lowest_of_all) -> list[Board]:
+    """The view of every section, in order; `level` says how far records were verified."""
+    anchors = section_anchors(sections)
+    return [board(section, anchor, level) for section, anchor in zip(sections, anchors, strict=True)]
+
+
+def board(section: Section, anchor: str, level: LevelOf = lowest_of_all) -> Board:
     """The view of one section."""
     flags = _flags(section)
     reasons: dict[str, int] = {}
     large = len(section.rows) > MOST_ROWS
     columns = tuple(column for column in section.columns if not (large and column.measures == "quality"))
     rows = tuple(
-        _table_row(columns, row, name, reasons, flags)
+        _table_row(columns, row, name, reasons, flags, level)
         for row, name in zip(section.rows, row_anchors(section), strict=True)
     )
     pictured = [row for row in rows if row.row.records[0].picture]
@@ -141,7 +152,7 @@ def board(section: Section, anchor: str) -> Board:
         anchor=anchor,
         section=section,
         title=wording.title(section),
-        leaderboards=tuple(_leaderboards(section, flags)),
+        leaderboards=tuple(_leaderboards(section, flags, level)),
         rows=rows,
         reasons=tuple(reasons),
         columns=columns,
@@ -188,20 +199,21 @@ def _table_row(
     anchor: str,
     reasons: dict[str, int],
     flags: Mapping[str, tuple[Flag, ...]],
+    level: LevelOf,
 ) -> TableRow:
     found = []
     for column in columns:
         score = _score(row.scores[column.name])
         mark = reasons.setdefault(score.reason, len(reasons) + 1) if score.reason else 0
         found.append((score, mark))
-    return TableRow(anchor, row, _links(row), tuple(found), _flagged(row, flags))
+    return TableRow(anchor, row, _links(row), tuple(found), _flagged(row, flags), level(row.records))
 
 
-def _leaderboards(section: Section, flags: Mapping[str, tuple[Flag, ...]]) -> list[Leaderboard]:
+def _leaderboards(section: Section, flags: Mapping[str, tuple[Flag, ...]], level: LevelOf) -> list[Leaderboard]:
     utility = next((column for column in section.columns if column.measures == "utility"), None)
     found = rankings(section)
     small = len(section.rows) <= MOST_ROWS and all(len(each.standings) <= MOST_DEFENSES for each in found)
-    return [_leaderboard(section, each, utility, flags, small or i == 0) for i, each in enumerate(found)]
+    return [_leaderboard(section, each, utility, flags, level, small or i == 0) for i, each in enumerate(found)]
 
 
 def _leaderboard(
@@ -209,6 +221,7 @@ def _leaderboard(
     ranking: Ranking,
     utility: Definition | None,
     flags: Mapping[str, tuple[Flag, ...]],
+    level: LevelOf,
     inside: bool,
 ) -> Leaderboard:
     score, standings = ranking.score, ranking.standings
@@ -217,7 +230,7 @@ def _leaderboard(
         score=score,
         utility=utility,
         attacks=ranking.attacks,
-        lines=tuple(_line(ranking, each, strip, flags) for each, strip in zip(standings, strips, strict=True)),
+        lines=tuple(_line(ranking, each, strip, flags, level) for each, strip in zip(standings, strips, strict=True)),
         panels=tuple(charts.panels(section, utility, score)) if utility else (),
         notes=tuple(_sentence(plain(note)) for note in ranking.notes),
         basis="identity" if any(each.worst.basis == "identity" for each in standings) else "score",
@@ -230,7 +243,11 @@ def _sentence(text: str) -> str:
 
 
 def _line(
-    ranking: Ranking, standing: Standing, strip: charts.Strip | None, flags: Mapping[str, tuple[Flag, ...]]
+    ranking: Ranking,
+    standing: Standing,
+    strip: charts.Strip | None,
+    flags: Mapping[str, tuple[Flag, ...]],
+    level: LevelOf,
 ) -> Line:
     unit, worst = ranking.score.unit, standing.worst
     rows = {row.attack: row for row in standing.rows}
@@ -250,6 +267,7 @@ def _line(
         leaks=leaks,
         seeds="" if not seeds else _seeds(seeds),
         missing=", ".join(plain(name, 60) for name in standing.missing),
+        level=level(record for row in standing.rows for record in row.records),
     )
 
 

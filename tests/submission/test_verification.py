@@ -393,7 +393,10 @@ def test_deep_json(check: Check, forged) -> None:
         (forged.folder / INDEX).write_text(deep, "utf-8")
         assert "levels deep" in refusal(check, forged.folder)
     (forged.folder / INDEX).write_text(text, "utf-8")
-    forged.replace(forged.path(".json"), b'{"schema_version": 1, "x": ' + b"[" * 40 + b"]" * 40 + b"}")
+    path = forged.path(".json")
+    record = json.loads((forged.folder / path).read_text("utf-8"))
+    record["judge"]["deep"] = json.loads("[" * 40 + "]" * 40)
+    forged.replace(path, json.dumps(record).encode())
     assert "nested too deeply" in refusal(check, forged.folder)
 
 
