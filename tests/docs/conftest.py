@@ -44,7 +44,6 @@ def kept(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
     with _session(folder, folder) as session:
         session.command(["privbench", "run", "--defense", "none", "--defense", "bido_hsic", "--attack", "kedmi"])
-        session.command(["privbench", "run", "--defense", "none", "--attack", "decoder"])
     return folder
 
 
