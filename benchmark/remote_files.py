@@ -18,7 +18,7 @@ from .untrusted import shown
 
 log = logging.getLogger("privbench")
 #: Seconds before each further attempt.
-PAUSES = (0.5, 1.0, 2.0)
+PAUSES = (0.5, 2.0)
 CHUNK = 1 << 24
 _T = TypeVar("_T")
 _FOR_GOOD = {

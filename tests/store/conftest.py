@@ -57,7 +57,7 @@ def in_memory(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(remote_files, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote_files, "PAUSES", (0.0,) * len(remote_files.PAUSES))
 
 
 @pytest.fixture
