@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..benchmark.access import WhiteBoxView
+
+if TYPE_CHECKING:
+    from ..benchmark.training import Context
 
 #: Images that go through the networks at once, by kind of device; the rest of the memory is the target's.
 IMAGES_AT_ONCE = {"cpu": 64, "cuda": 1024}
@@ -19,31 +22,42 @@ Part = tuple[slice, int]
 M = TypeVar("M", bound=nn.Module)
 
 
-def parts(labels: int, group: int, repeats: int, device: torch.device) -> list[Part]:
+def at_once(context: Context) -> int:
+    """How many images go through the networks at once; fewer when memory ran out, which changes rounding only."""
+    return context.at_once(IMAGES_AT_ONCE.get(context.device.type, IMAGES_AT_ONCE["cpu"]))
+
+
+def parts(labels: int, group: int, repeats: int, limit: int, *, whole: bool) -> list[Part]:
     """Cut a batch of `repeats` times `labels` latents, labels fastest, into what fits in memory.
 
     The published attacks optimise `group` labels together, which decides the scale of a mean loss and what minibatch
-    discrimination compares with. A part holds whole groups of one size; the last group of each repeat is smaller
-    where `group` does not divide `labels`.
+    discrimination compares with. A part holds groups of one size; the last group of each repeat is smaller where
+    `group` does not divide `labels`.
+
+    Args:
+        labels: how many.
+        group: labels that are optimised together.
+        repeats: of the labels.
+        limit: images of a part at most.
+        whole: groups are kept whole, even those larger than `limit`; otherwise such a group is cut.
 
     Returns:
         Slices of the batch, each with the size of its groups.
 
     Example:
-        >>> parts(5, 60, 2, torch.device("cpu")), parts(7, 4, 1, torch.device("cpu"))
+        >>> parts(5, 60, 2, 64, whole=True), parts(7, 4, 1, 64, whole=True)
         ([(slice(0, 10, None), 5)], [(slice(0, 4, None), 4), (slice(4, 7, None), 3)])
+        >>> parts(3, 3, 1, 2, whole=False)
+        [(slice(0, 2, None), 3), (slice(2, 3, None), 3)]
     """
-    whole, rest = divmod(labels, group)
-    sizes = ([group] * whole + [rest] * (rest > 0)) * repeats
-    limit = IMAGES_AT_ONCE.get(device.type, IMAGES_AT_ONCE["cpu"])
+    count, rest = divmod(labels, group)
+    sizes = ([group] * count + [rest] * (rest > 0)) * repeats
     result, start = [], 0
     for size, run in itertools.groupby(sizes):
-        left = len(list(run))
-        while left:
-            count = min(left, max(1, limit // size))
-            result.append((slice(start, start + count * size), size))
-            start += count * size
-            left -= count
+        end = start + size * len(list(run))
+        step = limit if size > limit and not whole else size * max(1, limit // size)
+        result += [(slice(first, min(first + step, end)), size) for first in range(start, end, step)]
+        start = end
     return result
 
 
@@ -103,10 +117,9 @@ def adam(
 
 
 @torch.no_grad()
-def pixels(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Images `uint8 ... C H W` on the CPU of latents `... D`, in 256 levels (rounded)."""
+def pixels(generator: Callable[[Tensor], Tensor], z: Tensor, limit: int) -> Tensor:
+    """Images `uint8 ... C H W` on the CPU of latents `... D`, `limit` at a time, in 256 levels (rounded)."""
     flat = z.reshape(-1, z.shape[-1])
-    limit = IMAGES_AT_ONCE.get(z.device.type, IMAGES_AT_ONCE["cpu"])
     x = torch.cat([quantise(generator(part)) for part in torch.split(flat, limit)])
     return x.reshape(*z.shape[:-1], *x.shape[1:])
 

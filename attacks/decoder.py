@@ -99,5 +99,6 @@ class DecoderAttack(Attack):
         decoder = Decoder(request.encodings.shape[1:], context.protocol.image, self.max_channels)
         decoder = restored(decoder, prior["decoder"], context.device)
         with torch.no_grad():
-            found = [quantise(decoder(z.to(context.device))) for z in torch.split(request.encodings, 256)]
+            parts = torch.split(request.encodings, context.at_once(256))
+            found = [quantise(decoder(z.to(context.device))) for z in parts]
         return PairedReconstructions(torch.cat(found), request.items)

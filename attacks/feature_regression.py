@@ -100,8 +100,9 @@ class FeatureRegression(Attack):
         regressor = _regressor(request.encodings.shape[1:], self.hidden, size)
         regressor = restored(regressor, prior["regressor"], context.device)
         with torch.no_grad():
-            parts = [regressor(z.to(context.device)).cpu() for z in torch.split(request.encodings, 256)]
-        return FeatureEstimates(torch.cat(parts), request.items)
+            parts = torch.split(request.encodings, context.at_once(256))
+            found = [regressor(z.to(context.device)).cpu() for z in parts]
+        return FeatureEstimates(torch.cat(found), request.items)
 
 
 def _regressor(latent: Sequence[int], hidden: int, size: int) -> nn.Sequential:

@@ -16,7 +16,7 @@ from ..benchmark.networks.discriminators import Critic
 from ..benchmark.networks.generators import Generator
 from ..benchmark.seeds import derive
 from ..benchmark.training import Context, frozen, update
-from ._inversion import adam, descend, parts, pixels, restored, weights
+from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
 
 
 class GMI(Attack):
@@ -118,7 +118,7 @@ class GMI(Attack):
         start = torch.randn(len(targets), self.latent, generator=context.generator("start"), device=device)
         point = nn.ParameterDict({"z": nn.Parameter(start)})
         optimizer = self._optimizer(point)
-        cut = parts(len(labels), request.group, repeats, device)
+        cut = parts(len(labels), request.group, repeats, at_once(context), whole=False)
 
         def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
             z = point["z"]
@@ -132,7 +132,7 @@ class GMI(Attack):
 
         context.loop("attack", self.iterations, {"point": point, "optimizer": optimizer}, step)
         z = point["z"].detach().view(request.trials, restarts, len(labels), -1)
-        return ClassReconstructions(pixels(generator, z), labels)
+        return ClassReconstructions(pixels(generator, z, at_once(context)), labels)
 
     def _optimizer(self, point: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(

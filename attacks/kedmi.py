@@ -17,7 +17,7 @@ from ..benchmark.networks.discriminators import LabelDiscriminator
 from ..benchmark.networks.generators import Generator
 from ..benchmark.seeds import derive
 from ..benchmark.training import Context, frozen, update
-from ._inversion import adam, descend, parts, pixels, restored, weights
+from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
 
 
 class KEDMI(Attack):
@@ -130,7 +130,7 @@ class KEDMI(Attack):
             }
         )
         optimizer = torch.optim.Adam(gaussian.parameters(), lr=self.attack_learning_rate)
-        cut = parts(len(labels), request.group, request.trials, device)
+        cut = parts(len(labels), request.group, request.trials, at_once(context), whole=True)
 
         def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
             noise = torch.randn(shape, generator=source, device=device)
@@ -152,7 +152,7 @@ class KEDMI(Attack):
         with torch.no_grad():
             z = _sample(gaussian, noise, slice(None))
         z = z.view(request.draws, request.trials, len(labels), -1).transpose(0, 1)
-        return ClassReconstructions(pixels(generator, z), labels)
+        return ClassReconstructions(pixels(generator, z, at_once(context)), labels)
 
 
 def fakeness(logits: Tensor) -> Tensor:

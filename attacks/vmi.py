@@ -17,7 +17,7 @@ from ..benchmark.networks.stylegan import StyleGenerator
 from ..benchmark.seeds import derive
 from ..benchmark.training import Context
 from ._gan import AdversarialPair, Design, Schedule
-from ._inversion import descend, parts, pixels, restored, weights
+from ._inversion import at_once, descend, parts, pixels, restored, weights
 
 #: Weights of flows that are trained at once, by kind of device; gradient and momentum take as much again, each.
 WEIGHTS_AT_ONCE = {"cpu": 5e7, "cuda": 1e9}
@@ -173,7 +173,7 @@ class VMI(Attack):
         for number, targets in enumerate(torch.split(labels.repeat(request.trials), block)):
             posterior = _Posterior(self, view, generator, layers, targets, number, context)
             context.loop(f"attack {number}", self.iterations, posterior.state, posterior.step)
-            images.append(pixels(posterior.images, posterior.draw(request.draws)))
+            images.append(pixels(posterior.images, posterior.draw(request.draws), at_once(context)))
         found = torch.cat(images)
         found = found.view(request.trials, len(labels), *found.shape[1:]).transpose(1, 2)
         return ClassReconstructions(found.contiguous(), labels)
@@ -219,7 +219,7 @@ class _Posterior:
         self._optimizer = torch.optim.SGD(
             self._flows.parameters(), lr=attack.attack_learning_rate, momentum=attack.momentum
         )
-        self._cut = parts(attack.samples, attack.samples, self._count, context.device)
+        self._cut = parts(attack.samples, attack.samples, self._count, at_once(context), whole=False)
 
     @property
     def state(self) -> Mapping[str, torch.nn.Module | torch.optim.Optimizer]:

@@ -119,7 +119,7 @@ def _reply(target: Target, header: Mapping[str, Any], tensors: Mapping[str, Tens
 
 def _compute_like(header: Mapping[str, Any]) -> None:
     torch.set_num_threads(header["threads"])
-    torch.use_deterministic_algorithms(header["deterministic"])
+    torch.set_deterministic_debug_mode("error" if header["deterministic"] else "default")
     torch.set_float32_matmul_precision(header["precision"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import registry
 from .contracts import Budget, Task
@@ -22,6 +22,7 @@ from .stages import Workshop
 from .store import Store
 from .training import choose_device
 
+Runner = Literal["local", "ray"]
 #: An attack for each task: a target is planned as part of a cell, and does not depend on the attack.
 _ATTACKS: dict[Task, str] = {"classes": "kedmi", "attributes": "decoder"}
 #: Endings of files of weights, which are no names of defenses.
@@ -35,15 +36,43 @@ def execute(
     store: Path | Address,
     results: Path,
     device: str = "auto",
+    runner: Runner = "local",
+    address: str | None = None,
     jobs: int = 1,
+    threads: int | None = None,
+    stage_timeout: float | None = None,
     listener: local.Listener | None = None,
 ) -> tuple[Plan, local.Outcome, list[tuple[Record, Path]]]:
-    """Plan cells, compute what is missing and write their records."""
-    chosen = choose_device(device)
+    """Plan cells, compute what is missing and write their records.
+
+    Args:
+        cells: what to run.
+        data: the data folder.
+        store: holds artifacts.
+        results: folder of records.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        runner: `local` or `ray`; plan, keys and records are the same.
+        address: of the Ray cluster; by default `RAY_ADDRESS`, else the one that runs on this machine, else a new one.
+        jobs: stages at a time on one machine.
+        threads: of the CPU for each stage; by default those of the machine, divided among the jobs.
+        stage_timeout: seconds after which a stage is stopped; by default never.
+        listener: told of stages.
+
+    Raises:
+        PrivbenchError: a name or value is wrong; failures of stages are in the outcome.
+    """
+    if address is not None and runner != "ray":
+        raise InvalidConfigurationError(f"expected --address with --runner ray only, got {address!r}; leave it out")
     require_writable(results)
     plan = make(cells, data)
-    progress = listener.progress if listener else None
-    outcome = local.execute(plan, Workshop(Store(store), data, chosen, progress), listener, jobs)
+    if runner == "ray":
+        from .runners import ray
+
+        cluster = ray.Cluster(address, jobs, threads, stage_timeout)
+        outcome = ray.execute(plan, Store(store), data, device, cluster, listener)
+    else:
+        workshop = Workshop(Store(store), data, choose_device(device))
+        outcome = local.execute(plan, workshop, listener, jobs, threads=threads, stage_timeout=stage_timeout)
     return plan, outcome, write_records(plan, outcome, results)
 
 

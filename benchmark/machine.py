@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -15,10 +16,25 @@ import torch
 from .. import __version__
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA the peak of the device's memory since the stage began, else the peak of the process so far."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget peaks so far, as far as the system can: those of the device, and on Linux that of the process."""
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes since the peak was reset: on CUDA of the device's memory, else as `host_peak_memory` says."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else host_peak_memory()
+
+
+def host_peak_memory() -> int:
+    """Bytes of the process since the peak was reset; where the system cannot reset it, since the process began."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows has none

@@ -34,6 +34,19 @@ class Stage:
     inputs: Mapping[str, str]
     cell: Cell
 
+    @property
+    def sort(self) -> str:
+        """Equal for stages that take about as much memory: kind, data set, component and budget."""
+        protocol = self.cell.dataset.component.protocol
+        components = {
+            "judge": protocol.judge_network,
+            "second": protocol.second_judge_network or "",
+            "target": self.cell.defense.name,
+            "negatives": protocol.target_network,
+        }
+        component = components.get(self.kind, self.cell.attack.name)
+        return f"{self.kind} {self.cell.dataset.name} {component} {self.cell.budget}"
+
 
 @dataclass(frozen=True)
 class Skipped:

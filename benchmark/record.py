@@ -83,6 +83,9 @@ class Cost(Configuration):
     seconds: float = Field(ge=0)
     peak_memory_bytes: int | None = Field(None, ge=0)
     computed_here: bool | None = Field(None, description="false if the stage came from the store")
+    images_at_once: int | None = Field(
+        None, ge=1, description="after memory ran out: images that an attack then sent through networks at once"
+    )
 
 
 class Environment(Configuration):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from .contracts import Part
 from .datasets.loader import Augmentation
 from .errors import CorruptArtifactError, PrivbenchError
 from .evidence import Encodings, Evidence, Images, Negatives, Predictions, Request
+from .faults import Threads, is_out_of_memory
 from .judges import Judge, Judges, accuracy
-from .machine import environment, peak_memory
+from .machine import environment, host_peak_memory, peak_memory, reset_peak_memory
 from .models import judge_name, judge_network, load_judge, load_target, predict, state, target_source
 from .networks.network import Network
 from .observed import observe
@@ -32,6 +34,7 @@ from .training import Context, Progress, cross_entropy
 
 #: How the images of each judge are augmented where those of the target are; digits have no mirror images.
 _JUDGES: Mapping[str, Augmentation] = {"judge": "flip", "second": "crop_flip"}
+_COSTS = ("seconds", "peak_memory_bytes", "images_at_once")
 
 
 class Workshop:
@@ -49,7 +52,11 @@ class Workshop:
         self.data_root = data_root
         self.device = device
         self.progress = progress
+        #: How often the stage that runs was begun again because memory ran out; it sends fewer images at once.
+        self.halvings = 0
+        self.threads = Threads()
         self._images: dict[str, Images] = {}
+        self._context: Context | None = None
 
     def images(self, dataset: Choice, part: Part) -> Images:
         """One part of a data set, read once."""
@@ -67,37 +74,69 @@ class Workshop:
 
     def context(self, stage: Stage) -> Context:
         """What the stage's component works with."""
-        return Context(
+        self._context = Context(
             stage.cell.dataset.component.protocol,
             self.device,
             derive(0 if stage.kind in _JUDGES else stage.cell.seed, stage.key),
             self.store.checkpoint(stage.kind, stage.key),
             self.progress,
             lambda: self.images(stage.cell.dataset, "public"),
+            self.halvings,
         )
+        return self._context
+
+    def can_halve(self) -> bool:
+        """Whether the stage that ran would send fewer images at once if it began again."""
+        return self._context is not None and self._context.can_halve
+
+    def forget(self) -> None:
+        """Let go of what the stage that ran worked with."""
+        self._context = None
 
 
 def run(stage: Stage, workshop: Workshop) -> Artifact:
-    """Compute a stage and store its artifact; the caller holds the stage's lock."""
-    if workshop.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(workshop.device)
-    with _deterministic(workshop.device):
-        artifact = _STAGES[stage.kind](stage, workshop)
+    """Compute a stage and store its artifact; the caller holds the stage's lock.
+
+    An attack that runs out of memory goes on from its last checkpoint with half as many images at once, down to one.
+    """
+    workshop.halvings = 0
+    while (artifact := _tried(stage, workshop)) is None:
+        workshop.halvings += 1
+        gc.collect()
+        if workshop.device.type == "cuda":
+            torch.cuda.empty_cache()
     workshop.store.checkpoint(stage.kind, stage.key).clear()
     return artifact
 
 
+def _tried(stage: Stage, workshop: Workshop) -> Artifact | None:
+    """The artifact of a stage; `None` if memory ran out and halving may help."""
+    reset_peak_memory(workshop.device)
+    try:
+        with _deterministic(workshop.device), workshop.threads:
+            return _STAGES[stage.kind](stage, workshop)
+    except Exception as cause:
+        if is_out_of_memory(cause) and workshop.can_halve():
+            return None
+        raise
+    finally:
+        workshop.forget()
+
+
 @contextlib.contextmanager
 def _deterministic(device: torch.device) -> Iterator[None]:
-    """Same bytes on the CPU; elsewhere some layers have no deterministic form, and none is asked for."""
+    """Same bytes on the CPU; elsewhere some layers have no deterministic form, and none is asked for.
+
+    `torch.use_deterministic_algorithms` does the same after importing PyTorch's compiler, which takes seconds.
+    """
     memory: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(device.type == "cpu")
+    before = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
     memory.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        torch.set_deterministic_debug_mode(before[0])
         memory.fill_uninitialized_memory = before[1]
 
 
@@ -109,11 +148,16 @@ def _write(
     files: Mapping[str, bytes] | None = None,
     **facts: Any,
 ) -> Artifact:
+    workshop.threads.check()
     info = {
         "title": stage.title,
+        "sort": stage.sort,
         "seconds": round(context.seconds, 3),
         "peak_memory_bytes": peak_memory(workshop.device),
+        "host_peak_memory_bytes": host_peak_memory(),
         "device": str(workshop.device),
+        "threads": torch.get_num_threads(),
+        **({"images_at_once": context.images_at_once} if workshop.halvings else {}),
         "notes": context.notes,
         "curves": context.curves,
         **facts,
@@ -307,7 +351,7 @@ def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
     return {
         "artifacts": {role: {"key": artifact.key, "digest": artifact.digest} for role, artifact in read.items()},
         "costs": {
-            role: {name: artifact.info[name] for name in ("seconds", "peak_memory_bytes")}
+            role: {name: artifact.info[name] for name in _COSTS if name in artifact.info}
             for role, artifact in read.items()
         },
         "stage_curves": {role: artifact.info["curves"] for role, artifact in read.items() if artifact.info["curves"]},

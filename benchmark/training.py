@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ from .contracts import Recipe
 from .datasets.loader import Batches
 from .errors import DivergedError, InvalidConfigurationError
 from .evidence import Images
+from .loop_state import State as State
+from .loop_state import extracted, live, restore, unsound
 from .networks.network import Network
 from .seeds import derive
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from .access import View
     from .store import Checkpoint
 
+log = logging.getLogger("privbench")
 #: A checkpoint is written after this many seconds, and later again if writing one is slow.
 CHECKPOINT_SECONDS = 5.0
 #: Writing checkpoints may cost this share of the time at most.
@@ -39,7 +43,6 @@ CHECKPOINT_SHARE = 0.02
 CURVE_POINTS = 100
 
 Step = Callable[[int, torch.Generator], Mapping[str, Tensor]]
-State = Mapping[str, nn.Module | Optimizer]
 Loss = Callable[[Network, Tensor, Tensor], Tensor]
 
 
@@ -79,6 +82,7 @@ class Context:
         checkpoint: of the stage, or `None` to keep nothing.
         progress: told of every step.
         public: reads the public images, for defenses that use them.
+        halvings: how often memory ran out, so that an attack sends fewer images at once.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Context:
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
         public: Callable[[], Images] | None = None,
+        halvings: int = 0,
     ) -> None:
         self.protocol = protocol
         self.public = public
@@ -101,6 +106,9 @@ class Context:
         self.curves: dict[str, dict[str, list[list[float]]]] = {}
         #: The target as the stage's attack sees it; its queries are counted across interruptions.
         self.view: View | None = None
+        #: The largest number that `at_once` gave so far; 0 if it was not asked.
+        self.images_at_once = 0
+        self._halvings = halvings
         self._checkpoint = checkpoint
         self._began = time.monotonic()
         self._before = 0.0
@@ -109,6 +117,21 @@ class Context:
     def seconds(self) -> float:
         """Time spent on the stage, that before an interruption included."""
         return self._before + time.monotonic() - self._began
+
+    def at_once(self, usual: int) -> int:
+        """How many images, `usual` by default, an attack may send through networks at once; at least 1.
+
+        When memory runs out, the stage begins again at its last checkpoint with half as many. What the attack returns
+        must not depend on the number beyond rounding.
+        """
+        count = max(1, usual >> self._halvings)
+        self.images_at_once = max(self.images_at_once, count)
+        return count
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether fewer images at once are possible."""
+        return self.images_at_once > 1
 
     def generator(self, *name: str | int) -> torch.Generator:
         """A generator on the device, seeded by the stage and `name`."""
@@ -132,12 +155,13 @@ class Context:
             step: does one step and returns its losses (scalars) by name.
 
         Raises:
-            DivergedError: a loss is infinite or not a number.
+            DivergedError: a loss, or the state where it is kept and at the end, is infinite or not a number.
         """
         on_device = {key: value.to(self.device) for key, value in state.items() if isinstance(value, nn.Module)}
         assert all(on_device[key] is state[key] for key in on_device)
+        before = unsound(live(state))
         done = self._resume(name, state)
-        keeper = _Keeper(self, name, steps, state, done)
+        keeper = _Keeper(self, name, steps, state, done, before)
         generator = torch.Generator(self.device)
         self.progress.begin(name, steps, done)
         with self.seeded(name):
@@ -152,8 +176,11 @@ class Context:
         if found is None:
             return 0
         groups, info = found
-        for key, value in state.items():
-            _restore(value, groups.get(key, {}), info["state"][key])
+        poisoned = unsound(groups) - unsound(live(state))
+        if poisoned:
+            log.warning("checkpoint of loop %s has %s, which is not finite; begun anew", name, min(poisoned))
+            return 0
+        restore(state, groups, info["state"])
         self.curves[name] = info["curves"]
         self._before = max(self._before, info["seconds"])
         if self.view is not None:
@@ -164,9 +191,7 @@ class Context:
         """Keep the state of loop `name` after `done` steps."""
         if self._checkpoint is None:
             return
-        groups, facts = {}, {}
-        for key, value in state.items():
-            groups[key], facts[key] = _extract(value)
+        groups, facts = extracted(state)
         info = {
             "done": done,
             "state": facts,
@@ -246,9 +271,13 @@ class Context:
 
 
 class _Keeper:
-    """Looks after one loop: divergence, curve, progress and checkpoints."""
+    """Looks after one loop: divergence, curve, progress and checkpoints.
 
-    def __init__(self, context: Context, name: str, steps: int, state: State, done: int) -> None:
+    What was not finite before the loop, such as a mask of infinities, may stay so; `exempt` holds its names.
+    """
+
+    def __init__(self, context: Context, name: str, steps: int, state: State, done: int, exempt: set[str]) -> None:
+        self._exempt = exempt
         self._context, self._name, self._steps, self._state = context, name, steps, state
         self._curve = context.curves.setdefault(name, {})
         self._interval = max(1, steps // CURVE_POINTS)
@@ -270,7 +299,10 @@ class _Keeper:
         if now - self._shown > 0.1 or last:
             self._shown = now
             self._context.progress.advance(i + 1, values)
+        if last:
+            self._check_state(i)
         if now - self._kept_at > max(CHECKPOINT_SECONDS, self._cost / CHECKPOINT_SHARE):
+            self._check_state(i)
             self._keep(i + 1)
 
     def _keep(self, done: int) -> None:
@@ -282,11 +314,20 @@ class _Keeper:
     def _check(self, i: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
             if not math.isfinite(value):
-                kept = f"the last good checkpoint is at step {self._kept}" if self._kept else "no checkpoint was kept"
-                raise DivergedError(
-                    f"{self._name} diverged: {key} is {value} at step {i + 1} of {self._steps} ({kept}); "
-                    "lower the learning rate or the weight of the regulariser"
-                )
+                raise self._diverged(i, f"{key} is {value}")
+
+    def _check_state(self, i: int) -> None:
+        """A loss may be finite, and the step that it leads to not."""
+        found = unsound(live(self._state)) - self._exempt
+        if found:
+            raise self._diverged(i, f"{min(found)} is not finite")
+
+    def _diverged(self, i: int, what: str) -> DivergedError:
+        kept = f"the last good checkpoint is at step {self._kept}" if self._kept else "no checkpoint was kept"
+        return DivergedError(
+            f"{self._name} diverged: {what} at step {i + 1} of {self._steps} ({kept}); lower the learning rate or the "
+            f"weight of the regulariser"
+        )
 
 
 def seed_layers(device: torch.device, seed: int) -> None:
@@ -368,28 +409,3 @@ def choose_device(name: str) -> torch.device:
     if int(index or 0) >= counts[kind]:
         raise InvalidConfigurationError(f"expected device {name!r} to exist, got {counts[kind]} of its kind; use auto")
     return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
-
-
-def _extract(value: nn.Module | Optimizer) -> tuple[dict[str, Tensor], Any]:
-    if isinstance(value, nn.Module):
-        return {key: tensor.detach().cpu().contiguous() for key, tensor in value.state_dict().items()}, None
-    state = value.state_dict()
-    tensors, numbers = {}, {}
-    for index, entries in state["state"].items():
-        for key, entry in entries.items():
-            if isinstance(entry, Tensor):
-                tensors[f"{index}.{key}"] = entry.detach().cpu().contiguous()
-            elif entry is not None:
-                numbers[f"{index}.{key}"] = entry
-    return tensors, numbers
-
-
-def _restore(value: nn.Module | Optimizer, tensors: Mapping[str, Tensor], facts: Any) -> None:
-    if isinstance(value, nn.Module):
-        value.load_state_dict(dict(tensors), strict=True)
-        return
-    entries: dict[int, dict[str, Any]] = {}
-    for name, entry in {**tensors, **facts}.items():
-        index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = entry
-    value.load_state_dict({"state": entries, "param_groups": value.state_dict()["param_groups"]})

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import options, running
 from . import published as printed
 
 if TYPE_CHECKING:
     from ..plan import Plan
     from ..publications.comparison import Comparison, Entry, Line
     from ..publications.publication import Table
-    from ..runners.local import Outcome
+    from ..runners.schedule import Outcome
 
 app = typer.Typer(no_args_is_help=True, help="Published tables: list, show, run, compare.")
 
@@ -30,7 +30,6 @@ Substitute = Annotated[
     str | None,
     typer.Option("--dataset", "-d", help="Data set in place of the published one; nothing is compared then."),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages to compute at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 _LEGEND = (
     "within: published = the printed value ± its spread contains ours; ours = our 95 % interval contains the printed "
@@ -97,7 +96,11 @@ def run(
     store: options.StoreFolder = None,
     results: options.ResultsFolder = None,
     device: options.DeviceOption = "auto",
-    jobs: Jobs = 1,
+    jobs: running.Jobs = 1,
+    runner: running.Runner = "local",
+    address: running.Address = None,
+    threads: running.Threads = None,
+    stage_timeout: running.StageTimeout = None,
     as_json: Json = False,
 ) -> None:
     """Run the cells behind a table and compare; what is in the store already is not computed again."""
@@ -129,8 +132,8 @@ def run(
             store=store_root(store),
             results=results_root(results),
             device=device,
-            jobs=jobs,
             listener=display,
+            **running.how(runner, address, jobs, threads, stage_timeout),
         )
     found = Records(tuple(record for record, _ in written), tuple(path for _, path in written))
     comparison = put_together(table, found, labels=rows, dataset=dataset)
@@ -138,7 +141,7 @@ def run(
     problems = [*_problems(plan, outcome), *_undefined(comparison)]
     left_out = _not_run(comparison, rows, parse_settings(setting))
     for problem in [*problems, *left_out]:
-        typer.echo(f"privbench: {problem}", err=True)
+        typer.echo(problem if problem.startswith(" ") else f"privbench: {problem}", err=True)
     done = f"{len(outcome.computed)} of {len(plan.stages)} stages computed in {time.monotonic() - began:.1f} s"
     typer.echo(f"{done}; {len(found)} records in {results_root(results)}", err=True)
     if problems or (rows and left_out):
@@ -187,8 +190,7 @@ def _problems(plan: Plan, outcome: Outcome) -> Iterator[str]:
     """Cells without a meaning and failed stages."""
     for skipped in plan.skipped:
         yield f"n/a: {skipped.cell.title}: {skipped.reason}"
-    for key, reason in outcome.failures.items():
-        yield f"{plan.stages[key].title} failed: {reason}"
+    yield from running.summary(plan, outcome)
 
 
 def _not_run(comparison: Comparison, labels: list[str], settings: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Progress on stderr: one bar for the plan, one for the loop that runs, with the time left."""
+"""Progress on stderr: one bar for the plan, one for each loop that runs, with the time left."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 
 
 class LoopBar:
-    """The bar of the loop that runs, with its losses."""
+    """The bar of the loop that a stage runs, with its losses."""
 
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
+    def __init__(self, bars: Progress, title: str) -> None:
+        self._bars, self._title = bars, title
         self._task: TaskID | None = None
         self._name = ""
 
     def begin(self, name: str, total: int, done: int) -> None:
         """A loop of `total` steps starts at step `done`."""
+        self.end()
         self._name = name
-        self._task = self._bars.add_task(f"  {name}", total=total, completed=done)
+        self._task = self._bars.add_task(f"  {self._title}: {name}", total=total, completed=done)
 
     def advance(self, done: int, losses: Mapping[str, float]) -> None:
         """`done` steps are over."""
         if self._task is not None:
             shown = " ".join(f"{key} {value:.3g}" for key, value in losses.items())
-            self._bars.update(self._task, completed=done, description=f"  {self._name} {shown}")
+            self._bars.update(self._task, completed=done, description=f"  {self._title}: {self._name} {shown}")
 
     def end(self) -> None:
         """The loop is over."""
@@ -62,7 +63,7 @@ class Display:
         )
         self._bars = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         self._plan: TaskID | None = None
-        self.progress = LoopBar(self._bars)
+        self._running: dict[str, LoopBar] = {}
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -77,20 +78,40 @@ class Display:
         """A stage begins."""
         if self._plan is None:
             self._plan = self._bars.add_task("plan", total=total)
-        self._bars.update(self._plan, description=stage.title)
         self._say(f"[{index}/{total}] {stage.title}")
+
+    def watch(self, stage: Stage) -> LoopBar:
+        """The bar of a stage."""
+        return self._running.setdefault(stage.key, LoopBar(self._bars, stage.title))
 
     def end(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
-        if self._plan is not None:
-            self._bars.advance(self._plan)
+        self._over(stage)
         self._say(f"      done in {seconds:.1f} s: {stage.title}")
+
+    def again(self, stage: Stage, reason: str) -> None:
+        """A stage begins again."""
+        self._leave(stage)
+        self._say(f"      once more: {stage.title}: {reason}")
 
     def fail(self, stage: Stage, reason: str) -> None:
         """A stage failed."""
+        self._over(stage)
+        self._say(f"      failed: {stage.title}: {reason}")
+
+    def note(self, sentence: str) -> None:
+        """Something that the user should know of the run."""
+        self._say(f"note: {sentence}")
+
+    def _over(self, stage: Stage) -> None:
+        self._leave(stage)
         if self._plan is not None:
             self._bars.advance(self._plan)
-        self._say(f"      failed: {stage.title}: {reason}")
+
+    def _leave(self, stage: Stage) -> None:
+        bar = self._running.pop(stage.key, None)
+        if bar is not None:
+            bar.end()
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)

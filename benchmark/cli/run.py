@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import options, running
 
 if TYPE_CHECKING:
     from ..plan import Plan
-    from ..runners.local import Outcome
+    from ..runners.schedule import Outcome
     from ..store import Store
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages to compute at a time, sharing the CPU threads.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
 
@@ -32,13 +31,18 @@ def run(
     store: options.StoreFolder = None,
     results: options.ResultsFolder = None,
     device: options.DeviceOption = "auto",
-    jobs: Jobs = 1,
+    jobs: running.Jobs = 1,
+    runner: running.Runner = "local",
+    address: running.Address = None,
+    threads: running.Threads = None,
+    stage_timeout: running.StageTimeout = None,
     as_json: Json = False,
 ) -> None:
     """Train or load targets, attack them, score the attacks, write records and print a table.
 
     What is in the store already is not computed again; an interrupted run goes on where it stopped.
     """
+    how = running.how(runner, address, jobs, threads, stage_timeout)
     chosen = options.matrix_of(matrix, dataset, defense, attack, evaluator, seed, budget, setting)
     from ..api import execute
     from ..folders import data_root, results_root, store_root
@@ -52,26 +56,37 @@ def run(
             store=store_root(store),
             results=results_root(results),
             device=device,
-            jobs=jobs,
             listener=display,
+            **how,
         )
-    _present(records, as_json)
+    if as_json:
+        typer.echo(json.dumps(_facts(plan, outcome, records), indent=1))
+    else:
+        _present(records)
     for record, _ in records:
         for flag in record.flags:
             typer.echo(f"note: {record.cell.defense.name} under {record.cell.attack.name}: {flag.message}", err=True)
+        for sentence in running.halved(record):
+            typer.echo(f"note: {record.cell.defense.name} under {record.cell.attack.name}: {sentence}", err=True)
     problems = _problems(plan, outcome, records)
     for problem in problems:
-        typer.echo(f"privbench: {problem}", err=True)
+        typer.echo(problem if problem.startswith(" ") else f"privbench: {problem}", err=True)
     done = f"{len(outcome.computed)} of {len(plan.stages)} stages computed in {time.monotonic() - began:.1f} s"
     typer.echo(f"{done}; {len(records)} records in {results_root(results)}", err=True)
     if problems:
         raise typer.Exit(1)
 
 
-def _present(records: list[Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([json.loads(record.model_dump_json()) for record, _ in records], indent=1))
-    elif records:
+def _facts(plan: Plan, outcome: Outcome, records: list[Any]) -> dict[str, Any]:
+    return {
+        "records": [json.loads(record.model_dump_json()) for record, _ in records],
+        "failures": running.failures(plan, outcome),
+        "skipped": [{"cell": skipped.cell.title, "reason": skipped.reason} for skipped in plan.skipped],
+    }
+
+
+def _present(records: list[Any]) -> None:
+    if records:
         from rich.console import Console
 
         from ..records import Records
@@ -81,9 +96,8 @@ def _present(records: list[Any], as_json: bool) -> None:
 
 
 def _problems(plan: Plan, outcome: Outcome, records: list[Any]) -> list[str]:
-    """What the user must know: cells without a meaning, failed stages, undefined scores."""
+    """What the user must know: cells without a meaning, undefined scores, failed stages."""
     found = [f"n/a: {skipped.cell.title}: {skipped.reason}" for skipped in plan.skipped]
-    found += [f"{plan.stages[key].title} failed: {reason}" for key, reason in outcome.failures.items()]
     for record, _ in records:
         cell = record.cell
         found += [
@@ -91,7 +105,7 @@ def _problems(plan: Plan, outcome: Outcome, records: list[Any]) -> list[str]:
             for name, score in record.scores.items()
             if score.value is None
         ]
-    return found
+    return found + running.summary(plan, outcome)
 
 
 def plan(

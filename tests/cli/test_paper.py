@@ -13,6 +13,7 @@ from privbench.benchmark.cli.paper import app
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, UnknownComponentError
 from privbench.benchmark.publications.publication import load, names
 from privbench.benchmark.record import Record, save
+from privbench.benchmark.runners.schedule import Outcome
 from typer.testing import CliRunner
 
 LABEL = "MNIST: BiDO-HSIC"
@@ -103,9 +104,9 @@ def executed(monkeypatch):
 
     def execute(cells, **options):
         state.cells, state.options = cells, options
-        stages = {"k": SimpleNamespace(title="target mnist none seed 0")}
-        plan = SimpleNamespace(stages=stages, skipped=state.skipped)
-        outcome = SimpleNamespace(computed=["k"], failures=state.failures)
+        stages = {"k": SimpleNamespace(title="target mnist none seed 0", kind="target", key="k")}
+        plan = SimpleNamespace(stages=stages, skipped=state.skipped, cells={})
+        outcome = Outcome(computed=["k"], failures=state.failures)
         return plan, outcome, [(made, options["results"] / f"{made.key}.json") for made in state.records]
 
     monkeypatch.setattr(api, "execute", execute)
@@ -376,7 +377,7 @@ def test_run(executed, tmp_path):
     assert (cell.seed, cell.budget, cell.attack.component.latent) == (4, "full", 50)
     assert cell.defense.component.config() == load("bido-table3").select([LABEL])[0].cell.configuration("full")
     assert [choice.name for choice in cell.evaluators] == ["accuracy", "attack_acc", "fid", "fid_bido"]
-    assert executed.options["store"] == tmp_path / "store"
+    assert executed.options["store"].root == str(tmp_path / "store")
     assert executed.options["jobs"] == 2
     assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 +3.64 both" in flat(result.stdout)
     assert "1 of 1 stages computed" in result.stderr
@@ -395,7 +396,7 @@ def test_run_reports_what_went_wrong(executed):
     executed.skipped = [SimpleNamespace(cell=SimpleNamespace(title="mnist none kedmi"), reason="no meaning")]
     result = invoke("run", "bido-table3")
     assert result.exit_code == 1
-    assert "privbench: target mnist none seed 0 failed: the loss became infinite" in result.stderr
+    assert "    target mnist none seed 0: the loss became infinite" in result.stderr
     assert "privbench: MNIST: BiDO-HSIC: fid_bido is undefined: the covariance is singular" in flat(result.stderr)
     assert "privbench: n/a: mnist none kedmi: no meaning" in result.stderr
 

@@ -79,7 +79,7 @@ def test_one_grouped_batch_equals_separate_batches(rng):
     [(5, 60, 2, [5, 5]), (300, 60, 1, [60] * 5), (7, 3, 2, [3, 3, 1, 3, 3, 1]), (1, 1, 3, [1, 1, 1])],
 )
 def test_parts_cover_the_batch_once_with_the_published_groups(labels, group, repeats, sizes):
-    cut = _inversion.parts(labels, group, repeats, torch.device("cpu"))
+    cut = _inversion.parts(labels, group, repeats, 64, whole=True)
     starts = [part.start for part, _ in cut]
     stops = [part.stop for part, _ in cut]
     assert starts == [0, *stops[:-1]] and stops[-1] == labels * repeats
@@ -89,8 +89,7 @@ def test_parts_cover_the_batch_once_with_the_published_groups(labels, group, rep
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 64])
-def test_descend_gives_each_group_the_gradient_of_its_own_mean(monkeypatch, at_once):
-    monkeypatch.setattr(_inversion, "IMAGES_AT_ONCE", {"cpu": at_once})
+def test_descend_gives_each_group_the_gradient_of_its_own_mean(at_once):
     torch.manual_seed(0)
     target = Network({"flat": nn.Flatten(), "logits": nn.Linear(16, 3)}).double().requires_grad_(False)
     view = WhiteBoxView(target.eval(), PROTOCOL)
@@ -114,7 +113,7 @@ def test_descend_gives_each_group_the_gradient_of_its_own_mean(monkeypatch, at_o
             loss.backward()
             expected[rows] = leaf.grad
 
-    cut = _inversion.parts(5, group, repeats, torch.device("cpu"))
+    cut = _inversion.parts(5, group, repeats, at_once, whole=True)
     losses = _inversion.descend(view, labels.repeat(repeats), cut, lambda part: make(z[part]), prior, 7.0)
     torch.testing.assert_close(z.grad, expected)
     whole = nn.functional.cross_entropy(target(make(z)), labels.repeat(repeats))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from privbench.attacks._inversion import descend, parts
+from privbench.attacks._inversion import IMAGES_AT_ONCE, descend, parts
 from privbench.attacks.kedmi import _GAN, KEDMI, fakeness
 from privbench.benchmark.access import WhiteBoxView
 from privbench.benchmark.contracts import Protocol
@@ -105,7 +105,7 @@ def _attack(name: str, labels: int, repeats: int, device: torch.device) -> float
     discriminator = LabelDiscriminator(image, classes).to(device).eval().requires_grad_(False)
     z = torch.randn(labels, 100, device=device, requires_grad=True)
     targets = (torch.arange(labels) % classes).to(device)
-    cut = parts(labels, 60, 1, device)
+    cut = parts(labels, 60, 1, IMAGES_AT_ONCE[device.type], whole=True)
     return _milliseconds(
         lambda: descend(
             view,

@@ -130,7 +130,7 @@ def test_a_record_names_the_command_that_makes_it_again(quiet: Path, tmp_path: P
     words = [*record.command[1:], "--store", str(quiet / "store"), "--results", str(tmp_path), "--json"]
     done = subprocess.run([sys.executable, "-m", "privbench", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert [found["key"] for found in json.loads(done.stdout)] == [record.key]
+    assert [found["key"] for found in json.loads(done.stdout)["records"]] == [record.key]
 
 
 def test_a_flipped_byte_in_any_artifact_is_caught_and_made_again(quiet: Path) -> None:

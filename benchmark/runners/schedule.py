@@ -1,0 +1,268 @@
+"""Which stages to compute, in which order, and what a failure costs: the same for every runner.
+
+A runner gives a crew, which starts stages and tells what became of them; nothing else differs between runners.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import StorageError
+from ..plan import Plan, Stage
+from ..store import Artifact, Store
+from ..training import Progress, Silent
+from .attempt import Report, usable
+
+
+class Listener(Protocol):
+    """Told of stages as they begin and end."""
+
+    def begin(self, stage: Stage, index: int, total: int) -> None:
+        """A stage begins: number `index` (from 1) of `total` to compute."""
+
+    def watch(self, stage: Stage) -> Progress:
+        """What to tell of the training steps of a stage that begins."""
+
+    def end(self, stage: Stage, seconds: float) -> None:
+        """A stage is done."""
+
+    def again(self, stage: Stage, reason: str) -> None:
+        """A stage lost its process or machine and will begin again."""
+
+    def fail(self, stage: Stage, reason: str) -> None:
+        """A stage failed; its cells are lost, the others go on."""
+
+    def note(self, sentence: str) -> None:
+        """Something that the user should know of the run."""
+
+
+class Quiet:
+    """A listener that says nothing."""
+
+    def begin(self, stage: Stage, index: int, total: int) -> None:
+        """Ignore."""
+
+    def watch(self, stage: Stage) -> Progress:
+        """Ignore."""
+        return Silent()
+
+    def end(self, stage: Stage, seconds: float) -> None:
+        """Ignore."""
+
+    def again(self, stage: Stage, reason: str) -> None:
+        """Ignore."""
+
+    def fail(self, stage: Stage, reason: str) -> None:
+        """Ignore."""
+
+    def note(self, sentence: str) -> None:
+        """Ignore."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that failed, and what that costs."""
+
+    stage: Stage
+    reason: str
+    #: Keys of the cells that need the stage.
+    cells: tuple[str, ...]
+
+
+@dataclass
+class Outcome:
+    """What became of a plan.
+
+    Args:
+        scores: artifact of the scores stage, by its key.
+        failures: reason by the key of the stage that failed or could not be reached.
+        blocked: keys of stages that could not be reached, each with those of its inputs that failed.
+        computed: keys of the stages computed now.
+    """
+
+    scores: dict[str, Artifact] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    computed: list[str] = field(default_factory=list)
+
+    def causes(self, plan: Plan) -> list[Failure]:
+        """The stages that failed by themselves, each with the cells that it costs."""
+        behind = {cell: self._behind(cell) for cell in plan.cells if cell in self.failures}
+        return [
+            Failure(plan.stages[key], reason, tuple(cell for cell, keys in behind.items() if key in keys))
+            for key, reason in self.failures.items()
+            if key not in self.blocked
+        ]
+
+    def _behind(self, key: str) -> set[str]:
+        """The stages that failed by themselves, and so cost the stage `key`."""
+        if key not in self.blocked:
+            return {key}
+        return {found for one in self.blocked[key] for found in self._behind(one)}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage that a crew is done with.
+
+    Args:
+        stage: which.
+        report: what came of it; `None` if its process or machine was lost.
+        lost: how it was lost, one phrase.
+    """
+
+    stage: Stage
+    report: Report | None
+    lost: str = ""
+
+
+class Crew(Protocol):
+    """Computes stages somewhere."""
+
+    #: How often a stage is begun again that lost its process or machine.
+    retries: int
+
+    def idle(self) -> bool:
+        """Whether another stage can be started now."""
+
+    def fits(self, stage: Stage) -> bool:
+        """Whether there is memory for a stage beside those that run."""
+
+    def start(self, stage: Stage, progress: Progress) -> None:
+        """Begin a stage; it is idle and the stage fits."""
+
+    def wait(self) -> Sequence[Done]:
+        """Wait until a stage ends, or a short while, and say which ended."""
+
+    def close(self) -> None:
+        """End whatever runs still."""
+
+
+def survey(plan: Plan, store: Store) -> dict[str, Artifact | None]:
+    """Every stage's artifact after verification; what does not match its manifest goes to quarantine.
+
+    A stage whose artifact is missing is computed only if a stage that is to be computed reads it; one whose artifact
+    was damaged is always computed again, so that a plan leaves nothing damaged behind.
+    """
+    return {stage.key: usable(store, stage) for stage in plan.stages.values()}
+
+
+def needed(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> list[Stage]:
+    """The stages to compute, in order."""
+    want = set(damaged)
+    for stage in reversed(plan.stages.values()):
+        if found[stage.key] is None and (stage.key in plan.cells or stage.key in want):
+            want.add(stage.key)
+        if stage.key in want:
+            want |= {key for key in stage.inputs.values() if found[key] is None}
+    return [stage for stage in plan.stages.values() if stage.key in want]
+
+
+def look(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Stage]]:
+    """What the store has of a plan, and the stages to compute."""
+    before = {stage.key for stage in plan.stages.values() if store.exists(stage.kind, stage.key)}
+    found = survey(plan, store)
+    return found, needed(plan, found, {key for key in before if found[key] is None})
+
+
+def collect(plan: Plan, store: Store, found: dict[str, Artifact | None], outcome: Outcome) -> None:
+    """Put the scores of every cell that has them into the outcome.
+
+    Raises:
+        StorageError: scores were computed elsewhere and are not in the store here.
+    """
+    for key in plan.cells:
+        if key not in outcome.failures:
+            artifact = found[key] or store.find("scores", key)
+            if artifact is None:
+                raise StorageError(
+                    f"expected {plan.stages[key].title} in the store {store.root} after it was computed, found none; "
+                    f"choose a store that this and every computing machine share"
+                )
+            outcome.scores[key] = artifact
+
+
+class Schedule:
+    """Runs stages in the order of the plan, as far as what they read is there.
+
+    Args:
+        todo: the stages to compute, every one after those that it reads.
+        crew: computes them.
+        listener: told of them.
+        outcome: what became of them is added to it.
+    """
+
+    def __init__(self, todo: Sequence[Stage], crew: Crew, listener: Listener, outcome: Outcome) -> None:
+        self._crew, self._listener, self._outcome = crew, listener, outcome
+        self._stages = list(todo)
+        self._numbers = {stage.key: index for index, stage in enumerate(self._stages)}
+        self._missing = {stage.key: self._numbers.keys() & set(stage.inputs.values()) for stage in self._stages}
+        self._readers: dict[str, list[Stage]] = {key: [] for key in self._numbers}
+        for stage in self._stages:
+            for key in self._missing[stage.key]:
+                self._readers[key].append(stage)
+        self._ready = [number for key, number in self._numbers.items() if not self._missing[key]]
+        self._losses: Counter[str] = Counter()
+        self._running = 0
+
+    def run(self) -> None:
+        """Compute every stage, or fail it."""
+        while self._ready or self._running:
+            self._start()
+            for done in self._crew.wait():
+                self._running -= 1
+                self._finish(done)
+
+    def _start(self) -> None:
+        held = []
+        while self._ready and self._crew.idle():
+            number = heapq.heappop(self._ready)
+            stage = self._stages[number]
+            if not self._crew.fits(stage):
+                held.append(number)
+                continue
+            self._listener.begin(stage, number + 1, len(self._stages))
+            self._crew.start(stage, self._listener.watch(stage))
+            self._running += 1
+        for number in held:
+            heapq.heappush(self._ready, number)
+
+    def _finish(self, done: Done) -> None:
+        stage, report = done.stage, done.report
+        if report is None:
+            self._lose(stage, done.lost)
+            return
+        for sentence in report.notes:
+            self._listener.note(sentence)
+        if report.reason is not None:
+            self._fail(stage, report.reason)
+            return
+        if report.computed:
+            self._outcome.computed.append(stage.key)
+        self._listener.end(stage, report.seconds)
+        for reader in self._readers[stage.key]:
+            self._missing[reader.key].discard(stage.key)
+            if not self._missing[reader.key] and reader.key not in self._outcome.failures:
+                heapq.heappush(self._ready, self._numbers[reader.key])
+
+    def _lose(self, stage: Stage, how: str) -> None:
+        self._losses[stage.key] += 1
+        times = self._losses[stage.key]
+        if times <= self._crew.retries:
+            self._listener.again(stage, how)
+            heapq.heappush(self._ready, self._numbers[stage.key])
+        else:
+            self._fail(stage, how if times == 1 else f"{how}; so it went {times} times")
+
+    def _fail(self, stage: Stage, reason: str) -> None:
+        self._outcome.failures[stage.key] = reason
+        self._listener.fail(stage, reason)
+        for reader in self._readers[stage.key]:
+            roles = [role for role, key in reader.inputs.items() if key in self._outcome.failures]
+            self._outcome.blocked[reader.key] = tuple(reader.inputs[role] for role in roles)
+            if reader.key not in self._outcome.failures:
+                self._fail(reader, f"its {roles[0]} failed")

@@ -1,0 +1,138 @@
+"""An attack that runs out of memory goes on with fewer images at once, gives the same, and the record says so."""
+
+import pytest
+import torch
+from privbench.attacks import _inversion
+from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.faults import is_out_of_memory
+from privbench.benchmark.plan import make
+from privbench.benchmark.spec import Matrix, Selection
+from privbench.benchmark.stages import Workshop, run
+from privbench.benchmark.store import Store
+from privbench.benchmark.training import Context
+
+CPU = torch.device("cpu")
+TINY = {
+    "dataset.draws": 5,
+    "defense.recipe.max_steps": 2,
+    "defense.recipe.batch_size": 16,
+    "attack.max_steps": 2,
+    "attack.batch_size": 8,
+    "attack.iterations": 3,
+}
+
+
+def context(halvings=0):
+    protocol = Protocol(
+        name="x", version=1, image=(1, 8, 8), classes=2, judge_classes=2, target_network="a", judge_network="b",
+        attacked=2, draws=1,
+    )  # fmt: skip
+    return Context(protocol, CPU, 0, halvings=halvings)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_what_counts_as_out_of_memory(cause) -> None:
+    assert is_out_of_memory(cause)
+    assert not is_out_of_memory(RuntimeError("sizes of tensors must match"))
+
+
+def test_a_tensor_too_large_for_any_machine() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(raised.value)
+
+
+def test_the_number_is_halved_down_to_one() -> None:
+    assert [context(n).at_once(64) for n in (0, 1, 6, 7, 99)] == [64, 32, 1, 1, 1]
+    last = context(6)
+    assert not last.can_halve
+    last.at_once(128)
+    assert last.can_halve
+    last = context(6)
+    last.at_once(64)
+    assert not last.can_halve
+
+
+def test_an_attack_begins_again_with_half_as_many(run, tmp_path) -> None:
+    ran = run("large", "soundly", fields={"fits": 16, "marks": str(tmp_path)})
+    tries = sorted(len(path.read_text().split()) for path in tmp_path.iterdir() if path.name.isdigit())
+    assert tries == [1, 3]
+    costs = {record.cell.attack.fields["how"]: record.costs for record, _ in ran.records}
+    assert (costs["large"]["evidence"].images_at_once, costs["soundly"]["evidence"].images_at_once) == (16, None)
+    assert costs["large"]["target"].images_at_once is None
+    nothing = run("large", fields={"fits": 0})
+    assert nothing.reasons["large"].startswith("out of memory")
+
+
+def test_the_command_line_says_that_fewer_images_went_at_once(privbench) -> None:
+    words = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
+    code, _, err = privbench(*words, "--set", "attack.how=large", "--set", "attack.fits=32")
+    assert code == 0, err
+    assert "note: blank under faulty: memory ran out in evidence, which went on with 32 images at once" in err
+
+
+ATTACKS = [
+    "gmi",
+    "kedmi",
+    "vmi",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("decoder", "feature_regression")),
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_an_attack_gives_does_not_depend_on_how_many_images_go_at_once(attack, tmp_path, monkeypatch) -> None:
+    settings = TINY if attack != "feature_regression" else TINY | {"attack.embedder": "hog"}
+    matrix = Matrix(
+        (Selection("digits"),),
+        (Selection("none"),),
+        (Selection(attack),),
+        (Selection("accuracy"),),
+        budget="smoke",
+        settings={name: value for name, value in settings.items() if applies(name, attack)},
+    )
+    (cell,) = matrix.cells()
+    stages = {stage.kind: stage for stage in make([cell], tmp_path).stages.values()}
+    workshop = Workshop(Store(tmp_path), tmp_path, CPU)
+    found = []
+    for kind in ("target", "prior", "evidence"):
+        found = [run(stages[kind], workshop)]
+    asked = []
+    for halvings in (1, 4):
+        workshop.store.discard("evidence", stages["evidence"].key)
+        usual = Context.at_once
+        monkeypatch.setattr(
+            Context, "at_once", lambda self, n, h=halvings, usual=usual: asked.append(n) or usual(self, n) >> h
+        )
+        found.append(run(stages["evidence"], workshop))
+        monkeypatch.setattr(Context, "at_once", usual)
+    assert asked
+    first, *others = [values(artifact) for artifact in found]
+    for other in others:
+        for name, value in first.items():
+            assert (value.double() - other[name].double()).abs().max() <= (1 if value.dtype == torch.uint8 else 1e-4)
+    assert any(len(value) and value.double().std() > 0 for value in first.values())
+
+
+def applies(name: str, attack: str) -> bool:
+    from privbench.benchmark.registry import load
+
+    scope, _, field = name.partition(".")
+    return scope != "attack" or field in load("attack", attack).model_fields
+
+
+def values(artifact) -> dict[str, torch.Tensor]:
+    (group,) = artifact.groups
+    return artifact.tensors(group)
+
+
+def test_groups_are_cut_only_where_images_do_not_see_each_other() -> None:
+    assert _inversion.parts(5, 5, 1, 2, whole=True) == [(slice(0, 5), 5)]
+    assert _inversion.parts(5, 5, 2, 2, whole=False) == [(slice(i, min(i + 2, 10)), 5) for i in range(0, 10, 2)]
