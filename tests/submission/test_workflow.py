@@ -1,0 +1,143 @@
+"""The workflow that verifies submissions of pull requests: safe by its form, and its script on a real repository."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / ".github" / "workflows" / "submissions.yml"
+#: Stands for privbench: says what it was asked to verify, and refuses what is called so.
+STUB = '#!/bin/sh\necho "asked: $*"\ncase "$2" in *forged) exit 1;; esac\n'
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[str, Any]:
+    return yaml.safe_load(FILE.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def script(workflow) -> str:
+    (found,) = [step["run"] for step in workflow["jobs"]["verify"]["steps"] if step.get("name") == "Verify"]
+    return found
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
+
+
+class Pull:
+    """A repository with a base and a pull request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.base = folder / "base"
+        self.base.mkdir()
+        git(self.base, "init", "--quiet", "--initial-branch=main")
+        self.write("results/submissions/old/submission.json", "{}")
+        self.write("code.py", "1")
+        self.first = self.commit()
+
+    def write(self, path: str, text: str) -> None:
+        (self.base / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.base / path).write_text(text)
+
+    def commit(self) -> str:
+        git(self.base, "add", "--all")
+        git(self.base, "commit", "--quiet", "-m", "x")
+        return git(self.base, "rev-parse", "HEAD")
+
+    def verify(self, script: str) -> tuple[int, str]:
+        head = self.commit()
+        git(self.base, "checkout", "--quiet", self.first)
+        programs = self.folder / "bin"
+        programs.mkdir()
+        (programs / "privbench").write_text(STUB)
+        (programs / "privbench").chmod(0o755)
+        found = {"BASE": self.first, "HEAD": head, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env={**os.environ, **found},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def pull(tmp_path: Path) -> Pull:
+    return Pull(tmp_path)
+
+
+def test_it_has_no_rights_and_runs_nothing_of_a_pull_request(workflow) -> None:
+    triggers = workflow[True]  # YAML takes the key `on` for a truth value
+    assert list(triggers) == ["pull_request"]
+    assert workflow["permissions"] == {"contents": "read"}
+    text = FILE.read_text("utf-8")
+    assert "pull_request_target" not in text
+    assert "secrets." not in text
+    (job,) = workflow["jobs"].values()
+    assert "permissions" not in job
+    for step in job["steps"]:
+        assert "${{" not in step.get("run", ""), "what strangers name must not become part of a script"
+        if "checkout" in step.get("uses", ""):
+            assert step["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_changed_submissions_are_verified(pull: Pull, script: str) -> None:
+    pull.write("results/submissions/new/submission.json", "{}")
+    pull.write("results/submissions/new/records/x.json", "{}")
+    pull.write("code.py", "2")
+    code, out = pull.verify(script)
+    assert code == 0
+    assert out.count("asked: ") == 1
+    assert "asked: verify data/results/submissions/new --store store" in out
+    assert (pull.folder / "data" / "results" / "submissions" / "new" / "records" / "x.json").is_file()
+    assert (pull.base / "code.py").read_text() == "1"
+    assert not (pull.folder / "data" / "code.py").exists()
+
+
+def test_one_refusal_fails_and_the_others_are_still_verified(pull: Pull, script: str) -> None:
+    for name in ("a", "forged", "z"):
+        pull.write(f"results/submissions/{name}/submission.json", "{}")
+    code, out = pull.verify(script)
+    assert code == 1
+    assert out.count("asked: ") == 3
+
+
+def test_a_removed_submission_is_no_fault(pull: Pull, script: str) -> None:
+    (pull.base / "results/submissions/old/submission.json").unlink()
+    pull.write("results/submissions/other/submission.json", "{}")
+    code, out = pull.verify(script)
+    assert code == 0
+    assert "removed" in out
+
+
+def test_a_submission_cannot_bring_its_own_finding(pull: Pull, script: str) -> None:
+    pull.write("results/submissions/new/submission.json", "{}")
+    pull.write("results/verifications/new.json", "{}")
+    code, out = pull.verify(script)
+    assert code == 1
+    assert "expected a submission without findings" in out
+
+
+def test_strange_names_are_names(pull: Pull, script: str) -> None:
+    names = ["--help", "$(touch owned)", "a b", "x;y", "`z`", "new\nline"]
+    for name in names:
+        pull.write(f"results/submissions/{name}/submission.json", "{}")
+    pull.write("results/submissions/stray.json", "{}")
+    code, out = pull.verify(script)
+    assert code == 1
+    assert out.count("asked: verify data/results/submissions/") == len(names)
+    assert "got results/submissions/stray.json; remove it" in out
+    assert not list(pull.folder.rglob("owned"))
