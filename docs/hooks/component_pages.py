@@ -13,6 +13,10 @@ from privbench.benchmark.registry import KINDS, Kind
 from privbench.benchmark.spec import Selection, resolve
 
 PLURALS = {kind: f"{kind}s" for kind in KINDS}
+TITLES = {kind: plural.capitalize() for kind, plural in PLURALS.items()} | {
+    "dataset": "Data sets",
+    "perceptual": "Perceptual networks",
+}
 ABOUT = {
     "dataset": "Private and public images with their protocol: `--dataset NAME`.",
     "defense": "Ways to train a target: `--defense NAME` or `--defense NAME:PRESET`.",
@@ -95,7 +99,7 @@ def page(kind: Kind, name: str) -> str:
 
 def _overview() -> str:
     rows = [
-        (f"[{PLURALS[kind]}]({PLURALS[kind]}/index.md)", ", ".join(f"`{entry.name}`" for entry in built_in(kind)))
+        (f"[{TITLES[kind]}]({PLURALS[kind]}/index.md)", ", ".join(f"`{entry.name}`" for entry in built_in(kind)))
         for kind in KINDS
     ]
     text = (
@@ -114,7 +118,7 @@ def _index(kind: Kind) -> str:
         values = [_attribute(component, attribute) for attribute, _ in declared]
         rows.append([f"[`{entry.name}`]({entry.name}.md)", prose(parts(component.__doc__)[0]), *values])
     head = ("name", "what it does", *(title for _, title in declared))
-    return f"# {PLURALS[kind].capitalize()}\n\n{ABOUT[kind]}\n\n{table(head, rows)}\n"
+    return f"# {TITLES[kind]}\n\n{ABOUT[kind]}\n\n{table(head, rows)}\n"
 
 
 def _declared(kind: Kind, name: str, component: type[Any], facts: dict[str, Any]) -> str:

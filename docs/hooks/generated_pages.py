@@ -31,5 +31,5 @@ def _expanded(entry: Any) -> Any:
     for kind in KINDS:
         folder = f"components/{component_pages.PLURALS[kind]}"
         names = [{each.name: f"{folder}/{each.name}.md"} for each in component_pages.built_in(kind)]
-        kinds.append({component_pages.PLURALS[kind].capitalize(): [f"{folder}/index.md", *names]})
+        kinds.append({component_pages.TITLES[kind]: [f"{folder}/index.md", *names]})
     return {"Components": ["components/index.md", *kinds]}

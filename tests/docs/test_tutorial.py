@@ -23,6 +23,13 @@ _spec.loader.exec_module(code)
 LIMIT = 15 * 60
 SOURCES = ("attacks", "benchmark", "defenses", "evaluators", "__init__.py", "__main__.py", "py.typed")
 FACTS = ("pyproject.toml", "README.md", "LICENSE")
+#: The virtual environment sees the packages of this one, as if pip had fetched them. Its own setuptools may be years
+#: old; pip builds by it where it is told not to fetch one.
+PREPARE = [
+    "if python -c 'import setuptools' 2> /dev/null; then pip uninstall --quiet --yes setuptools; fi",
+    "place=$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')",
+    f"echo '{sysconfig.get_path('purelib')}' > $place/outer.pth",
+]
 
 
 def wheel(folder: Path) -> Path:
@@ -38,8 +45,7 @@ def wheel(folder: Path) -> Path:
 
 
 def script(page: str) -> str:
-    """The page as one shell script; the environment sees the packages of this one, as if pip had fetched them."""
-    site = sysconfig.get_paths()["purelib"]
+    """The page as one shell script."""
     found = ["set -e"]
     for block in code.blocks(page, "docs/tutorial.md"):
         if block.title:
@@ -47,10 +53,7 @@ def script(page: str) -> str:
         elif block.language == "bash":
             ends = int(block.mode[-1]) if block.mode.startswith("exit") else 0
             found += [f"( {block.text} ) || test $? = {ends}" if ends else block.text.rstrip("\n")]
-            if "-m venv" in block.text:
-                found.append(
-                    f"echo {site} > .venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/x.pth"
-                )
+            found += PREPARE if "-m venv" in block.text else []
     return "\n".join(found) + "\n"
 
 
