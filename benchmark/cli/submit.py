@@ -58,13 +58,25 @@ def submit(
 
 
 def _records(arguments: list[str], results: Path) -> Records:
-    """The records that all arguments mean, each once."""
+    """The records that all arguments mean, each once, without those that were submitted before.
+
+    Raises:
+        PrivbenchError: there is none.
+    """
+    from ..errors import MissingDataError
     from ..records import Records
+    from ..submission import INDEX
 
     found: dict[str, tuple[Record, Path]] = {}
     for argument in arguments:
         records = options.records_of("RECORD", argument, results)
-        found |= {record.key: (record, path) for record, path in zip(records.items, records.paths, strict=True)}
+        for record, path in zip(records.items, records.paths, strict=True):
+            if not any((folder / INDEX).is_file() for folder in path.parents):
+                found[record.key] = record, path
+    if not found:
+        raise MissingDataError(
+            f"expected RECORD to be records of your own, got submitted ones with {arguments[0]}; name those in records"
+        )
     return Records(tuple(record for record, _ in found.values()), tuple(path for _, path in found.values()))
 
 

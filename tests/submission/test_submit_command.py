@@ -89,6 +89,16 @@ def test_mistakes_of_authors(privbench: Call, author: Path, tmp_path, words: tup
     assert sorted(author.rglob("*")) == before
 
 
+def test_what_was_submitted_is_not_submitted_again(privbench: Call, submitted: Path, author: Path) -> None:
+    shutil.copytree(author / "results" / "records", submitted.parents[1] / "records")
+    code, out, _ = privbench("submit", submitted.parents[1], *WHO, "--output", submitted.parent / "again")
+    assert (code, out.splitlines()[0][:10]) == (0, "1 records,")
+    shutil.rmtree(submitted.parents[1] / "records")
+    code, _, err = privbench("submit", submitted.parents[1], *WHO, "--output", submitted.parent / "third")
+    assert code == 1
+    one_sentence(err, "expected RECORD to be records of your own, got submitted ones")
+
+
 def test_contact_and_paper_are_asked_for(privbench: Call, author: Path) -> None:
     assert privbench("submit", author / "results", "--paper", "P")[0] == 2
     assert privbench("submit", author / "results", "--contact", "C")[0] == 2
