@@ -71,7 +71,7 @@ def pages() -> list[Path]:
 def blocks(text: str, page: str) -> list[Block]:
     """The blocks of a page in order.
 
-    An indented block has no language: it is taken for commands if it begins with one.
+    An indented block has no language: it is taken for commands if it begins with one, else for text.
     """
     found = []
     tokens = MarkdownIt().enable("table").parse(text)
@@ -81,8 +81,8 @@ def blocks(text: str, page: str) -> list[Block]:
         before = tokens[index - 1].content if index and tokens[index - 1].type == "html_block" else ""
         marker = _MARKER.search(before)
         language, _, extra = token.info.strip().partition(" ")
-        if token.type == "code_block" and token.content.split()[0] in COMMANDS:
-            language = "bash"
+        if token.type == "code_block":
+            language = "bash" if token.content.split()[0] in COMMANDS else "text"
         title = _TITLE.search(extra)
         mode, reason = (marker["mode"], marker["reason"] or "") if marker else ("run", "")
         found.append(Block(page, token.map[0] + 1, language, title[1] if title else None, token.content, mode, reason))

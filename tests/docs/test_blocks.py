@@ -68,7 +68,7 @@ def test_parsing_runs_nothing(session: Any) -> None:
     ("text", "said"),
     [
         ("```\nprivbench list\n```", "names no language"),
-        ("    fpr = 1", "names no language"),
+        ("    fpr = 1\n    privbench list", "is a command"),
         ("<!-- test: hope -->\n```bash\nprivbench list\n```", "unknown marker"),
         ("```text\nprivbench list\n```", "is a command"),
         ("```bash\nprivbench lost\n```", "ended with 2"),

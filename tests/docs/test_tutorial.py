@@ -23,12 +23,14 @@ _spec.loader.exec_module(code)
 LIMIT = 15 * 60
 SOURCES = ("attacks", "benchmark", "defenses", "evaluators", "__init__.py", "__main__.py", "py.typed")
 FACTS = ("pyproject.toml", "README.md", "LICENSE")
-#: The virtual environment sees the packages of this one, as if pip had fetched them. Its own setuptools may be years
-#: old; pip builds by it where it is told not to fetch one.
+#: From here on the environment sees the packages of this one, as if pip had fetched them. Its own setuptools may be
+#: years old, and pip builds by it where it is told not to fetch one.
 PREPARE = [
     "if python -c 'import setuptools' 2> /dev/null; then pip uninstall --quiet --yes setuptools; fi",
     "place=$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')",
     f"echo '{sysconfig.get_path('purelib')}' > $place/outer.pth",
+    "printf '#!/bin/sh\\nexec python -m pytest \"$@\"\\n' > .venv/bin/pytest",
+    "chmod +x .venv/bin/pytest",
 ]
 
 
@@ -53,7 +55,7 @@ def script(page: str) -> str:
         elif block.language == "bash":
             ends = int(block.mode[-1]) if block.mode.startswith("exit") else 0
             found += [f"( {block.text} ) || test $? = {ends}" if ends else block.text.rstrip("\n")]
-            found += PREPARE if "-m venv" in block.text else []
+            found += PREPARE if "pip install privbench" in block.text else []
     return "\n".join(found) + "\n"
 
 
