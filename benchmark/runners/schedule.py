@@ -17,6 +17,9 @@ from ..store import Artifact, Store
 from ..training import Progress, Silent
 from .attempt import Report, usable
 
+#: A stage may be lost so many times more often where it had not begun.
+_UNBEGUN = 10
+
 
 class Listener(Protocol):
     """Told of stages as they begin and end."""
@@ -113,11 +116,13 @@ class Done:
         stage: which.
         report: what came of it; `None` if its process or machine was lost.
         lost: how it was lost, one phrase.
+        begun: it had begun when it was lost, so that it may be what killed its process.
     """
 
     stage: Stage
     report: Report | None
     lost: str = ""
+    begun: bool = True
 
 
 class Crew(Protocol):
@@ -206,7 +211,7 @@ class Schedule:
             for key in self._missing[stage.key]:
                 self._readers[key].append(stage)
         self._ready = [number for key, number in self._numbers.items() if not self._missing[key]]
-        self._losses: Counter[str] = Counter()
+        self._losses: Counter[tuple[str, bool]] = Counter()
         self._running = 0
 
     def run(self) -> None:
@@ -234,7 +239,7 @@ class Schedule:
     def _finish(self, done: Done) -> None:
         stage, report = done.stage, done.report
         if report is None:
-            self._lose(stage, done.lost)
+            self._lose(done)
             return
         for sentence in report.notes:
             self._listener.note(sentence)
@@ -249,10 +254,11 @@ class Schedule:
             if not self._missing[reader.key] and reader.key not in self._outcome.failures:
                 heapq.heappush(self._ready, self._numbers[reader.key])
 
-    def _lose(self, stage: Stage, how: str) -> None:
-        self._losses[stage.key] += 1
-        times = self._losses[stage.key]
-        if times <= self._crew.retries:
+    def _lose(self, done: Done) -> None:
+        stage, how = done.stage, done.lost
+        self._losses[stage.key, done.begun] += 1
+        times = self._losses[stage.key, done.begun]
+        if times <= self._crew.retries * (1 if done.begun else _UNBEGUN):
             self._listener.again(stage, how)
             heapq.heappush(self._ready, self._numbers[stage.key])
         else:

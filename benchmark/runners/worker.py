@@ -95,6 +95,9 @@ class Looping:
                 progress.end()
             return
         if self.name not in loops:
+            for _ in loops:  # the end of another was not heard
+                progress.end()
+            loops.clear()
             loops.add(self.name)
             progress.begin(self.name, self.total, self.done)
         progress.advance(self.done, self.losses)

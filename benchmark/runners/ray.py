@@ -1,0 +1,390 @@
+"""Run a plan on a Ray cluster: every stage is a task with declared resources.
+
+Which stages are computed, what a failure costs and how often a lost stage is begun again is the schedule's business,
+as on one machine; Ray starts tasks where there is room for them and says what became of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ... import __version__
+from ..errors import InvalidConfigurationError, PrivbenchError
+from ..plan import Plan, Stage
+from ..store import Store
+from ..training import Progress
+from . import memory
+from .attempt import Report
+from .processes import slow
+from .ray_tasks import Board, Expected, Job, Told, check_machine, compute, mark_of
+from .schedule import Done, Listener, Outcome, Quiet, Schedule, collect, look
+from .worker import Place
+
+log = logging.getLogger("privbench")
+#: Seconds between looks at progress and time limits.
+_TICK = 0.5
+#: Seconds that machines have to say whether they can compute, and tasks to end when they are cancelled.
+_ANSWER, _GRACE = 300.0, 5.0
+#: How often a machine is asked whose process dies before it answers.
+_ASKED = 10
+#: Tasks that wait for room, so that none is left unused between two stages.
+_WAITING = 4
+#: A stage is given this much more memory than one like it was measured to take.
+_SPARE = 1.2
+#: Accelerators are shared in so many parts.
+_SHARES = 8
+_PREFIX = "PRIVBENCH_"
+#: No usage statistics, and no warning of what a later Ray will do.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+class ClusterError(PrivbenchError, ConnectionError):
+    """A Ray cluster that cannot be reached or cannot compute the plan."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster, and how it is used.
+
+    Args:
+        address: `HOST:PORT`; by default `RAY_ADDRESS`, else the one that runs on this machine, else a new one.
+        jobs: stages at a time on one machine, unless `threads` is given.
+        threads: of the CPU for each stage; by default those of the smallest machine, divided among the jobs, or among
+            its accelerators if they are more.
+        stage_timeout: seconds after which a stage is stopped.
+    """
+
+    address: str | None = None
+    jobs: int = 1
+    threads: int | None = None
+    stage_timeout: float | None = None
+
+
+def execute(
+    plan: Plan, store: Store, data_root: Path, device: str, cluster: Cluster, listener: Listener | None = None
+) -> Outcome:
+    """Compute what is missing; the same records come out as on one machine with as many threads a stage.
+
+    Raises:
+        ClusterError: Ray is not installed, the cluster cannot be reached, or a machine of it cannot compute the plan.
+    """
+    listener = listener or Quiet()
+    found, todo = look(plan, store)
+    outcome = Outcome()
+    if todo:
+        with _connected(cluster.address) as ray:
+            size = _size(ray, device, cluster)
+            place = Place(store.address, data_root.absolute(), size.device, size.threads)
+            _check_machines(ray, todo, store, place)
+            listener.note(size.sentence)
+            known = memory.measured(todo, found.values(), store)
+            crew = Tasks(ray, place, size, cluster.stage_timeout, known)
+            try:
+                Schedule(todo, crew, listener, outcome).run()
+            finally:
+                crew.close()
+    collect(plan, store, found, outcome)
+    return outcome
+
+
+def _library() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as cause:
+        raise ClusterError("--runner ray needs ray: pip install 'privbench[ray]'") from cause
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected to a cluster; a connection that was there before is used and left."""
+    ray = _library()
+    if ray.is_initialized():
+        yield ray
+        return
+    if address is not None and address.startswith("ray://"):
+        raise ClusterError(
+            f"expected --address to be HOST:PORT of the cluster, got {address!r}, which is for clients outside of it; "
+            "start the command on a machine of the cluster"
+        )
+    options = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    try:
+        try:
+            ray.init(address or "auto", **options)
+        except ConnectionError:
+            if address is not None or "RAY_ADDRESS" in os.environ:
+                raise
+            ray.init("local", include_dashboard=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as cause:
+        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise ClusterError(
+            f"no Ray cluster can be reached at {where}: {reason.rstrip('.')}; look at `ray status` there"
+        ) from cause
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the machines of a cluster offer to a stage.
+
+    Args:
+        device: where a stage computes.
+        threads: of the CPU for each stage.
+        memory: bytes of the largest machine.
+        machines: how many can compute.
+    """
+
+    device: torch.device
+    threads: int
+    memory: int
+    machines: int
+
+    @property
+    def sentence(self) -> str:
+        """For the user."""
+        machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
+        threads = f"{self.threads} CPU thread{'s' * (self.threads > 1)}"
+        return f"Ray cluster of {machines}; {threads} a stage, on {self.device.type}"
+
+
+def _size(ray: Any, device: str, cluster: Cluster) -> Size:
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if not machines:
+        raise ClusterError("expected a Ray cluster with CPUs, got none; start machines with `ray start --address`")
+    if device not in ("auto", "cpu", "cuda"):
+        raise InvalidConfigurationError(f"expected device to be auto, cpu or cuda on a Ray cluster, got {device!r}")
+    with_gpu = [resources for resources in machines if resources.get("GPU", 0) >= 1]
+    if device == "cuda" and not with_gpu:
+        raise InvalidConfigurationError("expected device 'cuda' to exist on the Ray cluster, got none; use auto")
+    cuda = bool(with_gpu) and device != "cpu"
+    usable = with_gpu if cuda else machines
+    least = int(min(resources["CPU"] for resources in usable))
+    most = int(max(resources["CPU"] for resources in usable))
+    share = max(cluster.jobs, int(min(resources["GPU"] for resources in usable)) if cuda else 1)
+    threads = cluster.threads or max(1, least // share)
+    if threads > most:
+        raise InvalidConfigurationError(
+            f"expected --threads to be at most {most}, the CPUs of the largest machine of the cluster, got {threads}"
+        )
+    size = int(max(resources.get("memory", 0) for resources in usable))
+    return Size(torch.device("cuda", 0) if cuda else torch.device("cpu"), threads, size, len(usable))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
+
+
+def _check_machines(ray: Any, todo: Sequence[Stage], store: Store, place: Place) -> None:
+    """Refuse a cluster whose machines do not all see the store, the data and the packages.
+
+    Raises:
+        ClusterError: names the machine and what it lacks.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    datasets = {stage.cell.dataset.name: stage.cell.dataset for stage in todo}
+    choices = [choice for stage in todo for choice in (stage.cell.defense, stage.cell.attack, *stage.cell.evaluators)]
+    expected = Expected(
+        __version__,
+        store.address,
+        mark_of(store),
+        place.data_root,
+        tuple((one, one.component.fingerprint(place.data_root)) for one in datasets.values()),
+        tuple({type(choice.component): choice.component for choice in choices}.values()),
+        _environment(),
+    )
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(check_machine).options(num_cpus=0, max_retries=_ASKED, scheduling_strategy=there)
+            name = f"machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            asked[task.remote(expected)] = name
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER)
+    for reference, name in asked.items():
+        if reference not in answered:
+            raise ClusterError(f"{name} of the Ray cluster does not answer; look at `ray status` and take it out")
+        try:
+            problem = ray.get(reference)
+        except ray.exceptions.RayError as cause:
+            problem = f"{_last_line(cause)}; install privbench and the same plugins on every machine"
+        if problem:
+            raise ClusterError(f"{name} of the Ray cluster cannot compute: {problem}")
+
+
+def _last_line(cause: BaseException) -> str:
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(cause).__name__
+
+
+class Tasks:
+    """Computes stages as Ray tasks.
+
+    Args:
+        ray: connected.
+        place: where on each machine.
+        size: what machines offer.
+        stage_timeout: seconds that a stage may take, `None` for any time.
+        known: what stages of a sort took before; what they take now is added.
+    """
+
+    retries = 4
+
+    def __init__(self, ray: Any, place: Place, size: Size, stage_timeout: float | None, known: memory.Measured) -> None:
+        self._ray, self._place, self._size, self._timeout, self._known = ray, place, size, stage_timeout, known
+        # The board is where this process is, and comes back, empty, if its process is killed.
+        self._board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=_here(ray)).remote()
+        self._task = ray.remote(compute)
+        self._running: dict[Any, _Running] = {}
+        self._reading: Any = None
+        self._looked = self._counted = 0.0
+        self._limit = 0
+
+    def idle(self) -> bool:
+        """Whether another task may be given to Ray: a few more than there is room for."""
+        now = time.monotonic()
+        if now - self._counted > 10 or not self._limit:
+            self._counted = now
+            cpus = int(self._ray.cluster_resources().get("CPU", 0))
+            self._limit = max(1, cpus // self._size.threads) + _WAITING
+        return len(self._running) < self._limit
+
+    def fits(self, stage: Stage) -> bool:
+        """Ray finds the room."""
+        return True
+
+    def start(self, stage: Stage, progress: Progress) -> None:
+        """Give a stage to Ray, with the resources that it needs."""
+        job = Job(stage, self._place, _environment(), __version__, self._board)
+        reference = self._task.options(name=stage.title, max_retries=0, **self._resources(stage)).remote(job)
+        self._running[reference] = _Running(stage, progress)
+
+    def _resources(self, stage: Stage) -> dict[str, float]:
+        """CPUs, and memory and the share of an accelerator as far as a stage like it was measured before."""
+        found: dict[str, float] = {"num_cpus": self._size.threads}
+        host, device = self._known.host(stage), self._known.device(stage)
+        if host and self._size.memory:
+            found["memory"] = min(int(host * _SPARE), self._size.memory)
+        if self._size.device.type == "cuda":
+            found["num_gpus"] = _share(device)
+        return found
+
+    def wait(self) -> Sequence[Done]:
+        """Wait until a task ends, or a short while, and see how far the others are."""
+        references = list(self._running)
+        ended, _ = self._ray.wait(references, timeout=_TICK)
+        if ended:
+            ended, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
+        if time.monotonic() - self._looked > _TICK:
+            self._look()
+        return [self._ended(reference) for reference in ended]
+
+    def _look(self) -> None:
+        """Read the board, without waiting for it, and stop what takes too long."""
+        self._looked = time.monotonic()
+        if self._reading is None:
+            self._reading = self._board.read.remote()
+        elif self._ray.wait([self._reading], timeout=0)[0]:
+            reading, self._reading = self._reading, None
+            with contextlib.suppress(self._ray.exceptions.RayError):  # the board is on its way back
+                self._show(self._ray.get(reading))
+        for reference, running in self._running.items():
+            if self._timeout is not None and running.seconds() > self._timeout and not running.late:
+                running.late = True
+                self._ray.cancel(reference, force=True)
+
+    def _show(self, told: Mapping[str, Told]) -> None:
+        for running in self._running.values():
+            news = told.get(running.stage.key)
+            if news is not None:
+                running.began = time.monotonic() - news.seconds
+                if news.looping is not None:
+                    news.looping.tell(running.progress, running.loops)
+
+    def _ended(self, reference: Any) -> Done:
+        errors = self._ray.exceptions
+        running = self._running.pop(reference)
+        stage = running.stage
+        running.leave()
+        try:
+            report: Report = self._ray.get(reference)
+        except errors.RayTaskError as cause:
+            return Done(stage, Report(_last_line(cause)))
+        except errors.OutOfMemoryError:
+            return Done(stage, None, "its process was killed by Ray, because memory ran out")
+        except errors.RayError as cause:
+            if running.late:
+                return Done(stage, Report(slow(self._timeout)))
+            return Done(stage, None, _loss(cause), running.began is not None)
+        if report.peak:
+            self._known.learn(stage.sort, report.peak, report.device_peak)
+        return Done(stage, report)
+
+    def close(self) -> None:
+        """Cancel what runs still, and wait a little for it to end."""
+        ray, left = self._ray, list(self._running)
+        self._running.clear()
+        with contextlib.suppress(ray.exceptions.RayError, ConnectionError):
+            for force in (False, True):
+                for reference in left:
+                    ray.cancel(reference, force=force)
+                left = ray.wait(left, num_returns=len(left), timeout=_GRACE)[1] if left else []
+            ray.kill(self._board)
+
+
+def _here(ray: Any) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+
+
+def _share(peak: int | None) -> float:
+    """Share of an accelerator: all of it for a stage that was never measured."""
+    if not peak or not torch.cuda.is_available():
+        return 1.0
+    total = torch.cuda.get_device_properties(0).total_memory
+    return min(1.0, max(1, math.ceil(_SHARES * _SPARE * peak / total)) / _SHARES)
+
+
+def _loss(cause: Exception) -> str:
+    """How a task was lost, as a phrase."""
+    machine = "NodeDied" in type(cause).__name__ or "node" in str(cause).lower().split("worker")[0]
+    return "its machine was lost" if machine else "its process died"
+
+
+@dataclass
+class _Running:
+    """A task that was given to Ray."""
+
+    stage: Stage
+    progress: Progress
+    began: float | None = None
+    late: bool = False
+
+    def __post_init__(self) -> None:
+        self.loops: set[str] = set()
+
+    def seconds(self) -> float:
+        """How long it has been computed, as far as is known."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
+
+    def leave(self) -> None:
+        """End what it shows."""
+        for _ in self.loops:
+            self.progress.end()

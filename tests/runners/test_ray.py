@@ -1,0 +1,156 @@
+"""Stages on a Ray cluster: the same records as on one machine, and what goes wrong in a sentence."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from privbench.benchmark import api
+from privbench.benchmark.errors import InvalidConfigurationError
+from privbench.benchmark.records import load_records
+from privbench.benchmark.runners import ray as runner
+from privbench.benchmark.runners import ray_tasks
+from privbench.benchmark.runners.worker import Looping
+from privbench.benchmark.spec import Matrix, Selection
+
+ray = pytest.importorskip("ray", reason="the extra ray")
+pytestmark = pytest.mark.filterwarnings("ignore")
+CELL = ["--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cluster(faulty):
+    """A cluster of two CPUs that this process is connected to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_worker_niceness", "5")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+        yield ray
+        ray.shutdown()
+
+
+def matrix() -> Matrix:
+    return Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), budget="smoke")
+
+
+def execute(folder: Path, **options):
+    return api.execute(
+        matrix().cells(),
+        data=folder,
+        store=folder / "store",
+        results=folder / "results",
+        device="cpu",
+        runner="ray",
+        **options,
+    )
+
+
+def test_without_ray_the_extra_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(runner.ClusterError, match=r"^--runner ray needs ray: pip install 'privbench\[ray\]'$"):
+        execute(tmp_path)
+
+
+def test_addresses_that_cannot_be_used(tmp_path, privbench) -> None:
+    with pytest.raises(InvalidConfigurationError, match="expected --address with --runner ray only, got 'a:1'"):
+        api.execute([], data=tmp_path, store=tmp_path, results=tmp_path, address="a:1")
+    if not ray.is_initialized():
+        with pytest.raises(runner.ClusterError, match="expected --address to be HOST:PORT of the cluster"):
+            execute(tmp_path, address="ray://somewhere:10001")
+    code, _, err = privbench("run", *CELL, "--runner", "slurm")
+    assert code == 2
+    assert "expected --runner to be local or ray, got 'slurm'" in err
+    code, _, err = privbench("run", *CELL, "--stage-timeout", "0")
+    assert code == 2
+    assert "--stage-timeout" in err
+
+
+def test_a_board_says_each_thing_once() -> None:
+    board = ray_tasks.Board()
+    board.tell("a", ray_tasks.Told(1.0, None))
+    board.tell("a", ray_tasks.Told(2.0, Looping("gan", 10, 3, {})))
+    assert board.read() == {"a": ray_tasks.Told(2.0, Looping("gan", 10, 3, {}))}
+    assert board.read() == {}
+
+
+@pytest.mark.slow
+def test_the_same_records_as_on_this_machine(cluster, tmp_path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    cells = matrix().cells()
+    api.execute(cells, data=here, store=here / "store", results=here / "results", device="cpu", threads=1)
+    plan, outcome, _ = execute(there, threads=1)
+    assert not outcome.failures
+    assert len(outcome.computed) == len(plan.stages)
+    found = []
+    for folder in (here, there):
+        (record,) = load_records(folder / "results")
+        found.append(
+            {name: value for name, value in json.loads(record.text()).items() if name not in ("costs", "created")}
+        )
+    assert found[0] == found[1]
+    assert execute(there, threads=1)[1].computed == []
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_task_costs_its_cells_only(cluster, run, tmp_path) -> None:
+    (tmp_path / "marks").mkdir()
+    ways = ("soundly", "once killed", "hanging", "raising", "threading", "diverging", "leaking_tensors")
+    ran = run(*ways, fields={"marks": str(tmp_path / "marks")}, runner="ray", threads=1, stage_timeout=60)
+    assert {record.cell.attack.fields["how"] for record, _ in ran.records} == {"soundly", "once killed"}
+    assert ran.reasons == {
+        "hanging": "it took longer than --stage-timeout 60 and was stopped; give it more seconds",
+        "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
+        "threading": "KeyError in a thread, in faulty_components.py: 'label'; --debug shows where",
+        "diverging": "attack diverged: loss is inf at step 5 of 6 (no checkpoint was kept); lower the learning rate or "
+        "the weight of the regulariser",
+        "leaking_tensors": "out of memory; use a smaller batch, a device or machine with more, or fewer --jobs",
+    }
+    assert ran.heard.repeated == [("evidence digits blank faulty seed 0", "its process died")]
+
+
+@pytest.mark.slow
+def test_a_machine_that_cannot_compute_is_named(cluster, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(runner, "mark_of", lambda store: 1)
+    with pytest.raises(runner.ClusterError, match=r"^machine .* of the Ray cluster cannot compute: the folder .*store"):
+        execute(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(runner, "__version__", "0.0.0")
+    with pytest.raises(runner.ClusterError, match=r"cannot compute: privbench is .* there and 0.0.0 here; install"):
+        execute(tmp_path)
+    with pytest.raises(InvalidConfigurationError, match="expected --threads to be at most 2, the CPUs of the largest"):
+        execute(tmp_path, threads=64)
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_the_tasks(cluster, tmp_path) -> None:
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "privbench", "run", *CELL, "--set", "attack.how=hanging", "--runner", "ray"]
+    command += [
+        "--address",
+        address,
+        "--store",
+        str(tmp_path / "s"),
+        "--results",
+        str(tmp_path / "r"),
+        "--threads",
+        "1",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+    until = time.monotonic() + 120
+    while "evidence digits blank" not in (tmp_path / "log").read_text() and time.monotonic() < until:
+        time.sleep(0.5)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    text = (tmp_path / "log").read_text()
+    assert text.rstrip().endswith("privbench: interrupted; the same command goes on where it stopped")
+    assert "Traceback" not in text
+    until = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < until:
+        time.sleep(0.5)
+    assert ray.available_resources()["CPU"] == 2

@@ -1,0 +1,139 @@
+"""Issue 7, show 1: 64 cells on a two-node Ray cluster while a random worker is killed every ten seconds.
+
+`pytest -m slow -s tests/runners/test_ray_kills.py` prints the figures; `PRIVBENCH_KILL_SEED` and
+`PRIVBENCH_KILL_SECONDS` choose whom and how often.
+"""
+
+import json
+import os
+import random
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from privbench.benchmark.records import load_records
+from privbench.benchmark.store import Store
+
+pytest.importorskip("ray", reason="the extra ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(7200),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds workers in /proc"),
+    pytest.mark.filterwarnings("ignore"),
+]
+MATRIX = """
+datasets = ["digits"]
+defenses = ["none", "bido_hsic", "bido_coco", "mid"]
+attacks = ["gmi", "kedmi"]
+seeds = [0, 1, 2, 3, 4, 5, 6, 7]
+budget = "smoke"
+"""
+MARK = "PRIVBENCH_TEST_CLUSTER"
+
+
+class Killer(threading.Thread):
+    """Kills a random Ray worker of the marked cluster now and then; agents are part of a node and left alone."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__(daemon=True)
+        self.mark = f"{MARK}={mark}".encode()
+        self.random = random.Random(int(os.environ.get("PRIVBENCH_KILL_SEED", "1")))
+        self.seconds = float(os.environ.get("PRIVBENCH_KILL_SECONDS", "10"))
+        self.killed: list[str] = []
+        self.over = threading.Event()
+
+    def workers(self) -> dict[int, str]:
+        """Title by process number: `ray::` and the name of the task, of the actor, or `IDLE`."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    title = (folder / "cmdline").read_bytes().partition(b"\0")[0].decode().strip()
+                    if not title.startswith("ray::") or title.endswith("Agent"):
+                        continue
+                    if self.mark in (folder / "environ").read_bytes():
+                        found[int(folder.name)] = title.removeprefix("ray::")
+                except OSError:
+                    continue
+        return found
+
+    def run(self) -> None:
+        while not self.over.wait(self.seconds):
+            workers = self.workers()
+            if workers:
+                pid = self.random.choice(sorted(workers))
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                self.killed.append(workers[pid])
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two nodes of one CPU each, and what marks their processes."""
+    mark = secrets.token_hex(8)
+    monkeypatch.setenv(MARK, mark)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "5")
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    yield nodes.address, mark
+    nodes.shutdown()
+
+
+def run(folder: Path, *words: str) -> tuple[float, str]:
+    folder.mkdir(exist_ok=True)
+    matrix = folder / "matrix.toml"
+    matrix.write_text(MATRIX)
+    command = [sys.executable, "-m", "privbench", "run", str(matrix), "--threads", "1", "--device", "cpu", "--json"]
+    command += ["--store", str(folder / "store"), "--results", str(folder / "results"), "--data", str(folder), *words]
+    began = time.monotonic()
+    with (folder / "log").open("w") as log, (folder / "out").open("w") as out:
+        done = subprocess.run(command, stdout=out, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    text = (folder / "log").read_text()
+    assert done.returncode == 0, text[-3000:]
+    return time.monotonic() - began, text
+
+
+def facts(folder: Path) -> dict[str, object]:
+    """Everything of the records that must not depend on where and how often they were computed."""
+    found = {}
+    for record in load_records(folder / "results"):
+        values = json.loads(record.text())
+        found[record.key] = {
+            name: values[name] for name in ("scores", "artifacts", "queries", "cell", "curves", "flags", "judge")
+        }
+    return found
+
+
+def test_sixty_four_cells_while_workers_are_killed(tmp_path, cluster) -> None:
+    address, mark = cluster
+    killer = Killer(mark)
+    killer.start()
+    seconds, log = run(tmp_path / "ray", "--runner", "ray", "--address", address)
+    killer.over.set()
+    killer.join()
+    quiet, _ = run(tmp_path / "quiet")
+    lost = Counter(re.findall(r"^ +once more: (.*?): its ", log, re.MULTILINE))
+    begun = Counter(re.findall(r"^\[\d+/\d+\] (.*)$", log, re.MULTILINE))
+    print(
+        f"\n{len(begun)} stages, {seconds:.0f} s with {len(killer.killed)} kills ({sum(lost.values())} of stages, "
+        f"{sum(title.startswith('Board') for title in killer.killed)} of the board), {quiet:.0f} s in one quiet process"
+    )
+    assert len(facts(tmp_path / "ray")) == 64
+    assert facts(tmp_path / "ray") == facts(tmp_path / "quiet")
+    killed = Counter(killer.killed)
+    assert all(times <= killed[title] for title, times in lost.items()), (lost, killed)
+    assert begun == Counter({title: 1 + lost[title] for title in begun})
+    assert f"{len(begun)} of {len(begun)} stages computed" in log
+    assert Store(tmp_path / "ray" / "store").check() == []
