@@ -101,7 +101,7 @@ class Soak:
 
     def disturb(self) -> None:
         """One random fault."""
-        how = self.choice.choice(["kill", "kill", "kill", "damage", "damage", "gc", "repair", "ls"])
+        how = self.choice.choice(["kill", "damage", "damage", "gc", "repair", "ls"])
         if how == "kill" and self.running:
             process = self.choice.choice(self.running)
             os.killpg(process.pid, signal.SIGKILL)
@@ -177,7 +177,7 @@ def soak(folder: Path, minutes: float, seed: int, processes: int, settings: tupl
     until = time.monotonic() + 60 * minutes
     while time.monotonic() < until:
         own.tend()
-        time.sleep(own.choice.uniform(0.5, 8.0))
+        time.sleep(own.choice.uniform(1.0, 15.0))
         own.disturb()
     own.finish()
     found = own.whole("")
