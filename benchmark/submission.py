@@ -326,7 +326,7 @@ def read_record(folder: Path, entry: Entry, index: Index) -> Record:
 
     Raises:
         IncompatibleRecordError: it is damaged.
-        CorruptArtifactError: it belongs elsewhere, or its picture is not listed.
+        CorruptArtifactError: it belongs elsewhere, or a picture is listed that it does not name.
     """
     record = read(folder / entry.record)
     due = location(record, Path()).as_posix()
@@ -336,10 +336,10 @@ def read_record(folder: Path, entry: Entry, index: Index) -> Record:
             f"{_AGAIN}"
         )
     picture = Path(due).with_suffix(".png").as_posix()
-    if (record.picture is not None) != (picture in index.files):
+    if record.picture is None and picture in index.files:
         raise CorruptArtifactError(
-            f"expected {INDEX} to list a picture of {folder / entry.record} exactly if the record names one, got "
-            f"{'none' if record.picture else 'one'}; {_AGAIN}"
+            f"expected {INDEX} to list a picture of {folder / entry.record} only if the record names one, got one; "
+            f"{_AGAIN}"
         )
     return record
 

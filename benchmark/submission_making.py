@@ -101,13 +101,10 @@ def _add(record: Record, picture: bytes | None, workshop: Workshop, contents: di
     """Put the files of one record among the contents."""
     path = location(record, Path()).as_posix()
     contents[path] = record.text().encode()
-    if record.picture is not None:
-        if picture is None:
-            raise MissingDataError(
-                f"expected the picture {record.picture} beside {recall.name_of(record)}, found none that is whole; "
-                f"make it again with `{shlex.join(record.command)}`"
-            )
+    if picture is not None:
         contents[Path(path).with_suffix(".png").as_posix()] = picture
+    elif record.picture is not None:
+        log.warning("the picture of %s is not beside it and is left out", recall.name_of(record))
     evidence: dict[str, str] = {}
     for kind, tensors in _evidence(record, workshop).items():
         data = pack(tensors)

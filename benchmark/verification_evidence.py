@@ -222,9 +222,9 @@ def require_picture(submission: Submission, entry: Entry, record: Record, eviden
     Raises:
         CorruptArtifactError: it shows something else, or is too large to be looked at.
     """
-    if record.picture is None:
-        return
     path = picture_path(entry)
+    if path not in submission.index.files:
+        return
     data, source = submission.file(path), submission.folder / path
     require_png(data, str(source))
     due = picture_of(evidence)

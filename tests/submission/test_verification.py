@@ -256,6 +256,13 @@ def test_another_picture(check: Check, forged) -> None:
     assert "got another picture" in refusal(check, forged.folder)
 
 
+def test_a_picture_that_was_left_out(check: Check, forged) -> None:
+    """As of faces, whose pictures an author may not want to publish."""
+    forged.drop(forged.path(".png"))
+    (record,) = check(forged.folder).records.values()
+    assert record.level == "recomputed"
+
+
 def test_a_broken_picture(check: Check, forged) -> None:
     path = forged.path(".png")
     forged.replace(path, (forged.folder / path).read_bytes()[:-40])
