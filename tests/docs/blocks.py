@@ -169,7 +169,7 @@ class Session:
             mode = "run" if words[0] == "make" else mode
             if mode == "parse":
                 return
-        words = [found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+        words = [found for word in words for found in _expanded(word)]
         getattr(self, f"_{words[0]}")(words[1:], mode, code)
 
     def _privbench(self, words: list[str], mode: str, code: int) -> None:
@@ -273,6 +273,11 @@ class Session:
     def _text(self, block: Block) -> None:
         for line in block.text.splitlines():
             assert line.split(" ")[0] not in COMMANDS, f"{line!r} is a command; give the block the language bash"
+
+
+def _expanded(word: str) -> list[str]:
+    """The paths that a pattern stands for, as a shell has it: the pattern itself if there are none."""
+    return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 
 def without(words: list[str], options: tuple[str, ...]) -> list[str]:
