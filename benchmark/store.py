@@ -131,7 +131,8 @@ class Store:
         pair = DOWNLOAD, f"{kind}_{key}"
         with self._shelf.lock(*pair):
             with contextlib.suppress(CorruptArtifactError):
-                if (found := self._read(kind, key, verify=True)) is not None:
+                if (found := self._read(kind, key, verify=True)) is not None:  # another process was quicker
+                    self._is_published(found, published)
                     return found
             temporary = self._shelf.temporary(*pair)
             try:
@@ -142,7 +143,10 @@ class Store:
                 return None
             finally:
                 _clear(temporary)
-        return self._find_local(kind, key, verify=False)
+        found = self._find_local(kind, key, verify=False)
+        if found is not None:
+            self._is_published(found, published)
+        return found
 
     def _put_in_place(self, temporary: Path, kind: str, key: str) -> None:
         """Rename a whole artifact into place; what another process put there meanwhile stays."""

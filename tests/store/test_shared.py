@@ -89,7 +89,9 @@ def test_requests_are_few(machines, requests):
     assert value(machines.open().find("target", KEY)) == 1.0
     assert requests == [("read", "format.json"), ("read", MANIFEST)]
     requests.clear()
-    assert value(machines.open("second").find("target", KEY)) == 1.0
+    second = machines.open("second")
+    for _ in range(3):
+        assert value(second.find("target", KEY)) == 1.0
     assert [what for what, *_ in requests] == ["read", "read", *["chunks"] * 4]
 
 

@@ -38,6 +38,99 @@ WRITER = """
     print(json.dumps(digests), flush=True)
 """
 
+# A machine that computes, publishes, takes over and downloads, in children that are killed before their n-th line of
+# the package, for n over the whole work; files are written a few bytes a line.
+KILLED = """
+    import os, random, shutil, signal, sys
+    from pathlib import Path
+    from privbench.benchmark import disk
+    from privbench.benchmark.folders import Address
+    from privbench.benchmark.store import Store
+
+    root, kills = Path(sys.argv[1]), int(sys.argv[2])
+    package = str(Path(disk.__file__).parent)
+    write, os.fsync = os.write, lambda descriptor: None  # a killed process, unlike a power cut, loses no write
+    keys = {"made": "a" * 64, "downloaded": "b" * 64, "contested": "c" * 64}
+
+    def make(store, key, writer):
+        with store.lock("target", key):
+            if store.find("target", key) is None:
+                files = {"a": writer * 60, "b": writer * 90}
+                store.write("target", key, tensors={}, info={"writer": writer.decode()}, files=files)
+
+    def prepared(folder):
+        "A shared tier where another machine was quicker, and the local tier of one that did not know."
+        remote = f"file://{folder}/shared"
+        local, other = Address(str(folder / "local"), remote), Address(str(folder / "other"), remote)
+        make(Store(Address(local.root)), keys["contested"], b"local")
+        for name in ("downloaded", "contested"):
+            make(Store(other), keys[name], b"other")
+        return local, other
+
+    def work(address):
+        for key in keys.values():
+            make(Store(address), key, b"local")
+
+    def writer(store, key):
+        found = store.find("target", key)
+        if found is None:
+            return None
+        assert found.file("a") == found.info["writer"].encode() * 60, key
+        assert found.file("b") == found.info["writer"].encode() * 90, key
+        return found.info["writer"]
+
+    def lines_of(work, limit=None):
+        "Run, and count the lines of the package; be killed at the limit."
+        count = 0
+
+        def trace(frame, event, argument):
+            nonlocal count
+            if not frame.f_code.co_filename.startswith(package):
+                return None
+            count += event == "line"
+            if count == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        os.write = lambda descriptor, data: write(descriptor, data[:100])
+        sys.settrace(trace)
+        work()
+        sys.settrace(None)
+        os.write = write
+        return count
+
+    local, _ = prepared(root / "whole")
+    total = lines_of(lambda: work(local))
+    generator, unfinished = random.Random(0), set()
+    for kill in range(kills):
+        local, other = prepared(root / str(kill))
+        child = os.fork()
+        if child == 0:
+            lines_of(lambda: work(local), 1 + kill * total // kills + generator.randrange(total // kills))
+            os._exit(0)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert not [problem for problem in Store(local).check() if problem.tier == "shared"]
+        found = [writer(Store(other), key) for key in keys.values()]
+        unfinished.add(found[0] is None)
+        assert found in ([None, "other", "other"], ["local", "other", "other"]), found
+        work(local)
+        for address in (local, other, Address(str(root / str(kill) / "third"), local.remote)):
+            assert [writer(Store(address), key) for key in keys.values()] == ["local", "other", "other"]
+            assert Store(address).check() == []
+        shutil.rmtree(root / str(kill))
+    assert unfinished == {True, False}
+    print(total)
+"""
+
+
+def test_killed_at_any_moment(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), "20"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 1000
+
 
 def published(machines, key):
     """Digest of what a machine finds that had nothing to do with it, and who made it."""
