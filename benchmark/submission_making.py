@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import recall, submission
 from .contracts import Evaluator
-from .errors import IncompatibleRecordError, InvalidConfigurationError, MissingDataError
+from .errors import IncompatibleRecordError, InvalidConfigurationError
 from .exporting import write_folder
 from .manifest import TENSORS
 from .record import Record, location
