@@ -7,10 +7,11 @@ from typing import Any, get_args
 import typer.testing
 from docstrings import parts, prose, table
 from privbench.benchmark import registry
+from privbench.benchmark.aggregate import flat
 from privbench.benchmark.cli.main import app
 from privbench.benchmark.contracts import BUDGETS, Configuration, Protocol
 from privbench.benchmark.registry import KINDS, Kind
-from privbench.benchmark.spec import Selection, resolve
+from privbench.benchmark.spec import Selection, defaults, resolve
 
 PLURALS = {kind: f"{kind}s" for kind in KINDS}
 TITLES = {kind: plural.capitalize() for kind, plural in PLURALS.items()} | {
@@ -92,7 +93,7 @@ def page(kind: Kind, name: str) -> str:
     if kind == "evaluator":
         found += ["## Scores", _scores(component)]
     if facts["presets"]:
-        found += ["## Presets", _presets(facts["presets"])]
+        found += ["## Presets", _presets(component)]
     found += ["## Look at it here", f"```bash\nprivbench show {kind} {name}\n```"]
     return "\n\n".join(part for part in found if part) + "\n"
 
@@ -201,21 +202,18 @@ def _scores(component: type[Any]) -> str:
     return table(("score", "title", "measures", "for a defender", "range"), lines)
 
 
-def _presets(presets: dict[str, dict[str, Any]]) -> str:
-    rows = [(f"`{name}`", _settings(values)) for name, values in presets.items()]
+def _presets(component: type[Any]) -> str:
+    """What each preset sets to another value than the default."""
+    usual = flat(defaults(component))
+    rows = []
+    for name, values in component.presets.items():
+        changed = {key: value for key, value in flat(dict(values)).items() if _listed(value) != _listed(usual.get(key))}
+        rows.append((f"`{name}`", ", ".join(f"`{key}` {_value(value)}" for key, value in changed.items()) or "nothing"))
     text = (
         "The preset of the data set, or of the one whose presets it takes, applies by default; `NAME:PRESET` picks "
         "another; `DATASET@BUDGET` is what that budget changes there."
     )
-    return f"{text}\n\n{table(('preset', 'sets'), rows)}"
-
-
-def _settings(values: dict[str, Any], prefix: str = "") -> str:
-    found = []
-    for name, value in values.items():
-        nested = isinstance(value, dict)
-        found.append(_settings(value, f"{prefix}{name}.") if nested else f"`{prefix}{name}` {_value(value)}")
-    return ", ".join(found) or "the defaults"
+    return f"{text}\n\n{table(('preset', 'differs from the defaults in'), rows)}"
 
 
 def _protocol(name: str) -> str:

@@ -45,8 +45,8 @@ def page() -> str:
 def _entry(each: Definition, owner: str) -> Iterator[str]:
     yield f"### {each.title} {ARROWS[each.better]} {{ #{each.name} }}\n"
     yield f"{each.formula[:1].upper()}{each.formula[1:]}.\n"
-    yield "| | |\n|---|---|"
-    yield f"| name | `{each.name}`, of [`{owner}`](components/evaluators/{owner}.md) |"
+    yield f"| score | `{each.name}` |\n|---|---|"
+    yield f"| evaluator | [`{owner}`](components/evaluators/{owner}.md) |"
     yield f"| for a defender | {each.better} is better |"
     yield f"| unit | {each.unit} |"
     yield f"| range | {each.range} |"
