@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from . import recall, registry
 from .contracts import Definition, Protocol
@@ -12,7 +13,7 @@ from .record import Choice as RecordedChoice
 from .record import Record
 from .registry import Kind
 from .results import changes, command
-from .spec import Cell, Choice, Selection, build, resolve
+from .spec import Cell, Choice, Selection, build, defaults, resolve
 from .untrusted import shown
 
 #: The package whose components everybody has.
@@ -83,6 +84,7 @@ def components(record: Record) -> Components:
             f"numbers are not comparable; run its cell again with a privbench that has {ours}"
         )
     evaluators, missing = _evaluators(record, dataset.component.protocol)
+    _require_bounded(record, (dataset, *evaluators))
     absent: dict[str, str] = {}
     defense, attack = _made("defense", cell.defense, record, absent), _made("attack", cell.attack, record, absent)
     found = Components(dataset, evaluators, missing, defense, attack, absent)
@@ -115,6 +117,27 @@ def _installed(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice |
             "cell again"
         )
     return Choice(kind, recorded.name, recorded.distribution, component)
+
+
+def _require_bounded(record: Record, choices: Sequence[Choice]) -> None:
+    """Refuse settings with which a verifier would train judges or resample for longer than as published."""
+    for choice in choices:
+        values, published = choice.component.model_dump(), defaults(type(choice.component))
+        for path in (("judge", "epochs"), ("second_judge", "epochs"), ("resamples",)):
+            given, most = _at(values, path), _at(published, path)
+            if given is not None and most is not None and given > most:
+                raise UnsupportedCellError(
+                    f"expected {choice.name}.{'.'.join(path)} of {recall.name_of(record)} to be at most the published "
+                    f"{most}, got {given}; run its cell again with that"
+                )
+
+
+def _at(values: Mapping[str, Any], path: Sequence[str]) -> int | None:
+    """The whole number at a path of nested settings; `None` where there is none."""
+    found: Any = values
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int) else None
 
 
 def _made(kind: Kind, recorded: RecordedChoice, record: Record, absent: dict[str, str]) -> Choice | None:

@@ -148,7 +148,18 @@ def edit_seed(record: dict[str, Any]) -> None:
     record["command"] = ["7" if word == "0" else word for word in record["command"]]
 
 
+def endless_judge(record: dict[str, Any]) -> None:
+    record["cell"]["dataset"]["fields"]["judge"] |= {"epochs": 10**9, "max_steps": None}
+
+
+def endless_bootstrap(record: dict[str, Any]) -> None:
+    (choice,) = [each for each in record["cell"]["evaluators"] if each["name"] == "attack_acc"]
+    choice["fields"]["resamples"] = 1_000_000
+
+
 FORGED_RECORDS = [
+    (endless_judge, "expected digits.judge.epochs of the record"),
+    (endless_bootstrap, "to be at most the published 2000, got 1000000"),
     (edit_score, "expected attack_acc of the record"),
     (edit_interval, "expected interval of accuracy of the record"),
     (edit_class, "expected per_class of accuracy of the record"),
