@@ -35,8 +35,6 @@ log = logging.getLogger("privbench")
 _TICK = 0.5
 #: Seconds that machines have to say whether they can compute, and tasks to end when they are cancelled.
 _ANSWER, _GRACE = 300.0, 5.0
-#: How often a machine is asked whose process dies before it answers.
-_ASKED = 10
 #: Tasks that wait for room, so that none is left unused between two stages.
 _WAITING = 4
 #: A stage is given this much more memory than one like it was measured to take.
@@ -84,7 +82,8 @@ def execute(
     if todo:
         with _connected(cluster.address) as ray:
             size = _size(ray, device, cluster)
-            place = Place(store.address, data_root.absolute(), size.device, size.threads)
+            # Of a URL every machine makes its own local tier.
+            place = Place(store.address.remote or store.address, data_root.absolute(), size.device, size.threads)
             _check_machines(ray, todo, store, place)
             listener.note(size.sentence)
             known = memory.measured(todo, found.values(), store)
@@ -202,7 +201,7 @@ def _check_machines(ray: Any, todo: Sequence[Stage], store: Store, place: Place)
     choices = [choice for stage in todo for choice in (stage.cell.defense, stage.cell.attack, *stage.cell.evaluators)]
     expected = Expected(
         __version__,
-        store.address,
+        place.store,
         mark_of(store),
         place.data_root,
         tuple((one, one.component.fingerprint(place.data_root)) for one in datasets.values()),
@@ -213,7 +212,7 @@ def _check_machines(ray: Any, todo: Sequence[Stage], store: Store, place: Place)
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(check_machine).options(num_cpus=0, max_retries=_ASKED, scheduling_strategy=there)
+            task = ray.remote(check_machine).options(num_cpus=0, max_retries=-1, scheduling_strategy=there)
             name = f"machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             asked[task.remote(expected)] = name
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER)

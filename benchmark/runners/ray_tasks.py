@@ -68,7 +68,7 @@ def compute(job: Job) -> Report:
     other = _other_version(job.version)
     if other:
         return Report(other)
-    os.environ.update(job.environment)
+    _adopt(job.environment)
     board, key, began = job.board, job.stage.key, [0.0]
 
     def say(looping: Looping | None) -> None:
@@ -128,7 +128,7 @@ def check_machine(expected: Expected) -> str | None:
     other = _other_version(expected.version)
     if other:
         return other
-    os.environ.update(expected.environment)
+    _adopt(expected.environment)
     try:
         store = open_store(expected.store)
         if expected.mark is not None and mark_of(store) != expected.mark:
@@ -155,6 +155,12 @@ def mark_of(store: Store) -> int | None:
         return None
     with store.lock("scores", _NO_KEY):
         return (store.root / "format.json").stat().st_mtime_ns
+
+
+def _adopt(environment: Mapping[str, str]) -> None:
+    """Take variables over; what the machine says itself, as of its folder for caches, counts."""
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
 
 
 def _other_version(expected: str) -> str | None:
