@@ -361,6 +361,26 @@ def test_a_damaged_local_artifact_is_never_published(machines):
     assert machines.open("first").find("target", KEY) is None
 
 
+def test_what_was_replaced_meanwhile_is_not_moved_away(machines, monkeypatch):
+    """Another machine saw the same damage, and was quicker to mend it."""
+    write(machines.open("first"))
+    sound = machines.read(MANIFEST)
+    DAMAGE["manifest flipped"](machines)
+    second = machines.open("second")
+    download = second._remote.download
+
+    def mended_after(*arguments):
+        try:
+            download(*arguments)
+        finally:
+            machines.replace(MANIFEST, sound)
+
+    monkeypatch.setattr(second._remote, "download", mended_after)
+    assert second.find("target", KEY) is None
+    assert machines.names("quarantine/") == []
+    assert value(machines.open("third").find("target", KEY)) == 1.0
+
+
 def test_a_manifest_that_cannot_be_moved_away_is_reported(machines, monkeypatch):
     write(machines.open("first"))
     DAMAGE["manifest flipped"](machines)
