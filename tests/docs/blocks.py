@@ -25,7 +25,6 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -224,8 +223,9 @@ class Session:
                 self.install(Path(name))
             elif not word.startswith("-"):
                 assert name in (".", "privbench"), f"{word} is neither a folder here nor privbench"
-                known = metadata.metadata("privbench").get_all("Provides-Extra") or []
-                assert not extra or set(extra.split(",")) <= set(known), f"privbench has no extra {extra}"
+                project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+                known = set(project["optional-dependencies"])
+                assert not extra or set(extra.split(",")) <= known, f"privbench has no extra {extra}"
 
     def install(self, *folders: Path) -> None:
         """Install packages by pip, without looking for what they need, into a folder that is on the path."""
