@@ -19,7 +19,7 @@ def on_disk() -> set[str]:
     return {
         ".".join(["privbench", *folder.parts])
         for folder in inside
-        if not folder.parts or (folder.parts[0] not in ("tests", "build", "docs") and not folder.parts[0].startswith("."))
+        if not (folder.parts and (folder.parts[0] in ("tests", "build", "docs") or folder.parts[0].startswith(".")))
     }
 
 
