@@ -43,10 +43,10 @@ def list_components(
         typer.echo(json.dumps(rows, indent=1))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("kind", "name", "from", "summary")
+    table = Table("kind", Column("name", no_wrap=True), Column("from", overflow="fold"), "summary")
     for row in rows:
         table.add_row(*(Text(row[column]) for column in ("kind", "name", "from", "summary")))
     Console().print(table)
@@ -103,13 +103,13 @@ def _descriptions(component: type[Configuration], prefix: str = "") -> Any:
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
     console.print(Text(f"{facts['kind']} {facts['name']}, version {facts['version']}\n\n{facts['about']}\n"))
     if facts["fields"]:
-        table = Table("field", "full", "quick", "smoke", "meaning")
+        table = Table(Column("field", no_wrap=True), "full", "quick", "smoke", "meaning")
         for row in facts["fields"]:
             quick, smoke = (str(row[b]) if row[b] != row["full"] else "" for b in ("quick", "smoke"))
             table.add_row(*(Text(text) for text in (row["name"], str(row["full"]), quick, smoke, row["about"])))
