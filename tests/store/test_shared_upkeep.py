@@ -121,6 +121,22 @@ def test_damage_of_a_blob_is_that_of_all_who_name_it(filled):
     assert {problem.key for problem in filled.open("second").check()} == set(KEYS.values())
 
 
+def test_check_spares_what_is_mended_while_it_runs(filled, monkeypatch):
+    sound = filled.read(manifest("old"))
+    filled.replace(manifest("old"), sound[:-1])
+    real = remote_upkeep._damage
+
+    def mended_after(*arguments):
+        try:
+            return real(*arguments)
+        finally:
+            filled.replace(manifest("old"), sound)
+
+    monkeypatch.setattr(remote_upkeep, "_damage", mended_after)
+    assert filled.open("second").check(repair=True) == []
+    assert filled.names("quarantine/") == []
+
+
 def test_gc_leaves_published_artifacts_to_those_who_ask_for_it(filled, ages):
     ages |= {"blobs/": 9, "target/": 9}
     store = filled.open()
