@@ -125,7 +125,7 @@ def run(
     from .progress import Display
 
     began = time.monotonic()
-    with Display() as display:
+    with running.resumable(), Display() as display:
         plan, outcome, written = execute(
             cells,
             data=data_root(data),

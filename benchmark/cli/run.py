@@ -49,7 +49,7 @@ def run(
     from .progress import Display
 
     began = time.monotonic()
-    with Display() as display:
+    with running.resumable(), Display() as display:
         plan, outcome, records = execute(
             chosen.cells(),
             data=data_root(data),

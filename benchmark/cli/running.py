@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,6 +51,16 @@ def how(
         "threads": threads,
         "stage_timeout": stage_timeout,
     }
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Say after Ctrl-C how to go on, and end with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("privbench: interrupted; the same command goes on where it stopped", err=True)
+        raise typer.Exit(130) from None
 
 
 def failures(plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:

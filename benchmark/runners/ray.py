@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,11 +100,39 @@ def execute(
 def _library() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; `ray.init` does not
     try:
         import ray
     except ImportError as cause:
         raise ClusterError("--runner ray needs ray: pip install 'privbench[ray]'") from cause
     return ray
+
+
+def _has_token() -> bool:
+    """Whether this machine has the token that clusters started with `ray start` then ask for."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or path.is_file()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on standard error from Ray's C++ part, which repeats in its own words what is raised anyway."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager
@@ -120,12 +149,13 @@ def _connected(address: str | None) -> Iterator[Any]:
         )
     options = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     try:
-        try:
-            ray.init(address or "auto", **options)
-        except ConnectionError:
-            if address is not None or "RAY_ADDRESS" in os.environ:
-                raise
-            ray.init("local", include_dashboard=False, **options)
+        with _silent():
+            try:
+                ray.init(address or "auto", **options)
+            except ConnectionError:
+                if address is not None or "RAY_ADDRESS" in os.environ:
+                    raise
+                ray.init("local", include_dashboard=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as cause:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -17,6 +17,9 @@ export PRIVBENCH_STORE=${PRIVBENCH_STORE:-$SCRATCH/privbench/store}
 export PRIVBENCH_RESULTS=${PRIVBENCH_RESULTS:-$SCRATCH/privbench/results}
 export PRIVBENCH_DATA=${PRIVBENCH_DATA:-$SCRATCH/privbench/data}
 export RAY_USAGE_STATS_ENABLED=0
+# Who does not know this job's token cannot use its cluster.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 source "${VENV:-$HOME/privbench/bin}/activate"
 
 gpus=${SLURM_GPUS_ON_NODE:-0}

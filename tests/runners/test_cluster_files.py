@@ -1,7 +1,9 @@
 """The files that docs/cluster.md shows: shell that parses, YAML with fields that KubeRay knows, commands that run."""
 
+import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -58,7 +60,9 @@ def test_the_job_for_kubernetes_has_the_fields_of_kuberay() -> None:
     known = {"entrypoint", "entrypointNumCpus", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit"}
     assert job["spec"].keys() == known | {"rayClusterSpec"}
     cluster = job["spec"]["rayClusterSpec"]
-    assert cluster.keys() == {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+    assert cluster.keys() == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert tuple(map(int, cluster["rayVersion"].split("."))) >= (2, 52)
     (workers,) = cluster["workerGroupSpecs"]
     assert workers.keys() == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
     for group in (cluster["headGroupSpec"], workers):
@@ -130,6 +134,16 @@ def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int) -> N
         process.wait(5)
 
 
+def stop(node: subprocess.Popen[bytes]) -> None:
+    """End a node and all that it has started."""
+    node.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        node.wait(60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    node.wait(10)
+
+
 @pytest.mark.slow
 @bash
 @pytest.mark.filterwarnings("ignore")
@@ -137,24 +151,29 @@ def test_two_nodes_started_by_hand_compute_a_cell(tmp_path: Path) -> None:
     """`ray start --head`, `ray start --address`, and a run on the two, all on this machine."""
     pytest.importorskip("ray", reason="the extra ray")
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("", 0))
         port = free.getsockname()[1]
-    address = f"127.0.0.1:{port}"
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--block"]
-    head = [*ray, "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
-    nodes = []
-    try:
-        for command in (head, [*ray, f"--address={address}"]):
-            log = (tmp_path / f"node{len(nodes)}").open("w")
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> str:
+        """Start a node and return what it prints once it is there."""
+        path = tmp_path / f"node{len(nodes)}"
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--block", *options]
+        with path.open("w") as log:
             nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
-            log.close()
-            health = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-            while subprocess.run(health, env=environment, capture_output=True, check=False).returncode:
-                assert nodes[0].poll() is None
-        until = time.monotonic() + 60
-        while "Ray runtime started" not in (tmp_path / "node1").read_text() and time.monotonic() < until:
+        until = time.monotonic() + 120
+        while "Ray runtime started" not in path.read_text():
+            assert nodes[-1].poll() is None and time.monotonic() < until, path.read_text()
             time.sleep(0.5)
+        time.sleep(1)
+        return path.read_text()
+
+    try:
+        said = start("--head", f"--port={port}", "--include-dashboard=false")
+        address = re.search(r"ray start --address='([^']+)'", said)[1]
+        start(f"--address={address}")
         words = ["--defense", "none", "--attack", "gmi", "--budget", "smoke", "--evaluator", "accuracy"]
         words += ["--runner", "ray", "--address", address, "--threads", "1", "--device", "cpu"]
         done = subprocess.run(
@@ -169,5 +188,4 @@ def test_two_nodes_started_by_hand_compute_a_cell(tmp_path: Path) -> None:
         assert "4 of 4 stages computed" in done.stderr
     finally:
         for node in reversed(nodes):
-            os.killpg(node.pid, signal.SIGTERM)
-            node.wait(30)
+            stop(node)

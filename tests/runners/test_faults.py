@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from privbench.benchmark import api
 from privbench.benchmark.plan import Plan, Stage
 from privbench.benchmark.runners import memory
 from privbench.benchmark.runners.attempt import Report
@@ -121,6 +122,17 @@ def test_measured_peaks_come_from_the_plan_and_from_the_store(run, tmp_path) -> 
     assert found.host(stages["target"]) > 1 << 24
     assert found.device(stages["target"]) is None
     assert memory.measured(stages.values(), [], Store(tmp_path / "other")).host(stages["target"]) is None
+
+
+@pytest.mark.parametrize("command", [["run", "--defense", "none", "--attack", "gmi"], ["paper", "run", "bido-table3"]])
+def test_ctrl_c_ends_with_130_and_how_to_go_on(privbench, monkeypatch, command) -> None:
+    def interrupt(*cells, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "execute", interrupt)
+    code, _, err = privbench(*command)
+    assert code == 130
+    assert err.endswith("privbench: interrupted; the same command goes on where it stopped\n")
 
 
 def test_the_command_line_groups_failures_and_computes_only_them_again(privbench, tmp_path) -> None:
