@@ -273,7 +273,7 @@ class Tasks:
         known: what stages of a sort took before; what they take now is added.
     """
 
-    retries = 4
+    retries = 9
 
     def __init__(self, ray: Any, place: Place, size: Size, stage_timeout: float | None, known: memory.Measured) -> None:
         self._ray, self._place, self._size, self._timeout, self._known = ray, place, size, stage_timeout, known
