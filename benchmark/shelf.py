@@ -85,7 +85,8 @@ class Shelf:
         with disk.storage_errors(self.root, "read"):
             found = self._format()
             if found is None:
-                if not disk.children(self.root) and (self.root.is_dir() or not self.root.exists()):
+                # In this order: what is there and no folder has not just been made one by another process.
+                if not disk.children(self.root) and (not self.root.exists() or self.root.is_dir()):
                     return False
                 # Another process may have made the store, this file first, between the two looks.
                 found = self._format()

@@ -42,9 +42,9 @@ fi
 
 # The signal that SLURM sends two minutes before the end is Ctrl-C: stages keep their checkpoints, and the same sbatch
 # line goes on. The command runs in the background because bash handles signals only between commands.
+trap 'kill -INT "$!"' INT TERM
 privbench run "$matrix" --runner ray --address "$address:$port" &
 run=$!
-trap 'kill -INT "$run"' INT TERM
 code=0
 wait "$run" || code=$?
 if kill -0 "$run" 2>/dev/null; then
