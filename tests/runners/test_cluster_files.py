@@ -82,6 +82,7 @@ def test_the_job_for_kubernetes_has_the_fields_of_kuberay() -> None:
 PROGRAM = """
 import sys, time
 try:
+    print("began", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("stopped", flush=True)
@@ -100,7 +101,7 @@ def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int) -> N
         "srun": '#!/bin/bash\ncase "$*" in *hostname*) echo 127.0.0.1;; *) exec sleep 60;; esac\n',
         "scontrol": "#!/bin/bash\necho first; echo second\n",
         "ray": "#!/bin/bash\nexit 0\n",
-        "privbench": f"#!{sys.executable}\nprint('began', flush=True)\n{PROGRAM}",
+        "privbench": f"#!{sys.executable}\n{PROGRAM}",
         "activate": "",
     }
     for name, text in programs.items():
