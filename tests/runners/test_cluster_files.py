@@ -91,6 +91,10 @@ except KeyboardInterrupt:
 """
 
 
+def hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @bash
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int) -> None:
@@ -122,6 +126,8 @@ def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int) -> N
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job begins like this; tests in the background of a shell are deaf to Ctrl-C, and bash cannot change that.
+        preexec_fn=hear_ctrl_c,
     )
     assert process.stdout is not None
     try:
