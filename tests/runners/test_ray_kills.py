@@ -132,8 +132,9 @@ def test_sixty_four_cells_while_workers_are_killed(tmp_path, cluster) -> None:
     )
     assert len(facts(tmp_path / "ray")) == 64
     assert facts(tmp_path / "ray") == facts(tmp_path / "quiet")
-    killed = Counter(killer.killed)
-    assert all(times <= killed[title] for title, times in lost.items()), (lost, killed)
+    # A worker that has just been given a stage is still titled IDLE.
+    killed = Counter(title if title in begun else "IDLE" for title in killer.killed)
+    assert (lost - killed).total() <= killed["IDLE"], (lost, killed)
     assert begun == Counter({title: 1 + lost[title] for title in begun})
     assert f"{len(begun)} of {len(begun)} stages computed" in log
     assert Store(tmp_path / "ray" / "store").check() == []
