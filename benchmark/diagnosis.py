@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 
 from . import registry
 from .errors import PrivbenchError
+from .folders import Address
 from .networks import weights
 from .networks.importing import users
 from .networks.pretrained import Published, imagenet, vggface2
+from .remote import Remote
 
 _INCEPTION = Published(
     "the Inception weights of pytorch-fid",
@@ -35,9 +38,11 @@ class Finding:
     detail: str
 
 
-def diagnose(data_root: Path, store_root: Path) -> list[Finding]:
-    """Look at everything that a run may need."""
-    return [*_devices(), *_folders(data_root, store_root), *_datasets(data_root), *_weights(), *_components()]
+def diagnose(data_root: Path, store: Address) -> list[Finding]:
+    """Look at everything that a run may need; nothing is written."""
+    folders = [_folder("data folder", data_root), _folder("store folder", Path(store.root))]
+    shared = [_shared(store.remote)] if store.remote else []
+    return [*_devices(), _ray(), *folders, *shared, *_datasets(data_root), *_weights(), *_components()]
 
 
 def _devices() -> list[Finding]:
@@ -51,17 +56,30 @@ def _devices() -> list[Finding]:
     ]
 
 
-def _folders(data_root: Path, store_root: Path) -> list[Finding]:
-    findings = []
-    for what, folder in (("data folder", data_root), ("store folder", store_root)):
-        parent = folder
-        while not parent.exists():
-            parent = parent.parent
-        free = shutil.disk_usage(parent).free / 2**30
-        enough = free >= 2
-        detail = f"{folder}, {free:.0f} GiB free"
-        findings.append(Finding(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more"))
-    return findings
+def _ray() -> Finding:
+    try:
+        return Finding("Ray", True, importlib.metadata.version("ray"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("Ray", False, "would enable --runner ray; pip install 'privbench[ray]'")
+
+
+def _folder(what: str, folder: Path) -> Finding:
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free / 2**30
+    enough = free >= 2
+    detail = f"{folder}, {free:.0f} GiB free"
+    return Finding(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more")
+
+
+def _shared(url: str) -> Finding:
+    """The tier of a store that machines share."""
+    try:
+        there = Remote(url).exists()
+    except PrivbenchError as cause:
+        return Finding("shared store", False, str(cause))
+    return Finding("shared store", True, url if there else f"{url}, which the first run makes")
 
 
 def _datasets(root: Path) -> list[Finding]:

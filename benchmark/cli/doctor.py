@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +19,7 @@ def doctor(
     from ..diagnosis import diagnose
     from ..folders import data_root, store_root
 
-    findings = diagnose(data_root(data), Path(store_root(store).root))
+    findings = diagnose(data_root(data), store_root(store))
     if as_json:
         rows: list[dict[str, Any]] = [finding.__dict__ for finding in findings]
         typer.echo(json.dumps(rows, indent=1))

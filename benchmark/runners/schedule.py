@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from .attempt import Report, usable
 
 #: A stage may be lost so many times more often where it had not begun.
 _UNBEGUN = 10
+#: Requests at a time to a tier that machines share.
+_READERS = 16
 
 
 class Listener(Protocol):
@@ -153,7 +156,10 @@ def survey(plan: Plan, store: Store) -> dict[str, Artifact | None]:
     A stage whose artifact is missing is computed only if a stage that is to be computed reads it; one whose artifact
     was damaged is always computed again, so that a plan leaves nothing damaged behind.
     """
-    return {stage.key: usable(store, stage) for stage in plan.stages.values()}
+    stages = plan.stages.values()
+    with ThreadPoolExecutor(_READERS if store.address.remote else 1) as readers:
+        found = list(readers.map(lambda stage: usable(store, stage), stages))
+    return dict(zip(plan.stages, found, strict=True))
 
 
 def needed(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> list[Stage]:

@@ -14,7 +14,9 @@ from privbench.benchmark import remote_files
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.folders import Address
 from privbench.benchmark.manifest import seal, unseal
-from privbench.benchmark.remote import MAX_FILES
+from privbench.benchmark.plan import Plan, Stage
+from privbench.benchmark.remote import MAX_FILES, Remote
+from privbench.benchmark.runners.schedule import survey
 from privbench.benchmark.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
@@ -452,3 +454,21 @@ def test_two_versions_on_one_store_use_other_keys(machines):
     write(machines.open("second"), key=new, value=2.0)
     for machine in ("first", "second", "third"):
         assert [value(machines.open(machine).find("target", key)) for key in (old, new)] == [1.0, 2.0]
+
+
+def test_a_plan_asks_for_several_stages_at_a_time(machines, monkeypatch):
+    """A request to a bucket takes tens of milliseconds; ten thousand, one after the other, took minutes."""
+    store = machines.open()
+    write(store)
+    keys = [KEY, *(f"{i:064x}" for i in range(31))]
+    plan = Plan({key: Stage("target", key, key, {}, None) for key in keys}, {})
+    met, real = threading.Barrier(8, timeout=10), Remote.manifest
+
+    def manifest(self, kind, key):
+        met.wait()
+        return real(self, kind, key)
+
+    monkeypatch.setattr(Remote, "manifest", manifest)
+    found = survey(plan, machines.open("second"))
+    assert list(found) == keys
+    assert [key for key in keys if found[key] is not None] == [KEY]
