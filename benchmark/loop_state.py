@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +23,19 @@ def extracted(state: State) -> tuple[Groups, dict[str, Any]]:
     return groups, facts
 
 
-def restore(state: State, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
-    """Put back what `extracted` took."""
-    for key, value in state.items():
-        _restore(value, groups.get(key, {}), facts[key])
+def restore(state: State, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> bool:
+    """Put back what `extracted` took; if that is of other members, nothing is changed and it returns `False`."""
+    if groups.keys() - state.keys() or facts.keys() != state.keys():
+        return False
+    before = {key: copy.deepcopy(value.state_dict()) for key, value in state.items()}
+    try:
+        for key, value in state.items():
+            _restore(value, groups.get(key, {}), facts[key])
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        for key, value in state.items():
+            value.load_state_dict(before[key])
+        return False
+    return True
 
 
 @torch.no_grad()
@@ -76,4 +86,7 @@ def _restore(value: nn.Module | Optimizer, tensors: Mapping[str, Tensor], facts:
     for name, entry in {**tensors, **facts}.items():
         index, _, key = name.partition(".")
         entries.setdefault(int(index), {})[key] = entry
+    count = sum(len(group["params"]) for group in value.param_groups)
+    if any(index >= count for index in entries):
+        raise IndexError("state of parameters that the optimiser does not have")
     value.load_state_dict({"state": entries, "param_groups": value.state_dict()["param_groups"]})

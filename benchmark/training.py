@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from .. import __version__
 from .contracts import Protocol as DataProtocol
 from .contracts import Recipe
 from .datasets.loader import Batches
@@ -41,6 +42,8 @@ CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_SHARE = 0.02
 #: Points kept of each training curve.
 CURVE_POINTS = 100
+#: Of a loop that two of these computed in turn nobody could tell what its bytes come from.
+_VERSIONS = {"privbench": __version__, "torch": str(torch.__version__)}
 
 Step = Callable[[int, torch.Generator], Mapping[str, Tensor]]
 Loss = Callable[[Network, Tensor, Tensor], Tensor]
@@ -176,11 +179,10 @@ class Context:
         if found is None:
             return 0
         groups, info = found
-        poisoned = unsound(groups) - unsound(live(state))
-        if poisoned:
-            log.warning("checkpoint of loop %s has %s, which is not finite; begun anew", name, min(poisoned))
+        unfit = _unfit(state, groups, info)
+        if unfit:
+            log.warning("checkpoint of loop %s %s; begun anew", name, unfit)
             return 0
-        restore(state, groups, info["state"])
         self.curves[name] = info["curves"]
         self._before = max(self._before, info["seconds"])
         if self.view is not None:
@@ -195,6 +197,7 @@ class Context:
         info = {
             "done": done,
             "state": facts,
+            "versions": _VERSIONS,
             "curves": self.curves.get(name, {}),
             "seconds": self.seconds,
             "queries": self.view.queries if self.view is not None else {},
@@ -268,6 +271,17 @@ class Context:
             augmentation=augmentation or self.protocol.augmentation,  # type: ignore[arg-type]
             device=self.device,
         )
+
+
+def _unfit(state: State, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]) -> str | None:
+    """Why a loop cannot go on from a checkpoint, one phrase; `None` if it can, and the state is put back."""
+    poisoned = unsound(groups) - unsound(live(state))
+    if poisoned:
+        return f"has {min(poisoned)}, which is not finite"
+    made = info.get("versions", {})
+    if made != _VERSIONS:
+        return f"was made with {' and '.join(map(' '.join, made.items())) or 'another version of privbench'}"
+    return None if restore(state, groups, info["state"]) else "is of other networks or optimisers"
 
 
 class _Keeper:

@@ -127,3 +127,71 @@ def test_unknown_devices_are_refused() -> None:
     for name in ("gpu", "cuda:x", "cuda:99"):
         with pytest.raises(InvalidConfigurationError, match=name):
             choose_device(name)
+
+
+def interrupted(monkeypatch, recipe: Recipe) -> Memory:
+    """The checkpoint of a run that was stopped after seven steps."""
+    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SHARE", 1e9)
+    memory = Memory()
+    with pytest.raises(InterruptedRunError):
+        train(recipe, memory, 7)
+    assert memory.kept["target"][1]["done"] == 7
+    return memory
+
+
+@pytest.mark.parametrize("package", ["privbench", "torch"])
+def test_a_checkpoint_of_another_version_is_not_gone_on_from(monkeypatch, caplog, package: str) -> None:
+    """Two versions on one store, or an upgrade between: no artifact is half of one and half of the other."""
+    recipe = Recipe(optimizer="adam", learning_rate=0.05, epochs=4, batch_size=16)
+    whole, memory = train(recipe, None), interrupted(monkeypatch, recipe)
+    groups, info = memory.kept["target"]
+    for tensors in groups.values():
+        for tensor in tensors.values():
+            tensor.zero_()  # what the other version made
+    versions = {**info["versions"], package: "0.0.1"}
+    memory.kept["target"] = groups, {**info, "versions": versions}
+    found = train(recipe, memory)
+    assert all(torch.equal(found[key], whole[key]) for key in whole)
+    assert f"checkpoint of loop target was made with privbench {versions['privbench']} and torch" in caplog.text
+    assert f"{package} 0.0.1" in caplog.text
+    memory.kept["target"] = groups, {key: value for key, value in info.items() if key != "versions"}
+    again = train(recipe, memory)
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    assert "was made with another version of privbench; begun anew" in caplog.text
+
+
+def wider(groups, facts):
+    name = next(name for name, tensor in groups["network"].items() if tensor.shape == (8, 16))
+    groups["network"][name] = torch.zeros(9, 16)
+
+
+def without_a_layer(groups, facts):
+    groups["network"].popitem()
+
+
+def of_a_larger_optimizer(groups, facts):
+    groups["optimizer"]["99.exp_avg"] = torch.zeros(3)
+
+
+def of_another_loop(groups, facts):
+    facts["generator"] = facts.pop("network")
+
+
+def with_names_of_no_number(groups, facts):
+    groups["optimizer"]["first.exp_avg"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    "change", [wider, without_a_layer, of_a_larger_optimizer, of_another_loop, with_names_of_no_number]
+)
+def test_a_checkpoint_of_other_networks_leaves_no_trace(monkeypatch, caplog, change) -> None:
+    recipe = Recipe(optimizer="adam", learning_rate=0.05, epochs=4, batch_size=16)
+    whole, memory = train(recipe, None), interrupted(monkeypatch, recipe)
+    groups, info = memory.kept["target"]
+    facts = dict(info["state"])
+    change(groups, facts)
+    memory.kept["target"] = groups, {**info, "state": facts}
+    found = train(recipe, memory)
+    assert all(torch.equal(found[key], whole[key]) for key in whole)
+    assert "checkpoint of loop target is of other networks or optimisers; begun anew" in caplog.text
