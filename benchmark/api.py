@@ -15,11 +15,11 @@ from .models import load_target as _load_target
 from .networks.network import Network
 from .plan import Plan, make
 from .records import Record, Records
-from .results import write_records
+from .results import write_record
 from .runners import local
 from .spec import Cell, Matrix, Selection, resolve
 from .stages import Workshop
-from .store import Store
+from .store import Artifact, Store
 from .training import choose_device
 
 Runner = Literal["local", "ray"]
@@ -43,7 +43,7 @@ def execute(
     stage_timeout: float | None = None,
     listener: local.Listener | None = None,
 ) -> tuple[Plan, local.Outcome, list[tuple[Record, Path]]]:
-    """Plan cells, compute what is missing and write their records.
+    """Plan cells, compute what is missing and write the record of each as soon as it has its scores.
 
     Args:
         cells: what to run.
@@ -65,15 +65,23 @@ def execute(
         raise InvalidConfigurationError(f"expected --address with --runner ray only, got {address!r}; leave it out")
     require_writable(results)
     plan = make(cells, data)
+    written: dict[str, tuple[Record, Path]] = {}
+
+    def scored(key: str, artifact: Artifact) -> None:
+        written[key] = write_record(plan, key, artifact, results)
+
     if runner == "ray":
         from .runners import ray
+        from .runners.ray_cluster import Cluster
 
-        cluster = ray.Cluster(address, jobs, threads, stage_timeout)
-        outcome = ray.execute(plan, Store(store), data, device, cluster, listener)
+        cluster = Cluster(address, jobs, threads, stage_timeout)
+        outcome = ray.execute(plan, Store(store), data, device, cluster, listener, scored)
     else:
         workshop = Workshop(Store(store), data, choose_device(device))
-        outcome = local.execute(plan, workshop, listener, jobs, threads=threads, stage_timeout=stage_timeout)
-    return plan, outcome, write_records(plan, outcome, results)
+        outcome = local.execute(
+            plan, workshop, listener, jobs, threads=threads, stage_timeout=stage_timeout, scored=scored
+        )
+    return plan, outcome, [written[key] for key in outcome.scores]
 
 
 def run(

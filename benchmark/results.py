@@ -14,20 +14,14 @@ from .plan import Plan, Stage
 from .record import CellIdentity
 from .records import SCHEMA, Record, save
 from .registry import load
-from .runners.local import Outcome
 from .spec import Cell, Selection, digest, resolve
 from .store import Artifact
 
 
-def write_records(plan: Plan, outcome: Outcome, results: Path) -> list[tuple[Record, Path]]:
-    """Save a record of every cell that has its scores."""
-    written = []
-    for key, artifact in outcome.scores.items():
-        cell = plan.cells[key]
-        record = make_record(cell, plan.stages[key], artifact)
-        picture = artifact.file("picture.png") if record.picture else None
-        written.append((record, save(record, results, picture)))
-    return written
+def write_record(plan: Plan, key: str, artifact: Artifact, results: Path) -> tuple[Record, Path]:
+    """Save the record of a cell, whose scores have this key."""
+    record = make_record(plan.cells[key], plan.stages[key], artifact)
+    return record, save(record, results, artifact.file("picture.png") if record.picture else None)
 
 
 def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:

@@ -12,7 +12,7 @@ from ..training import Progress
 from . import memory
 from .attempt import attempt
 from .processes import Processes
-from .schedule import Crew, Done, Listener, Outcome, Quiet, Schedule, collect, look
+from .schedule import Crew, Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
 
 __all__ = ["Listener", "Outcome", "Quiet", "execute"]
 
@@ -25,6 +25,7 @@ def execute(
     *,
     threads: int | None = None,
     stage_timeout: float | None = None,
+    scored: Scored | None = None,
 ) -> Outcome:
     """Compute what is missing.
 
@@ -37,6 +38,7 @@ def execute(
             The number changes rounding: bytes are the same for the same number of threads.
         stage_timeout: seconds after which a stage's process is killed; without it there is no limit, and one job runs
             in this process.
+        scored: told of the scores of each cell as soon as they are there.
 
     Returns:
         Scores and failures. A failed stage costs the cells that need it, no others.
@@ -44,6 +46,7 @@ def execute(
     listener = listener or Quiet()
     found, todo = look(plan, workshop.store)
     outcome = Outcome()
+    harvest = Harvest(plan, workshop.store, found, outcome, scored)
     jobs = max(1, min(jobs, len(todo)))
     count = threads or max(1, torch.get_num_threads() // jobs)
     crew: Crew
@@ -53,10 +56,10 @@ def execute(
         known = memory.measured(todo, found.values(), workshop.store)
         crew = Processes(workshop, jobs, count, stage_timeout, known, listener.note)
     try:
-        Schedule(todo, crew, listener, outcome).run()
+        Schedule(todo, crew, listener, outcome, harvest).run()
     finally:
         crew.close()
-    collect(plan, workshop.store, found, outcome)
+    harvest.finish()
     return outcome
 
 

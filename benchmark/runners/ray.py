@@ -7,12 +7,10 @@ as on one machine; Ray starts tasks where there is room for them and says what b
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +18,18 @@ from typing import Any
 import torch
 
 from ... import __version__
-from ..errors import InvalidConfigurationError, PrivbenchError
+from ..errors import InvalidConfigurationError
 from ..plan import Plan, Stage
 from ..store import Store
 from ..training import Progress
 from . import memory
 from .attempt import Report
 from .processes import slow
+from .ray_cluster import Cluster, ClusterError, Head, connected
 from .ray_tasks import Board, Expected, Job, Told, check_machine, compute, mark_of
-from .schedule import Done, Listener, Outcome, Quiet, Schedule, collect, look
+from .schedule import Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
 from .worker import Place
 
-log = logging.getLogger("privbench")
 #: Seconds between looks at progress and time limits.
 _TICK = 0.5
 #: Seconds that machines have to say whether they can compute, and tasks to end when they are cancelled.
@@ -43,45 +41,29 @@ _SPARE = 1.2
 #: Accelerators are shared in so many parts.
 _SHARES = 8
 _PREFIX = "PRIVBENCH_"
-#: No usage statistics, and no warning of what a later Ray will do.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-
-
-class ClusterError(PrivbenchError, ConnectionError):
-    """A Ray cluster that cannot be reached or cannot compute the plan."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Which cluster, and how it is used.
-
-    Args:
-        address: `HOST:PORT`; by default `RAY_ADDRESS`, else the one that runs on this machine, else a new one.
-        jobs: stages at a time on one machine, unless `threads` is given.
-        threads: of the CPU for each stage; by default those of the smallest machine, divided among the jobs, or among
-            its accelerators if they are more.
-        stage_timeout: seconds after which a stage is stopped.
-    """
-
-    address: str | None = None
-    jobs: int = 1
-    threads: int | None = None
-    stage_timeout: float | None = None
 
 
 def execute(
-    plan: Plan, store: Store, data_root: Path, device: str, cluster: Cluster, listener: Listener | None = None
+    plan: Plan,
+    store: Store,
+    data_root: Path,
+    device: str,
+    cluster: Cluster,
+    listener: Listener | None = None,
+    scored: Scored | None = None,
 ) -> Outcome:
     """Compute what is missing; the same records come out as on one machine with as many threads a stage.
 
     Raises:
-        ClusterError: Ray is not installed, the cluster cannot be reached, or a machine of it cannot compute the plan.
+        ClusterError: Ray is not installed, the cluster cannot be reached or is lost, or a machine of it cannot compute
+            the plan.
     """
     listener = listener or Quiet()
     found, todo = look(plan, store)
     outcome = Outcome()
+    harvest = Harvest(plan, store, found, outcome, scored)
     if todo:
-        with _connected(cluster.address) as ray:
+        with connected(cluster.address) as ray:
             size = _size(ray, device, cluster)
             # Of a URL every machine makes its own local tier.
             place = Place(store.address.remote or store.address, data_root.absolute(), size.device, size.threads)
@@ -90,82 +72,11 @@ def execute(
             known = memory.measured(todo, found.values(), store)
             crew = Tasks(ray, place, size, cluster.stage_timeout, known)
             try:
-                Schedule(todo, crew, listener, outcome).run()
+                Schedule(todo, crew, listener, outcome, harvest).run()
             finally:
                 crew.close()
-    collect(plan, store, found, outcome)
+    harvest.finish()
     return outcome
-
-
-def _library() -> Any:
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; `ray.init` does not
-    try:
-        import ray
-    except ImportError as cause:
-        raise ClusterError("--runner ray needs ray: pip install 'privbench[ray]'") from cause
-    return ray
-
-
-def _has_token() -> bool:
-    """Whether this machine has the token that clusters started with `ray start` then ask for."""
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or path.is_file()
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Nothing on standard error from Ray's C++ part, which repeats in its own words what is raised anyway."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected to a cluster; a connection that was there before is used and left."""
-    ray = _library()
-    if ray.is_initialized():
-        yield ray
-        return
-    if address is not None and address.startswith("ray://"):
-        raise ClusterError(
-            f"expected --address to be HOST:PORT of the cluster, got {address!r}, which is for clients outside of it; "
-            "start the command on a machine of the cluster"
-        )
-    options = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
-    try:
-        with _silent():
-            try:
-                ray.init(address or "auto", **options)
-            except ConnectionError:
-                if address is not None or "RAY_ADDRESS" in os.environ:
-                    raise
-                ray.init("local", include_dashboard=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as cause:
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise ClusterError(
-            f"no Ray cluster can be reached at {where}: {reason.rstrip('.')}; look at `ray status` there"
-        ) from cause
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 @dataclass(frozen=True)
@@ -277,6 +188,7 @@ class Tasks:
 
     def __init__(self, ray: Any, place: Place, size: Size, stage_timeout: float | None, known: memory.Measured) -> None:
         self._ray, self._place, self._size, self._timeout, self._known = ray, place, size, stage_timeout, known
+        self._head = Head(ray)
         # The board is where this process is, and comes back, empty, if its process is killed.
         self._board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=_here(ray)).remote()
         self._task = ray.remote(compute)
@@ -288,7 +200,7 @@ class Tasks:
     def idle(self) -> bool:
         """Whether another task may be given to Ray: a few more than there is room for."""
         now = time.monotonic()
-        if now - self._counted > 10 or not self._limit:
+        if (now - self._counted > 10 and self._head.answers()) or not self._limit:
             self._counted = now
             cpus = int(self._ray.cluster_resources().get("CPU", 0))
             self._limit = max(1, cpus // self._size.threads) + _WAITING
@@ -327,6 +239,8 @@ class Tasks:
     def _look(self) -> None:
         """Read the board, without waiting for it, and stop what takes too long."""
         self._looked = time.monotonic()
+        if not self._head.answers():
+            return
         if self._reading is None:
             self._reading = self._board.read.remote()
         elif self._ray.wait([self._reading], timeout=0)[0]:
@@ -367,6 +281,8 @@ class Tasks:
 
     def close(self) -> None:
         """Cancel what runs still, and wait a little for it to end."""
+        if self._head.is_lost:  # it would be asked in vain
+            return
         ray, left = self._ray, list(self._running)
         self._running.clear()
         with contextlib.suppress(ray.exceptions.RayError, ConnectionError):

@@ -5,14 +5,15 @@ A runner gives a crew, which starts stages and tells what became of them; nothin
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..errors import StorageError
+from ..errors import CorruptArtifactError, StorageError
 from ..plan import Plan, Stage
 from ..store import Artifact, Store
 from ..training import Progress, Silent
@@ -22,6 +23,8 @@ from .attempt import Report, usable
 _UNBEGUN = 10
 #: Requests at a time to a tier that machines share.
 _READERS = 16
+#: Told of the key and the scores of a cell.
+Scored = Callable[[str, Artifact], None]
 
 
 class Listener(Protocol):
@@ -180,21 +183,54 @@ def look(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Sta
     return found, needed(plan, found, {key for key in before if found[key] is None})
 
 
-def collect(plan: Plan, store: Store, found: dict[str, Artifact | None], outcome: Outcome) -> None:
-    """Put the scores of every cell that has them into the outcome.
+class Harvest:
+    """Takes the scores of every cell as soon as they are there, so that whoever stops a run has what was done.
 
-    Raises:
-        StorageError: scores were computed elsewhere and are not in the store here.
+    Args:
+        plan: what is run.
+        store: holds the scores.
+        found: what the store had before.
+        outcome: the scores are added to it.
+        scored: told of the scores of each cell, once, with their key.
     """
-    for key in plan.cells:
-        if key not in outcome.failures:
-            artifact = found[key] or store.find("scores", key)
-            if artifact is None:
+
+    def __init__(
+        self, plan: Plan, store: Store, found: dict[str, Artifact | None], outcome: Outcome, scored: Scored | None
+    ) -> None:
+        self._plan, self._store, self._outcome, self._scored = plan, store, outcome, scored
+        for key in plan.cells:
+            self._take(key, found[key])
+
+    def _take(self, key: str, artifact: Artifact | None) -> bool:
+        if artifact is None:
+            return False
+        if self._scored is not None:
+            self._scored(key, artifact)
+        self._outcome.scores[key] = artifact
+        return True
+
+    def end(self, stage: Stage) -> None:
+        """A stage is done; if its scores are damaged or not seen here yet, the end of the run sees to that."""
+        if stage.key in self._plan.cells:
+            with contextlib.suppress(CorruptArtifactError):
+                self._take(stage.key, self._store.find(stage.kind, stage.key))
+
+    def finish(self) -> None:
+        """Take what is left, and put all in the order of the plan.
+
+        Raises:
+            StorageError: scores were computed elsewhere and are not in the store here.
+        """
+        scores = self._outcome.scores
+        for key in self._plan.cells:
+            if key in scores or key in self._outcome.failures:
+                continue
+            if not self._take(key, self._store.find("scores", key)):
                 raise StorageError(
-                    f"expected {plan.stages[key].title} in the store {store.root} after it was computed, found none; "
-                    f"choose a store that this and every computing machine share"
+                    f"expected {self._plan.stages[key].title} in the store {self._store.root} after it was computed, "
+                    f"found none; choose a store that this and every computing machine share"
                 )
-            outcome.scores[key] = artifact
+        self._outcome.scores = {key: scores[key] for key in self._plan.cells if key in scores}
 
 
 class Schedule:
@@ -205,10 +241,18 @@ class Schedule:
         crew: computes them.
         listener: told of them.
         outcome: what became of them is added to it.
+        harvest: takes their scores.
     """
 
-    def __init__(self, todo: Sequence[Stage], crew: Crew, listener: Listener, outcome: Outcome) -> None:
-        self._crew, self._listener, self._outcome = crew, listener, outcome
+    def __init__(
+        self,
+        todo: Sequence[Stage],
+        crew: Crew,
+        listener: Listener,
+        outcome: Outcome,
+        harvest: Harvest | None = None,
+    ) -> None:
+        self._crew, self._listener, self._outcome, self._harvest = crew, listener, outcome, harvest
         self._stages = list(todo)
         self._numbers = {stage.key: index for index, stage in enumerate(self._stages)}
         self._missing = {stage.key: self._numbers.keys() & set(stage.inputs.values()) for stage in self._stages}
@@ -255,6 +299,8 @@ class Schedule:
         if report.computed:
             self._outcome.computed.append(stage.key)
         self._listener.end(stage, report.seconds)
+        if self._harvest is not None:
+            self._harvest.end(stage)
         for reader in self._readers[stage.key]:
             self._missing[reader.key].discard(stage.key)
             if not self._missing[reader.key] and reader.key not in self._outcome.failures:

@@ -15,7 +15,7 @@ from ..errors import PrivbenchError
 from ..plan import make
 from ..record import Record
 from ..records import load_records
-from ..results import write_records
+from ..results import write_record
 from ..runners import local
 from ..spec import Cell, Choice, Selection, resolve
 from ..stages import Workshop
@@ -106,7 +106,7 @@ def _written(cell: Cell, folder: Path, root: Path, data: Path) -> Sequence[tuple
     outcome = local.execute(plan, Workshop(store, data, CPU))
     for key, reason in outcome.failures.items():
         broken(f"the stage {plan.stages[key].kind} fails: {reason}", "let it give what the harness stores and reads")
-    return write_records(plan, outcome, folder)
+    return [write_record(plan, key, artifact, folder) for key, artifact in outcome.scores.items()]
 
 
 def _check_reported(written: Sequence[tuple[Record, Path]], folder: Path, cell: Cell, subject: Subject) -> None:

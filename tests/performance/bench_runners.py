@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from privbench.benchmark.runners import local, ray
 from privbench.benchmark.runners.attempt import usable
+from privbench.benchmark.runners.ray_cluster import Cluster
 from privbench.benchmark.runners.schedule import Quiet
 from privbench.benchmark.stages import Workshop
 from privbench.benchmark.store import Store
@@ -47,7 +48,7 @@ def measure(runner: str, count: int) -> dict[str, float]:
         heard = Heard()
         began = time.perf_counter()
         if runner == "ray":
-            outcome = ray.execute(made, store, Path(folder), "cpu", ray.Cluster(threads=1), heard)
+            outcome = ray.execute(made, store, Path(folder), "cpu", Cluster(threads=1), heard)
         else:
             outcome = local.execute(made, Workshop(store, Path(folder), CPU), heard, WORKERS[runner], threads=1)
         wall = time.perf_counter() - began

@@ -6,10 +6,12 @@ import sys
 
 import pytest
 from privbench.benchmark import api
+from privbench.benchmark.errors import CorruptArtifactError
 from privbench.benchmark.plan import Plan, Stage
+from privbench.benchmark.records import load_records
 from privbench.benchmark.runners import memory
 from privbench.benchmark.runners.attempt import Report
-from privbench.benchmark.runners.schedule import Done, Outcome, Quiet, Schedule
+from privbench.benchmark.runners.schedule import Done, Harvest, Outcome, Quiet, Schedule
 from privbench.benchmark.store import Store
 
 KILLED = "its process was killed by SIGKILL, as the system does when memory runs out"
@@ -74,6 +76,44 @@ class Scripted:
 
     def close(self) -> None:
         return
+
+
+def test_whoever_stops_a_run_has_the_records_of_what_was_done(run, tmp_path, monkeypatch) -> None:
+    """A job on a cluster ends when its time is over, not when its last cell is done."""
+    real = Harvest.end
+    ended = []
+
+    def stopped(self, stage) -> None:
+        real(self, stage)
+        ended.append(stage.kind)
+        if ended.count("scores") == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Harvest, "end", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("soundly", seeds=(0, 1, 2))
+    assert [record.cell.seed for record in load_records(tmp_path / "results")] == [0, 1]
+    monkeypatch.undo()
+    before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")}
+    again = run("soundly", seeds=(0, 1, 2))
+    assert [record.cell.seed for record, _ in again.records] == [0, 1, 2]
+    assert len(again.outcome.computed) == 3
+    assert before.keys() < set((tmp_path / "results").rglob("*.json"))
+
+
+def test_damage_between_computing_and_reading_costs_no_other_cell(run, monkeypatch) -> None:
+    real, tried = api.write_record, []
+
+    def once(plan, key, artifact, results):
+        tried.append(key)
+        if len(tried) == 1:
+            raise CorruptArtifactError("a bit fell over")
+        return real(plan, key, artifact, results)
+
+    monkeypatch.setattr(api, "write_record", once)
+    ran = run("soundly", seeds=(0, 1))
+    assert len(ran.records) == 2
+    assert tried == [tried[0], tried[1], tried[0]]
 
 
 @linux

@@ -13,6 +13,7 @@ from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.records import load_records
 from privbench.benchmark.runners import ray as runner
 from privbench.benchmark.runners import ray_tasks
+from privbench.benchmark.runners.ray_cluster import ClusterError
 from privbench.benchmark.runners.worker import Looping
 from privbench.benchmark.spec import Matrix, Selection
 
@@ -54,7 +55,7 @@ def execute(folder: Path, **options):
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(runner.ClusterError, match=r"^--runner ray needs ray: pip install 'privbench\[ray\]'$"):
+    with pytest.raises(ClusterError, match=r"^--runner ray needs ray: pip install 'privbench\[ray\]'$"):
         execute(tmp_path)
 
 
@@ -62,7 +63,7 @@ def test_addresses_that_cannot_be_used(tmp_path, privbench) -> None:
     with pytest.raises(InvalidConfigurationError, match="expected --address with --runner ray only, got 'a:1'"):
         api.execute([], data=tmp_path, store=tmp_path, results=tmp_path, address="a:1")
     if not ray.is_initialized():
-        with pytest.raises(runner.ClusterError, match="expected --address to be HOST:PORT of the cluster"):
+        with pytest.raises(ClusterError, match="expected --address to be HOST:PORT of the cluster"):
             execute(tmp_path, address="ray://somewhere:10001")
     code, _, err = privbench("run", *CELL, "--runner", "slurm")
     assert code == 2
@@ -118,11 +119,11 @@ def test_what_goes_wrong_in_a_task_costs_its_cells_only(cluster, run, tmp_path) 
 @pytest.mark.slow
 def test_a_machine_that_cannot_compute_is_named(cluster, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(runner, "mark_of", lambda store: 1)
-    with pytest.raises(runner.ClusterError, match=r"^machine .* of the Ray cluster cannot compute: the folder .*store"):
+    with pytest.raises(ClusterError, match=r"^machine .* of the Ray cluster cannot compute: the folder .*store"):
         execute(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(runner, "__version__", "0.0.0")
-    with pytest.raises(runner.ClusterError, match=r"cannot compute: privbench is .* there and 0.0.0 here; install"):
+    with pytest.raises(ClusterError, match=r"cannot compute: privbench is .* there and 0.0.0 here; install"):
         execute(tmp_path)
     with pytest.raises(InvalidConfigurationError, match="expected --threads to be at most 2, the CPUs of the largest"):
         execute(tmp_path, threads=64)
