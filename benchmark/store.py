@@ -24,7 +24,7 @@ from .checkpoint import Checkpoint
 from .errors import CorruptArtifactError, StorageError
 from .folders import Address, store_root
 from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine, seal, unseal
-from .remote import Remote
+from .remote import Remote, checked
 from .shelf import DOWNLOAD, Shelf
 from .tensors import pack
 from .upkeep import Entry, Problem
@@ -89,6 +89,21 @@ class Store:
         if published is not None and self._is_published(local, published):
             return local
         return self._publish_late(self._remote, local, published)
+
+    def manifest(self, kind: str, key: str) -> Manifest | None:
+        """What is said of an artifact in either tier, without looking at its files, and without changing anything.
+
+        Raises:
+            StorageError: the store cannot be read, or is of a newer format.
+        """
+        with contextlib.suppress(CorruptArtifactError):
+            found = self._read(kind, key, verify=False)
+            if found is not None:
+                return found.manifest
+        published = None if self._remote is None else self._remote.manifest(kind, key)
+        with contextlib.suppress(CorruptArtifactError):
+            return None if published is None else checked(published, kind, key)
+        return None
 
     def _find_local(self, kind: str, key: str, verify: bool) -> Artifact | None:
         with contextlib.suppress(CorruptArtifactError):

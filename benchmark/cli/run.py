@@ -147,19 +147,21 @@ def plan(
 
 
 def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
+    from ..runners.schedule import ask
     from ..spec import could_have_run
 
     stages = []
+    manifests = ask(store, lambda stage: store.manifest(stage.kind, stage.key), made.stages.values())
     for stage in made.stages.values():
-        artifact = store.find(stage.kind, stage.key, verify=False)
+        manifest = manifests[stage.key]
         stages.append(
             {
                 "kind": stage.kind,
                 "title": stage.title,
                 "key": stage.key,
                 "inputs": dict(stage.inputs),
-                "cached": artifact is not None,
-                "seconds": artifact.info["seconds"] if artifact else None,
+                "cached": manifest is not None,
+                "seconds": manifest.info["seconds"] if manifest else None,
             }
         )
     skipped = [{"what": skipped.cell.title, "reason": skipped.reason} for skipped in made.skipped]

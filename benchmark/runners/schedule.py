@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..errors import CorruptArtifactError, StorageError
 from ..plan import Plan, Stage
@@ -25,6 +25,7 @@ _UNBEGUN = 10
 _READERS = 16
 #: Told of the key and the scores of a cell.
 Scored = Callable[[str, Artifact], None]
+_T = TypeVar("_T")
 
 
 class Listener(Protocol):
@@ -153,20 +154,32 @@ class Crew(Protocol):
         """End whatever runs still."""
 
 
-def survey(plan: Plan, store: Store) -> dict[str, Artifact | None]:
-    """Every stage's artifact after verification; what does not match its manifest goes to quarantine.
+def look(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Stage]]:
+    """What the store has of a plan, after verification, and the stages to compute.
+
+    What does not match its manifest goes to quarantine. What is only in a tier that machines share is looked at, and
+    so downloaded, only where it is scores or is read by a stage that is to be computed.
+    """
+    here = {stage.key for stage in plan.stages.values() if store.exists(stage.kind, stage.key)}
+    found: dict[str, Artifact | None] = dict.fromkeys(plan.stages)
+    asked: set[str] = set()
+    new = set(plan.stages) if store.address.remote is None else here | plan.cells.keys()
+    while True:
+        stages = [stage for stage in plan.stages.values() if stage.key in new]
+        found |= ask(store, lambda stage: usable(store, stage), stages)
+        asked |= new
+        todo = needed(plan, found, {key for key in here if found[key] is None})
+        new = {key for stage in todo if stage.key in asked for key in stage.inputs.values()} - asked
+        if not new:
+            return found, todo
+
+
+def needed(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> list[Stage]:
+    """The stages to compute, in order.
 
     A stage whose artifact is missing is computed only if a stage that is to be computed reads it; one whose artifact
     was damaged is always computed again, so that a plan leaves nothing damaged behind.
     """
-    stages = plan.stages.values()
-    with ThreadPoolExecutor(_READERS if store.address.remote else 1) as readers:
-        found = list(readers.map(lambda stage: usable(store, stage), stages))
-    return dict(zip(plan.stages, found, strict=True))
-
-
-def needed(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> list[Stage]:
-    """The stages to compute, in order."""
     want = set(damaged)
     for stage in reversed(plan.stages.values()):
         if found[stage.key] is None and (stage.key in plan.cells or stage.key in want):
@@ -176,11 +189,11 @@ def needed(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> 
     return [stage for stage in plan.stages.values() if stage.key in want]
 
 
-def look(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Stage]]:
-    """What the store has of a plan, and the stages to compute."""
-    before = {stage.key for stage in plan.stages.values() if store.exists(stage.kind, stage.key)}
-    found = survey(plan, store)
-    return found, needed(plan, found, {key for key in before if found[key] is None})
+def ask(store: Store, question: Callable[[Stage], _T], stages: Iterable[Stage]) -> dict[str, _T]:
+    """The answer for each stage, by key; of a store at a URL several are asked for at a time."""
+    stages = list(stages)
+    with ThreadPoolExecutor(_READERS if store.address.remote else 1) as readers:
+        return dict(zip((stage.key for stage in stages), readers.map(question, stages), strict=True))
 
 
 class Harvest:

@@ -87,7 +87,7 @@ def test_a_cluster_that_has_lost_this_machine(listening, clock) -> None:
     head = Head(library)
     library.alive["here"] = False
     clock[0] += 10
-    with pytest.raises(ClusterError, match="^the Ray cluster has lost this machine; start Ray again on it, and the"):
+    with pytest.raises(ClusterError, match=r"^the Ray cluster has lost this machine; start Ray again on it, and the"):
         head.answers()
 
 
@@ -126,12 +126,22 @@ def nodes(faulty, monkeypatch):
 
 
 class Command:
-    """`privbench run` of two cells on a cluster; an attack takes `seconds`."""
+    """`privbench run` of two cells on a cluster, whose attacks go wrong in this way, if at all."""
 
-    def __init__(self, folder: Path, address: str, seconds: float) -> None:
+    def __init__(self, folder: Path, address: str, how: str, seconds: int = 1) -> None:
         self.folder = folder
-        words = [*CELLS, "--seed", "0", "--seed", "1", "--set", f"attack.seconds={seconds}", "--threads", "1"]
-        words += ["--set", f"attack.marks={folder}", "--runner", "ray", "--address", address, "--device", "cpu", "--json"]
+        words = [*CELLS, "--seed", "0", "--seed", "1", "--set", f"attack.how={how}", "--threads", "1"]
+        words += [
+            "--set",
+            f"attack.marks={folder}",
+            "--runner",
+            "ray",
+            "--address",
+            address,
+            "--device",
+            "cpu",
+            "--json",
+        ]
         words += ["--store", f"{folder}/store", "--data", str(folder), "--results", f"{folder}/results"]
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             command = [sys.executable, "-m", "privbench", *words]
@@ -159,7 +169,7 @@ class Command:
 @pytest.mark.filterwarnings("ignore")
 def test_the_stages_of_a_lost_machine_are_computed_elsewhere(nodes, tmp_path: Path) -> None:
     cluster, other = nodes()
-    command = Command(tmp_path, cluster.address, 20)
+    command = Command(tmp_path, cluster.address, "soundly", 20)
     command.until_both_attacks_run()
     cluster.remove_node(other, allow_graceful=False)
     assert command.end() == 0, command.said
@@ -177,7 +187,7 @@ def test_the_stages_of_a_lost_machine_are_computed_elsewhere(nodes, tmp_path: Pa
 @pytest.mark.parametrize("what", ["head process", "head machine"])
 def test_a_lost_head_ends_the_run_with_a_sentence(nodes, tmp_path: Path, what: str) -> None:
     cluster, _ = nodes()
-    command = Command(tmp_path, cluster.address, 5)
+    command = Command(tmp_path, cluster.address, "once hanging")
     command.until_both_attacks_run()
     if what == "head process":
         cluster.head_node.kill_gcs_server()
@@ -192,7 +202,7 @@ def test_a_lost_head_ends_the_run_with_a_sentence(nodes, tmp_path: Path, what: s
     assert "Traceback" not in command.said
     assert (tmp_path / "out").read_text() == ""
     cluster.shutdown()
-    again = Command(tmp_path, nodes()[0].address, 5)
+    again = Command(tmp_path, nodes()[0].address, "once hanging")
     assert again.end() == 0, again.said
     assert len(load_records(tmp_path / "results")) == 2
     assert Store(tmp_path / "store").check() == []

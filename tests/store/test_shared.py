@@ -16,7 +16,7 @@ from privbench.benchmark.folders import Address
 from privbench.benchmark.manifest import seal, unseal
 from privbench.benchmark.plan import Plan, Stage
 from privbench.benchmark.remote import MAX_FILES, Remote
-from privbench.benchmark.runners.schedule import survey
+from privbench.benchmark.runners.schedule import look
 from privbench.benchmark.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
@@ -458,10 +458,8 @@ def test_two_versions_on_one_store_use_other_keys(machines):
 
 def test_a_plan_asks_for_several_stages_at_a_time(machines, monkeypatch):
     """A request to a bucket takes tens of milliseconds; ten thousand, one after the other, took minutes."""
-    store = machines.open()
-    write(store)
+    write(machines.open())
     keys = [KEY, *(f"{i:064x}" for i in range(31))]
-    plan = Plan({key: Stage("target", key, key, {}, None) for key in keys}, {})
     met, real = threading.Barrier(8, timeout=10), Remote.manifest
 
     def manifest(self, kind, key):
@@ -469,6 +467,54 @@ def test_a_plan_asks_for_several_stages_at_a_time(machines, monkeypatch):
         return real(self, kind, key)
 
     monkeypatch.setattr(Remote, "manifest", manifest)
-    found = survey(plan, machines.open("second"))
+    plan = Plan({key: Stage("target", key, key, {}, None) for key in keys}, dict.fromkeys(keys))
+    found, todo = look(plan, machines.open("second"))
     assert list(found) == keys
     assert [key for key in keys if found[key] is not None] == [KEY]
+    assert [stage.key for stage in todo] == keys[1:]
+
+
+def test_what_nobody_will_read_is_not_downloaded(machines):
+    """On a new machine, a plan that others have computed costs its scores alone."""
+    keys = {name: f"{i:064x}" for i, name in enumerate(["target", "prior", "evidence", "scores"])}
+    reads = {"target": [], "prior": ["target"], "evidence": ["target", "prior"], "scores": ["target", "evidence"]}
+    for name, key in keys.items():
+        machines.open().write(name, key, tensors={}, info={})
+    stages = {
+        key: Stage(name, key, name, {role: keys[role] for role in reads[name]}, None) for name, key in keys.items()
+    }
+    made = Plan(stages, {keys["scores"]: None})
+
+    def looked(machine):
+        store = machines.open(machine)
+        todo = [stage.kind for stage in look(made, store)[1]]
+        return todo, {name for name, key in keys.items() if store.exists(name, key)}
+
+    assert looked("second") == ([], {"scores"})
+    machines.open().discard("scores", keys["scores"])
+    assert looked("third") == (["scores"], {"target", "evidence"})
+    machines.open().discard("evidence", keys["evidence"])
+    assert looked("fourth") == (["evidence", "scores"], {"target", "prior"})
+    machines.open().discard("target", keys["target"])
+    assert looked("fifth") == (["target", "evidence", "scores"], {"prior"})
+    # What is damaged here is made again, and what it reads is looked for.
+    store = machines.open("sixth")
+    assert store.find("prior", keys["prior"]) is not None
+    machines.open().discard("prior", keys["prior"])
+    (store.root / "prior" / "00" / keys["prior"] / "manifest.json").write_bytes(b"{}")
+    machines.open().write("scores", keys["scores"], tensors={}, info={})
+    assert looked("sixth") == (["target", "prior"], {"scores"})
+
+
+def test_what_is_said_of_an_artifact_without_fetching_it(machines, requests):
+    written = write(machines.open())
+    store = machines.open("second")
+    requests.clear()
+    assert store.manifest("target", KEY) == written.manifest
+    assert not any(name == "chunks" for name, *_ in requests)
+    assert not store.root.exists()
+    assert store.manifest("target", OTHER) is None
+    machines.replace(MANIFEST, b"{}")
+    assert store.manifest("target", KEY) is None
+    assert machines.read(MANIFEST) == b"{}"
+    assert machines.open().manifest("target", KEY) == written.manifest
