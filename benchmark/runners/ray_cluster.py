@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import socket
@@ -68,6 +69,17 @@ def connected(address: str | None) -> Iterator[Any]:
             f"expected --address to be HOST:PORT of the cluster, got {address!r}, which is for clients outside of it; "
             "start the command on a machine of the cluster"
         )
+    with _unprinted():
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            # Ray prints what it has held back, from this thread.
+            with contextlib.redirect_stdout(io.StringIO()):
+                ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
     options = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     try:
         with _silent():
@@ -83,11 +95,6 @@ def connected(address: str | None) -> Iterator[Any]:
         raise ClusterError(
             f"no Ray cluster can be reached at {where}: {reason.rstrip('.')}; look at `ray status` there"
         ) from cause
-    try:
-        with _unprinted():
-            yield ray
-    finally:
-        ray.shutdown()
 
 
 def _library() -> Any:

@@ -46,6 +46,24 @@ _SUBMISSION = {
         "evidence/a.safetensors": {"bytes": 10, "sha256": HASH},
     },
 }
+_FINDING = {
+    "format": "privbench verification",
+    "schema_version": 1,
+    "submission": HASH,
+    "by": "somebody",
+    "created": "2026-01-31T12:00:00+00:00",
+    "privbench": "0.1.0",
+    "python": "3.12.1",
+    "torch": "2.11.0",
+    "platform": "Linux x86_64",
+    "records": {
+        HASH: {
+            "level": "recomputed",
+            "scores": {"accuracy": {"claimed": 0.5, "found": 0.5, "outcome": "equal", "reason": ""}},
+            "notes": ["nothing"],
+        }
+    },
+}
 
 
 def smallest_record() -> bytes:
@@ -85,6 +103,7 @@ def documents() -> dict[str, list[bytes]]:
         "safetensors": [tensors],
         "tensors": [tensors],
         "submission": [json.dumps(_SUBMISSION).encode()],
+        "finding": [json.dumps(_FINDING).encode()],
     }
 
 

@@ -110,6 +110,16 @@ def read_submission(data: bytes, folder: Path) -> None:
     read_submission(folder)
 
 
+def read_finding(data: bytes, folder: Path) -> None:
+    """What a maintainer found about a submission."""
+    from privbench.benchmark.verification_levels import read_verification, write_verification
+
+    path = folder / "finding.json"
+    path.write_bytes(data)
+    found = read_verification(path)
+    assert read_verification(write_verification(found, folder, "again")) == found
+
+
 READERS: dict[str, Callable[[bytes, Path], None]] = {
     "record": read_record,
     "manifest": read_artifact,
@@ -121,6 +131,7 @@ READERS: dict[str, Callable[[bytes, Path], None]] = {
     "safetensors": read_safetensors,
     "tensors": read_tensors,
     "submission": read_submission,
+    "finding": read_finding,
 }
 
 

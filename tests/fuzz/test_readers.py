@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 VALID = documents()
-JSON = ["record", "manifest", "zoo", "submission", "export"]
+JSON = ["record", "manifest", "zoo", "submission", "export", "finding"]
 
 
 def _read(name: str, data: bytes) -> bool:
@@ -26,7 +26,7 @@ def test_every_reader_has_a_document() -> None:
     assert VALID.keys() == READERS.keys()
 
 
-@pytest.mark.parametrize("name", ["record", "manifest", "matrix", "settings", "selection", "zoo", "tensors"])
+@pytest.mark.parametrize("name", ["record", "manifest", "matrix", "settings", "selection", "zoo", "tensors", "finding"])
 def test_valid_documents_are_taken(name: str) -> None:
     assert all(_read(name, data) for data in VALID[name])
 

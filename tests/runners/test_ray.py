@@ -37,6 +37,10 @@ def cluster(faulty):
         ray.shutdown()
 
 
+def hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def matrix() -> Matrix:
     return Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), budget="smoke")
 
@@ -144,7 +148,8 @@ def test_ctrl_c_cancels_the_tasks(cluster, tmp_path) -> None:
         "1",
     ]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+        # Tests in the background of a shell are deaf to Ctrl-C, and what they start is, too.
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, preexec_fn=hear_ctrl_c)
     until = time.monotonic() + 120
     while "evidence digits blank" not in (tmp_path / "log").read_text() and time.monotonic() < until:
         time.sleep(0.5)

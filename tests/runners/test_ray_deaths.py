@@ -131,17 +131,8 @@ class Command:
     def __init__(self, folder: Path, address: str, how: str, seconds: int = 1) -> None:
         self.folder = folder
         words = [*CELLS, "--seed", "0", "--seed", "1", "--set", f"attack.how={how}", "--threads", "1"]
-        words += [
-            "--set",
-            f"attack.marks={folder}",
-            "--runner",
-            "ray",
-            "--address",
-            address,
-            "--device",
-            "cpu",
-            "--json",
-        ]
+        words += ["--set", f"attack.seconds={seconds}", "--set", f"attack.marks={folder}", "--device", "cpu"]
+        words += ["--runner", "ray", "--address", address, "--json"]
         words += ["--store", f"{folder}/store", "--data", str(folder), "--results", f"{folder}/results"]
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             command = [sys.executable, "-m", "privbench", *words]
@@ -187,7 +178,8 @@ def test_the_stages_of_a_lost_machine_are_computed_elsewhere(nodes, tmp_path: Pa
 @pytest.mark.parametrize("what", ["head process", "head machine"])
 def test_a_lost_head_ends_the_run_with_a_sentence(nodes, tmp_path: Path, what: str) -> None:
     cluster, _ = nodes()
-    command = Command(tmp_path, cluster.address, "once hanging")
+    address = cluster.address
+    command = Command(tmp_path, address, "once hanging")
     command.until_both_attacks_run()
     if what == "head process":
         cluster.head_node.kill_gcs_server()
@@ -196,7 +188,7 @@ def test_a_lost_head_ends_the_run_with_a_sentence(nodes, tmp_path: Path, what: s
     assert command.end() == 1
     last = command.said.rstrip().splitlines()[-1]
     assert last == (
-        f"privbench: the head of the Ray cluster, {cluster.address}, is lost; start the cluster again, and the same "
+        f"privbench: the head of the Ray cluster, {address}, is lost; start the cluster again, and the same "
         "command goes on where it stopped"
     )
     assert "Traceback" not in command.said
