@@ -27,7 +27,7 @@ COMMANDS: dict[str, list[str]] = {
     "report html": ["report", "{made}/results", "--format", "html", "--output", "{disk}/board"],
     "report single": ["report", "{made}/results", "--format", "html", "--single", "--output", "{disk}/board.html"],
     "report csv": ["report", "{made}/results", "--format", "csv", "--output", "{disk}/board.csv"],
-    "figure": ["figure", "reconstructions", "{made}/results", "--out", "{disk}/figure", "--store", "{made}/store"],
+    "figure": ["figure", "reconstructions", "{made}/results", "--out", "{disk}/figure.png", "--store", "{made}/store"],
     "export": ["export", "{record}", "{disk}/export", "--store", "{made}/store"],
     "zoo": ["zoo", "add", "{made}/export", "{disk}/zoo"],
     "submit": [
