@@ -6,6 +6,9 @@ A quiet run of a matrix comes first. Then, until time is up, runs of random part
 random moments one of them is killed, bytes of an artifact or checkpoint are changed, cut off or swapped, and `store gc`
 and `store check --repair` are run. In the end the whole matrix is run once more: its records must equal those of the
 quiet run in scores and artifacts, `store check` must find nothing, and no record seen in between may be gone.
+
+With `--shared` the store is a URL, the runs are on two machines with a local tier each, files of all three tiers are
+damaged, and the last run is on a third machine that has nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class Soak:
     folder: Path
     choice: random.Random
     processes: int
+    shared: bool = False
     settings: tuple[str, ...] = ()
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
@@ -44,8 +48,19 @@ class Soak:
     faults: list[str] = field(default_factory=list)
 
     @property
-    def store(self) -> Path:
-        return self.folder / "store"
+    def store(self) -> str:
+        return f"file://{self.folder.absolute()}/shared" if self.shared else str(self.folder / "store")
+
+    @property
+    def tiers(self) -> list[Path]:
+        """Folders that hold artifacts."""
+        local = [path for path in self.folder.glob("machine*/stores/*") if path.is_dir()]
+        return [self.folder / "shared", *local] if self.shared else [self.folder / "store"]
+
+    def machine(self, name: str | None = None) -> dict[str, str]:
+        """The environment of a command on a machine, by default one of two."""
+        machine = name or self.choice.choice(["machine1", "machine2"])
+        return {**os.environ, "PRIVBENCH_CACHE": str(self.folder / machine)}
 
     @property
     def results(self) -> Path:
@@ -54,7 +69,7 @@ class Soak:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "privbench", *words]
 
-    def run_command(self, store: Path, results: Path, parts: dict[str, tuple[str, ...]]) -> list[str]:
+    def run_command(self, store: str, results: Path, parts: dict[str, tuple[str, ...]]) -> list[str]:
         words = ["run", "--dataset", "digits", "--budget", "smoke", "--store", str(store), "--results", str(results)]
         for option, values in parts.items():
             for value in values:
@@ -65,9 +80,10 @@ class Soak:
 
     def whole(self, name: str) -> dict[str, tuple[object, object]]:
         """Run the whole matrix alone, and return what its records say."""
-        store, results = self.folder / f"{name}store", self.folder / f"{name}results"
+        store, results = self.store if not name else str(self.folder / f"{name}store"), self.folder / f"{name}results"
         parts = {"defense": DEFENSES, "attack": ATTACKS, "seed": tuple(map(str, SEEDS))}
-        done = subprocess.run(self.run_command(store, results, parts), capture_output=True, check=False)
+        command = self.run_command(store, results, parts)
+        done = subprocess.run(command, capture_output=True, env=self.machine("machine3"), check=False)
         if done.returncode not in (0, 1) or b"Traceback" in done.stderr:
             self.faults.append(f"the whole matrix ended with {done.returncode}: {done.stderr.decode()[-500:]}")
         return findings(results)
@@ -82,7 +98,12 @@ class Soak:
         log = (self.folder / "log.txt").open("ab")
         with log:
             command = self.run_command(self.store, self.results, parts)
-            self.running.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
+            if self.choice.random() < 0.3:
+                command += ["--jobs", "2"]
+            environment = self.machine()
+            self.running.append(
+                subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            )
         self.events["runs started"] += 1
 
     def _some(self, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,15 +137,20 @@ class Soak:
                 "repair": ("store", "check", "--repair"),
                 "ls": ("store", "ls"),
             }[how]
-            command = self.command(*words, "--store", str(self.store))
-            done = subprocess.run(command, capture_output=True, timeout=LONGEST_RUN, check=False)
+            command = self.command(*words, "--store", self.store)
+            environment = self.machine()
+            done = subprocess.run(command, capture_output=True, timeout=LONGEST_RUN, env=environment, check=False)
             if done.returncode not in (0, 1) or b"Traceback" in done.stderr:
                 self.faults.append(f"store {how} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
             self.events[f"store {how}"] += 1
 
     def damage(self) -> None:
         """Change a file of an artifact or checkpoint."""
-        files = [path for path in self.store.rglob("*") if _is_content(path, self.store)]
+        tiers = [tier for tier in self.tiers if tier.exists()]
+        if not tiers:
+            return
+        tier = self.choice.choice(tiers)
+        files = [path for path in tier.rglob("*") if _is_content(path, tier)]
         if not files:
             return
         path, how = self.choice.choice(files), self.choice.choice(["flip", "cut", "empty", "swap", "remove"])
@@ -145,6 +171,18 @@ class Soak:
             return  # somebody else moved it first
         self.events[f"files damaged: {how}"] += 1
 
+    def check(self, machine: str) -> None:
+        """What is damaged still, and was not read again, may be repaired once; then nothing may be wrong."""
+        command = self.command("store", "check", "--store", self.store)
+        environment = self.machine(machine)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            subprocess.run([*command, "--repair"], capture_output=True, env=environment, check=False)
+            self.events[f"leftovers of {machine} repaired in the end"] = len(done.stdout.splitlines())
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            self.faults.append(f"store check on {machine}: {done.stdout[-500:]} {done.stderr[-500:]}")
+
     def finish(self) -> None:
         """Stop what runs."""
         for process in self.running:
@@ -154,8 +192,8 @@ class Soak:
         self.running.clear()
 
 
-def _is_content(path: Path, store: Path) -> bool:
-    parts = path.relative_to(store).parts
+def _is_content(path: Path, tier: Path) -> bool:
+    parts = path.relative_to(tier).parts
     return path.is_file() and parts[0] not in ("locks", "tmp", "quarantine", "format.json")
 
 
@@ -168,10 +206,12 @@ def findings(results: Path) -> dict[str, tuple[object, object]]:
     return found
 
 
-def soak(folder: Path, minutes: float, seed: int, processes: int, settings: tuple[str, ...] = ()) -> Soak:
+def soak(
+    folder: Path, minutes: float, seed: int, processes: int, *, shared: bool = False, settings: tuple[str, ...] = ()
+) -> Soak:
     """Run one; `faults` of the result are empty if all is well."""
     folder.mkdir(parents=True, exist_ok=True)
-    own = Soak(folder, random.Random(seed), processes, settings)
+    own = Soak(folder, random.Random(seed), processes, shared, settings)
     expected = own.whole("quiet-")
     own.events["cells"] = len(expected)
     until = time.monotonic() + 60 * minutes
@@ -181,18 +221,9 @@ def soak(folder: Path, minutes: float, seed: int, processes: int, settings: tupl
         own.disturb()
     own.finish()
     found = own.whole("")
-    check = subprocess.run(
-        own.command("store", "check", "--store", str(own.store)), capture_output=True, text=True, check=False
-    )
-    if check.returncode:
-        repair = own.command("store", "check", "--repair", "--store", str(own.store))
-        subprocess.run(repair, capture_output=True, check=False)
-        own.events["leftovers repaired in the end"] = len(check.stdout.splitlines())
-        check = subprocess.run(
-            own.command("store", "check", "--store", str(own.store)), capture_output=True, text=True, check=False
-        )
-    if check.returncode:
-        own.faults.append(f"store check: {check.stdout[-500:]} {check.stderr[-500:]}")
+    machines = ["machine1", "machine2", "machine3"] if shared else ["machine3"]
+    for machine in machines:
+        own.check(machine)
     present = {path.name for path in own.results.rglob("*.json")}
     own.faults += [f"record {name} was there and is not" for name in sorted(own.seen - present)]
     own.faults += [f"record {key} is missing" for key in sorted(expected.keys() - found.keys())]
@@ -209,10 +240,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="runs at a time")
+    parser.add_argument("--shared", action="store_true", help="two machines and a shared tier")
     parser.add_argument("--folder", type=Path, required=True, help="a new folder")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    done = soak(given.folder, given.minutes, given.seed, given.processes)
+    done = soak(given.folder, given.minutes, given.seed, given.processes, shared=given.shared)
     for event, count in sorted(done.events.items()):
         print(f"{event}: {count}")
     print("\n".join(done.faults) or "no fault")
