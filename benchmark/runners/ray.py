@@ -202,8 +202,9 @@ class Tasks:
         now = time.monotonic()
         if (now - self._counted > 10 and self._head.answers()) or not self._limit:
             self._counted = now
-            cpus = int(self._ray.cluster_resources().get("CPU", 0))
-            self._limit = max(1, cpus // self._size.threads) + _WAITING
+            with contextlib.suppress(self._ray.exceptions.RayError):  # the head went away just now
+                cpus = int(self._ray.cluster_resources().get("CPU", 0))
+                self._limit = max(1, cpus // self._size.threads) + _WAITING
         return len(self._running) < self._limit
 
     def fits(self, stage: Stage) -> bool:

@@ -202,7 +202,11 @@ class Head:
 
     def _check_this_machine(self) -> None:
         """Without its own part of Ray this process can start nothing."""
-        if any(node["NodeID"] == self._node and not node["Alive"] for node in self._ray.nodes()):
+        try:
+            nodes = self._ray.nodes()
+        except self._ray.exceptions.RayError:  # the head went away just now
+            return
+        if any(node["NodeID"] == self._node and not node["Alive"] for node in nodes):
             self._lose("the Ray cluster has lost this machine; start Ray again on it")
 
     def _lose(self, sentence: str) -> None:

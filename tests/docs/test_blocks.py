@@ -21,7 +21,13 @@ OVERVIEWS = ("README.md",)
 #: Pages that have a test of their own.
 ELSEWHERE = ("docs/examples/privbench-letters/README.md",)
 #: Where something may be skipped, because it is not privbench's.
-SKIPPING: tuple[str, ...] = ("docs/tutorial.md", "docs/cluster.md", "docs/submitting.md", "docs/weights.md", "docs/reliability.md")
+SKIPPING: tuple[str, ...] = (
+    "docs/tutorial.md",
+    "docs/cluster.md",
+    "docs/submitting.md",
+    "docs/weights.md",
+    "docs/reliability.md",
+)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])

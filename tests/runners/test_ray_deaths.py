@@ -28,11 +28,14 @@ class Library:
     def __init__(self, port: int) -> None:
         self.facts = SimpleNamespace(gcs_address=f"127.0.0.1:{port}", get_node_id=lambda: "here")
         self.alive = {"here": True, "there": False}
+        self.exceptions = SimpleNamespace(RayError=RuntimeError)
 
     def get_runtime_context(self):
         return self.facts
 
     def nodes(self):
+        if not self.alive:
+            raise RuntimeError
         return [{"NodeID": node, "Alive": alive} for node, alive in self.alive.items()]
 
 
@@ -85,6 +88,9 @@ def test_it_is_not_asked_all_the_time(listening, clock, monkeypatch) -> None:
 def test_a_cluster_that_has_lost_this_machine(listening, clock) -> None:
     library = Library(listening.getsockname()[1])
     head = Head(library)
+    library.alive.clear()
+    clock[0] += 10
+    assert head.answers()
     library.alive["here"] = False
     clock[0] += 10
     with pytest.raises(ClusterError, match=r"^the Ray cluster has lost this machine; start Ray again on it, and the"):
