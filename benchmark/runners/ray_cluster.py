@@ -64,13 +64,13 @@ def connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    if address is not None and address.startswith("ray://"):
-        raise ClusterError(
-            f"expected --address to be HOST:PORT of the cluster, got {address!r}, which is for clients outside of it; "
-            "start the command on a machine of the cluster"
-        )
+    named = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if named not in ("auto", "local"):
+        _require_head(named)
+    elif named == "auto" and _is_stale():
+        named = "local"
     with _unprinted():
-        _connect(ray, address)
+        _connect(ray, named)
         try:
             yield ray
         finally:
@@ -79,18 +79,66 @@ def connected(address: str | None) -> Iterator[Any]:
                 ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None) -> None:
+def _require_head(address: str) -> None:
+    """Ray itself looks for a head that is not there for minutes, without a word.
+
+    Raises:
+        ClusterError: nothing listens there, or it is no address of a head.
+    """
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"expected --address to be HOST:PORT of the cluster, got {address!r}, which is for clients outside of it; "
+            "start the command on a machine of the cluster"
+        )
+    place = _place(address)
+    if place is None:
+        raise ClusterError(f"expected --address to be HOST:PORT of the cluster, as `ray start` prints, got {address!r}")
+    reason = _refusal(place)
+    if reason:
+        raise ClusterError(f"no Ray cluster can be reached at {address}: {reason}; look at `ray status` there")
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Host and port of an address, `None` if it is none."""
+    host, _, port = address.rpartition(":")
+    fits = bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+    return (host.strip("[]"), int(port)) if fits else None
+
+
+def _refusal(place: tuple[str, int]) -> str | None:
+    """Why nothing answers there, a phrase; `None` if something does."""
+    try:
+        with socket.create_connection(place, timeout=_LOOK):
+            return None
+    except OSError as cause:
+        return cause.strerror or str(cause) or type(cause).__name__
+
+
+def _is_stale() -> bool:
+    """Whether the cluster that ran on this machine last, as Ray has noted, is gone."""
+    usual = os.environ.get("TMPDIR", "/tmp") if sys.platform.startswith("linux") else "/tmp"
+    noted = Path(os.environ.get("RAY_TMPDIR", usual), "ray", "ray_current_cluster")
+    try:
+        place = _place(noted.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        return False
+    return place is not None and _refusal(place) is not None
+
+
+def _connect(ray: Any, address: str) -> None:
     options = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    if address == "local":
+        options["include_dashboard"] = False
     try:
         with _silent():
             try:
-                ray.init(address or "auto", **options)
+                ray.init(address, **options)
             except ConnectionError:
-                if address is not None or "RAY_ADDRESS" in os.environ:
+                if address != "auto":
                     raise
                 ray.init("local", include_dashboard=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as cause:
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        where = "this machine" if address in ("auto", "local") else address
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise ClusterError(
             f"no Ray cluster can be reached at {where}: {reason.rstrip('.')}; look at `ray status` there"
@@ -172,8 +220,7 @@ class Head:
         self._ray = ray
         context = ray.get_runtime_context()
         self._address, self._node = str(context.gcs_address), context.get_node_id()
-        host, _, port = self._address.rpartition(":")
-        self._place = host.strip("[]"), int(port)
+        self._place = _place(self._address)
         self._answered = self._looked = time.monotonic()
         self.is_lost = False
 
@@ -194,11 +241,7 @@ class Head:
         return self._answered >= self._looked
 
     def _is_there(self) -> bool:
-        try:
-            with socket.create_connection(self._place, timeout=_LOOK):
-                return True
-        except OSError:
-            return False
+        return self._place is None or _refusal(self._place) is None
 
     def _check_this_machine(self) -> None:
         """Without its own part of Ray this process can start nothing."""

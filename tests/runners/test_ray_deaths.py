@@ -97,6 +97,38 @@ def test_a_cluster_that_has_lost_this_machine(listening, clock) -> None:
         head.answers()
 
 
+@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:many", "head:70000", "10.0.0.1:0"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(ClusterError, match=rf"^expected --address to be HOST:PORT of the cluster, .* got '{address}'$"):
+        ray_cluster._require_head(address)
+
+
+def test_a_head_that_is_not_there_is_said_at_once(listening) -> None:
+    """Ray looks for one for minutes, and says nothing."""
+    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    ray_cluster._require_head(address)
+    listening.close()
+    with pytest.raises(
+        ClusterError, match=f"^no Ray cluster can be reached at {address}: .*; look at `ray status` there"
+    ):
+        ray_cluster._require_head(address)
+
+
+def test_what_ray_has_noted_of_a_cluster_that_is_gone(listening, tmp_path: Path, monkeypatch) -> None:
+    """As a machine has it that was switched off."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert not ray_cluster._is_stale()
+    noted = tmp_path / "ray" / "ray_current_cluster"
+    noted.parent.mkdir()
+    for text in (b"", b"nowhere", b"\xff"):
+        noted.write_bytes(text)
+        assert not ray_cluster._is_stale()
+    noted.write_text(f"127.0.0.1:{listening.getsockname()[1]}\n")
+    assert not ray_cluster._is_stale()
+    listening.close()
+    assert ray_cluster._is_stale()
+
+
 def test_what_ray_prints_does_not_stand_in_the_output() -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), ray_cluster._unprinted():
