@@ -1,6 +1,8 @@
-"""Shared fixtures: real data where the machine has it, few threads."""
+"""Shared fixtures: real data and small disks where the machine has them, few threads."""
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,25 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("PRIVBENCH_DATA names no folder with real data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def mount_disk(tmp_path_factory) -> Iterator[Callable[[str], Path]]:
+    """Makes real disks of a size, such as `256k`, or skips where mounting is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path_factory.mktemp("disk")
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            done = False
+        if not done:
+            pytest.skip("mounting a small disk is not allowed")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

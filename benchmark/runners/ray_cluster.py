@@ -64,13 +64,15 @@ def connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    named = address or os.environ.get("RAY_ADDRESS") or "auto"
-    if named not in ("auto", "local"):
+    named = os.environ.get("RAY_ADDRESS") if address in (None, "auto") else address
+    named = named or address  # "auto" wants one that runs on this machine; without a name a new one will do
+    if named not in (None, "auto", "local"):
         _require_head(named)
-    elif named == "auto" and _is_stale():
-        named = "local"
+    stale = named in (None, "auto") and _is_stale()
+    if stale and named == "auto":
+        raise ClusterError("no Ray cluster can be reached at this machine: the last one is gone; start it again")
     with _unprinted():
-        _connect(ray, named)
+        _connect(ray, "local" if stale else named)
         try:
             yield ray
         finally:
@@ -125,20 +127,22 @@ def _is_stale() -> bool:
     return place is not None and _refusal(place) is not None
 
 
-def _connect(ray: Any, address: str) -> None:
-    options = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
-    if address == "local":
-        options["include_dashboard"] = False
+def _connect(ray: Any, address: str | None) -> None:
+    def init(address: str, **more: Any) -> None:
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=True, **more)
+
     try:
         with _silent():
-            try:
-                ray.init(address, **options)
-            except ConnectionError:
-                if address != "auto":
-                    raise
-                ray.init("local", include_dashboard=False, **options)
+            if address not in (None, "local"):
+                init(address)
+                return
+            if address is None:
+                with contextlib.suppress(ConnectionError):
+                    init("auto")
+                    return
+            init("local", include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as cause:
-        where = "this machine" if address in ("auto", "local") else address
+        where = "this machine" if address in (None, "auto", "local") else address
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise ClusterError(
             f"no Ray cluster can be reached at {where}: {reason.rstrip('.')}; look at `ray status` there"

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,18 +41,9 @@ Call = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory) -> Iterator[Path]:
+def disk(mount_disk: Callable[[str], Path]) -> Path:
     """A real disk of 192 MiB."""
-    folder = tmp_path_factory.mktemp("disk")
-    try:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=192m", "none", str(folder)]
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a small disk is not allowed")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    return mount_disk("192m")
 
 
 @pytest.fixture

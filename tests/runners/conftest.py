@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def faulty(tmp_path_factory) -> Iterator[None]:
         registry.refresh()
         yield
     registry.refresh()
+
+
+@pytest.fixture
+def hear_ctrl_c() -> Callable[[], None]:
+    """For `preexec_fn`: tests in the background of a shell are deaf to Ctrl-C, and what they start is, too."""
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return hear
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -91,13 +91,9 @@ except KeyboardInterrupt:
 """
 
 
-def hear_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @bash
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int) -> None:
+def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int, hear_ctrl_c) -> None:
     """Everything of it but SLURM and Ray, which are replaced by programs that do nothing."""
     tools = tmp_path / "bin"
     tools.mkdir()

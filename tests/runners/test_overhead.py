@@ -1,4 +1,4 @@
-"""Issue 7, show 2: scheduling costs at most 50 ms a stage over its own time, for 1,000 stages that do nothing."""
+"""Scheduling costs at most 50 ms a stage over its own time, for 1,000 stages that do nothing."""
 
 import importlib.util
 import json

@@ -37,10 +37,6 @@ def cluster(faulty):
         ray.shutdown()
 
 
-def hear_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def matrix() -> Matrix:
     return Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), budget="smoke")
 
@@ -134,7 +130,7 @@ def test_a_machine_that_cannot_compute_is_named(cluster, tmp_path, monkeypatch) 
 
 
 @pytest.mark.slow
-def test_ctrl_c_cancels_the_tasks(cluster, tmp_path) -> None:
+def test_ctrl_c_cancels_the_tasks(cluster, tmp_path, hear_ctrl_c) -> None:
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "privbench", "run", *CELL, "--set", "attack.how=hanging", "--runner", "ray"]
     command += [
@@ -148,7 +144,6 @@ def test_ctrl_c_cancels_the_tasks(cluster, tmp_path) -> None:
         "1",
     ]
     with (tmp_path / "log").open("w") as log:
-        # Tests in the background of a shell are deaf to Ctrl-C, and what they start is, too.
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, preexec_fn=hear_ctrl_c)
     until = time.monotonic() + 120
     while "evidence digits blank" not in (tmp_path / "log").read_text() and time.monotonic() < until:

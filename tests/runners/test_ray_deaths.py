@@ -129,6 +129,15 @@ def test_what_ray_has_noted_of_a_cluster_that_is_gone(listening, tmp_path: Path,
     assert ray_cluster._is_stale()
 
 
+def test_auto_wants_a_cluster_that_runs(monkeypatch) -> None:
+    """And never makes a new one of this machine alone, as no address does."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster, "_library", lambda: SimpleNamespace(is_initialized=lambda: False))
+    monkeypatch.setattr(ray_cluster, "_is_stale", lambda: True)
+    with pytest.raises(ClusterError, match=r"^no Ray cluster can be reached at this machine: the last one is gone"):
+        ray_cluster.connected("auto").__enter__()
+
+
 def test_what_ray_prints_does_not_stand_in_the_output() -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), ray_cluster._unprinted():

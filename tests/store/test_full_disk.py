@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,24 +113,9 @@ def whole_or_none(store):
     return found
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real disk of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a small disk is not allowed")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_real_disk(small_disk):
+def test_a_real_disk(mount_disk):
     """Filled up to fewer and fewer pages, until all succeed."""
+    small_disk = mount_disk("256k")
     failed = 0
     for pages in range(40):
         store, filler = Store(small_disk / f"store{pages}"), small_disk / "filler"
