@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..benchmark.datasets.loader import Batches
-from ..benchmark.networks.dcgan import DCDiscriminator, DCGenerator
-from ..benchmark.networks.stylegan import StyleDiscriminator, StyleGenerator
-from ..benchmark.training import frozen, update
+from ..benchmark.training.batches import Batches
+from ..benchmark.training.context import frozen, update
 from ._inversion import adam
+from .networks.dcgan import DCDiscriminator, DCGenerator
+from .networks.stylegan import StyleDiscriminator, StyleGenerator
 
 #: The average of the generator's weights looks back over this share of what has been shown at most.
 AVERAGE_SHARE = 0.05

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..benchmark.access import WhiteBoxView
+from ..benchmark.access.open import WhiteBoxView
 
 if TYPE_CHECKING:
-    from ..benchmark.training import Context
+    from ..benchmark.training.context import Context
 
 #: Images that go through the networks at once, by kind of device; the rest of the memory is the target's.
 IMAGES_AT_ONCE = {"cpu": 64, "cuda": 1024}

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from ..benchmark.access import FeaturesView, View
+from ..benchmark.access.open import FeaturesView, View
 from ..benchmark.contracts import Access, Attack, Prior, StageKind, Task, setting
-from ..benchmark.datasets.loader import Batches
-from ..benchmark.evidence import Images, PairedReconstructions, Request
+from ..benchmark.core.evidence import Images, PairedReconstructions, Request
+from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog
-from ..benchmark.networks.adversary import Adversary
 from ..benchmark.networks.decoders import Decoder
-from ..benchmark.networks.weights import files_of
-from ..benchmark.seeds import derive
+from ..benchmark.networks.weights.named import files_of
+from ..benchmark.training.batches import Batches
+from ..benchmark.training.decoder_adversary import Adversary
 from ._inversion import quantise, restored, weights
 
 if TYPE_CHECKING:
-    from ..benchmark.training import Context
+    from ..benchmark.training.context import Context
 
 
 class DecoderAttack(Attack):

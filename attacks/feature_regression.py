@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..benchmark.access import FeaturesView, View
+from ..benchmark.access.open import FeaturesView, View
 from ..benchmark.contracts import Access, Attack, Prior, StageKind, Task, setting
-from ..benchmark.datasets.loader import Batches
-from ..benchmark.evidence import FeatureEstimates, Images, Request
+from ..benchmark.core.evidence import FeatureEstimates, Images, Request
+from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog
-from ..benchmark.networks.weights import files_of
-from ..benchmark.seeds import derive
-from ..benchmark.training import update
+from ..benchmark.networks.weights.named import files_of
+from ..benchmark.training.batches import Batches
+from ..benchmark.training.context import update
 from ._inversion import adam, restored, weights
 
 if TYPE_CHECKING:
-    from ..benchmark.training import Context
+    from ..benchmark.training.context import Context
 
 #: A map is averaged down to at most so many positions a side before it is flattened.
 _SIDE = 4

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..benchmark.access import View, WhiteBoxView
+from ..benchmark.access.open import View, WhiteBoxView
 from ..benchmark.contracts import Access, Attack, Prior, setting
-from ..benchmark.datasets.loader import Batches
-from ..benchmark.evidence import ClassReconstructions, Images, Request
-from ..benchmark.networks.discriminators import Critic
-from ..benchmark.networks.generators import Generator
-from ..benchmark.seeds import derive
-from ..benchmark.training import Context, frozen, update
+from ..benchmark.core.evidence import ClassReconstructions, Images, Request
+from ..benchmark.core.seeds import derive
+from ..benchmark.training.batches import Batches
+from ..benchmark.training.context import Context, frozen, update
 from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
+from .networks.discriminators import Critic
+from .networks.generators import Generator
 
 
 class GMI(Attack):

@@ -8,16 +8,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..benchmark.access import View, WhiteBoxView
+from ..benchmark.access.open import View, WhiteBoxView
 from ..benchmark.contracts import Access, Attack, Prior, setting
-from ..benchmark.datasets.loader import Batches
-from ..benchmark.evidence import ClassReconstructions, Images, Request
-from ..benchmark.networks.flows import CouplingFlows, divergence
-from ..benchmark.networks.stylegan import StyleGenerator
-from ..benchmark.seeds import derive
-from ..benchmark.training import Context
+from ..benchmark.core.evidence import ClassReconstructions, Images, Request
+from ..benchmark.core.seeds import derive
+from ..benchmark.training.batches import Batches
+from ..benchmark.training.context import Context
 from ._gan import AdversarialPair, Design, Schedule
 from ._inversion import at_once, descend, parts, pixels, restored, weights
+from .networks.flows import CouplingFlows, divergence
+from .networks.stylegan import StyleGenerator
 
 #: Weights of flows that are trained at once, by kind of device; gradient and momentum take as much again, each.
 WEIGHTS_AT_ONCE = {"cpu": 5e7, "cuda": 1e9}

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import registry
+from .analysis.record_set import Records
 from .contracts import Budget, Task
+from .core.paths import Address, data_root, require_writable, results_root, store_root
 from .errors import InvalidConfigurationError, PrivbenchError, UnsupportedCellError
-from .folders import Address, data_root, require_writable, results_root, store_root
-from .models import load_target as _load_target
 from .networks.network import Network
-from .plan import Plan, make
-from .records import Record, Records
-from .results import write_record
+from .pipeline.matrix import Cell, Matrix, Selection, resolve
+from .pipeline.plan import Plan, make
+from .pipeline.stages import Workshop
+from .pipeline.trained_models import load_target as _load_target
+from .pipeline.write_record import write_record
+from .records.record import Record
 from .runners import local
-from .spec import Cell, Matrix, Selection, resolve
-from .stages import Workshop
-from .store import Artifact, Store
-from .training import choose_device
+from .store.manifest import Artifact
+from .store.store import Store
+from .training.context import choose_device
 
 Runner = Literal["local", "ray"]
 #: An attack for each task: a target is planned as part of a cell, and does not depend on the attack.
@@ -200,7 +202,7 @@ def load_target(
             raise InvalidConfigurationError(
                 f"expected {name} to be left out for an exported target, whose manifest says it, got {value!r}; omit it"
             )
-    from .export_loading import load_export
+    from .exports.load import load_export
 
     folder, sha256 = export
     chosen_device = choose_device(device)
@@ -209,7 +211,7 @@ def load_target(
 
 def _export(source: str | Path, zoo: str | Path | None) -> tuple[Path, str | None] | None:
     """Folder of an exported target, and the SHA-256 of its manifest where a zoo lists it; `None` for a defense."""
-    from .zoo import locate, open_zoo
+    from .exports.zoo import locate, open_zoo
 
     text = str(source)
     if zoo is None:
@@ -258,7 +260,7 @@ def _from_store(
     test = workshop.images(cell.dataset, "private_test")
     network = _load_target(artifact, cell, test, chosen)
     if check_accuracy:
-        from .export_loading import recheck
+        from .exports.load import recheck
 
         claim = (artifact.info["test_accuracy"], artifact.info["n"])
         protocol = cell.dataset.component.protocol

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     import torch
 
-    from .access import View
-    from .evidence import Evidence, Images, Request, Score
-    from .judges import Judges
+    from .access.open import View
+    from .core.evidence import Evidence, Images, Request, Score
+    from .networks.judges import Judges
     from .networks.network import Network
-    from .training import Context
+    from .training.context import Context
 
 Budget = Literal["smoke", "quick", "full"]
 BUDGETS: tuple[Budget, ...] = ("smoke", "quick", "full")

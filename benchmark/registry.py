@@ -142,9 +142,9 @@ def _base(kind: Kind) -> type[Any]:
 
 
 def _module_base(kind: Kind) -> type[Any]:
-    from .networks.embedder import Embedder
+    from .networks.embedders.embedder import Embedder
     from .networks.network import Network
-    from .networks.perceptual import Perceptual
+    from .networks.perceptual.perceptual import Perceptual
 
     bases: dict[str, type[Any]] = {"network": Network, "embedder": Embedder, "perceptual": Perceptual}
     return bases[kind]

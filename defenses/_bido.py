@@ -55,7 +55,7 @@ class BiDO(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean (binary) cross-entropy in nats, plus the regulariser over all latents of `network`."""
-        from ..benchmark.training import task_loss
+        from ..benchmark.training.context import task_loss
         from ._dependence import regulariser
 
         latents, logits = network.trace(x)

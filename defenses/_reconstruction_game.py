@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..benchmark.datasets.loader import Batches
-from ..benchmark.evidence import Images
+from ..benchmark.core.evidence import Images
+from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog
-from ..benchmark.networks.adversary import Adversary, pixel_distance
 from ..benchmark.networks.network import Network
-from ..benchmark.seeds import derive
-from ..benchmark.training import Context, frozen, learning_rate, make_optimizer, task_loss, update
+from ..benchmark.training.batches import Batches
+from ..benchmark.training.context import Context, frozen, learning_rate, make_optimizer, task_loss, update
+from ..benchmark.training.decoder_adversary import Adversary, pixel_distance
 
 if TYPE_CHECKING:
     from .adversarial_reconstruction import AdversarialReconstruction

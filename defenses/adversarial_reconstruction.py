@@ -11,9 +11,9 @@ from . import _recipes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.evidence import Images
+    from ..benchmark.core.evidence import Images
     from ..benchmark.networks.network import Network
-    from ..benchmark.training import Context
+    from ..benchmark.training.context import Context
 
 
 class AdversarialReconstruction(Defense):
@@ -80,13 +80,13 @@ class AdversarialReconstruction(Defense):
         """The weights of the perceptual network, where it is used."""
         if not (self.lambda_2 or self.mu_2) or stage not in (None, "target"):
             return {}
-        from ..benchmark.networks.weights import files_of
+        from ..benchmark.networks.weights.named import files_of
 
         return files_of("perceptual", self.perceptual)
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """The utility loss L_u alone, in nats; `train` adds what depends on the simulated adversary."""
-        from ..benchmark.training import cross_entropy
+        from ..benchmark.training.context import cross_entropy
 
         return cross_entropy(network, x, y)
 

@@ -86,7 +86,7 @@ class MID(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean (binary) cross-entropy of one noisy pass, plus beta times the mean KL, in nats."""
-        from ..benchmark.training import task_loss
+        from ..benchmark.training.context import task_loss
         from ._bottleneck import Bottleneck
 
         bottleneck = network.stages["bottleneck"]

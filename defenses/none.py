@@ -48,6 +48,6 @@ class NoDefense(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy in nats, of attributes binary cross-entropy."""
-        from ..benchmark.training import cross_entropy
+        from ..benchmark.training.context import cross_entropy
 
         return cross_entropy(network, x, y)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Protocol
-from ..benchmark.evidence import Images, Score
-from ..benchmark.statistics import sample_std, student
+from ..benchmark.core.evidence import Images, Score
+from ..benchmark.core.statistics import sample_std, student
 from ._frechet import Moments, frechet_distance
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.evidence import Score
-from ..benchmark.statistics import Interval, sample_std, stratified, student, two_level, wilson
+from ..benchmark.core.evidence import Score
+from ..benchmark.core.statistics import Interval, sample_std, stratified, student, two_level, wilson
 
 #: Below this many labels the bootstrap is visibly too narrow.
 _FEW = 20

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.evidence import Images, Score
-from ..benchmark.statistics import Interval, sample_std, student, two_level
+from ..benchmark.core.evidence import Images, Score
+from ..benchmark.core.statistics import Interval, sample_std, student, two_level
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 Values = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Protocol
+from ..benchmark.core.evidence import Evidence, Images, PairedReconstructions, Score
+from ..benchmark.core.statistics import Interval, clustered, sample_std, student
 from ..benchmark.errors import InvalidConfigurationError
-from ..benchmark.evidence import Evidence, Images, PairedReconstructions, Score
-from ..benchmark.statistics import Interval, clustered, sample_std, student
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..benchmark.contracts import Definition, Evaluator
-from ..benchmark.evidence import Evidence, Predictions, Score
-from ..benchmark.statistics import wilson
+from ..benchmark.core.evidence import Evidence, Predictions, Score
+from ..benchmark.core.statistics import wilson
 from ._topk import not_finite, top_k
 
 if TYPE_CHECKING:
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 
 class Accuracy(Evaluator):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
-from ..benchmark.evidence import ClassReconstructions, Evidence, Score
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ._hits import summary
 from ._topk import not_finite, top_k
 
 if TYPE_CHECKING:
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 _PLUS_MINUS = (
     "the +- of BiDO's Tables 1, 2, 3 and 5 is the spread `draws`; that of its Table 4 (VMI) is most likely `classes`"

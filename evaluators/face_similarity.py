@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, StageKind, setting
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ..benchmark.errors import MissingDataError
-from ..benchmark.evidence import ClassReconstructions, Evidence, Score
 from ._cosine import cosine, not_finite, unit
 from ._nearest import over_labels, private_embeddings
 from ._pairs import kinds, pairs, summary, unrelated
 
 if TYPE_CHECKING:
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 Values = NDArray[np.float64]
 
@@ -67,9 +67,9 @@ class FaceSimilarity(Evaluator):
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """The hash of the embedder's weights, which decide the scores."""
-        from ..benchmark.networks import weights
+        from ..benchmark.networks.weights import named
 
-        return weights.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
+        return named.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Where there are no faces, or no weights."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ..benchmark.contracts import Definition, Evaluator
+from ..benchmark.core.evidence import Evidence, FeatureEstimates, Score
 from ..benchmark.errors import InvalidConfigurationError
-from ..benchmark.evidence import Evidence, FeatureEstimates, Score
 from ._cosine import cosine, not_finite
 from ._pairs import kinds, summary, unrelated
 
 if TYPE_CHECKING:
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 
 class FeatureSimilarity(Evaluator):

@@ -6,14 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol
-from ..benchmark.evidence import ClassReconstructions, Evidence, Score
-from ..benchmark.statistics import sample_std
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
+from ..benchmark.core.statistics import sample_std
 from ._fid import first_of_each, over_trials, without_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 
 class FIDBiDO(Evaluator):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol
-from ..benchmark.evidence import ClassReconstructions, Evidence, Score
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ._fid import first_of_each, over_trials, without_labels
 
 if TYPE_CHECKING:
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 
 class FIDInception(Evaluator):

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
-from ..benchmark.evidence import ClassReconstructions, Evidence, Images, Score
-from ..benchmark.statistics import sample_std, student
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
+from ..benchmark.core.statistics import sample_std, student
 from ._fid import first_of_each, rank_deficient, sizes, without_labels
 from ._frechet import Moments, frechet_distance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judge, Judges
+    from ..benchmark.networks.judges import Judge, Judges
 
 
 class FIDVMI(Evaluator):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, StageKind, setting
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ..benchmark.errors import InvalidConfigurationError, MissingDataError
-from ..benchmark.evidence import ClassReconstructions, Evidence, Score
 from ._cosine import not_finite, unit
 from ._nearest import over_labels, private_embeddings
 from ._pairs import unrelated
@@ -18,7 +18,7 @@ from ._pairs import unrelated
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 Values = NDArray[np.float64]
 #: Reconstructions compared at a time.
@@ -75,9 +75,9 @@ class KNNDistance(Evaluator):
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """The hash of the embedder's weights, which decide the scores."""
-        from ..benchmark.networks import weights
+        from ..benchmark.networks.weights import named
 
-        return weights.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
+        return named.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Where there are no classes, no weights, or the embedder refuses the images."""

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator
-from ..benchmark.evidence import Encodings, Evidence, Score
-from ..benchmark.statistics import Interval, jackknife
+from ..benchmark.core.evidence import Encodings, Evidence, Score
+from ..benchmark.core.statistics import Interval, jackknife
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 Values = NDArray[np.float64]
 #: Values of Z in float64 at a time (32 MiB).

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, setting
-from ..benchmark.evidence import Evidence, Predictions, Score
-from ..benchmark.statistics import Interval, percentile
+from ..benchmark.core.evidence import Evidence, Predictions, Score
+from ..benchmark.core.statistics import Interval, percentile
 from ._topk import not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 Counts = NDArray[np.float64]
 #: Weights of resampled images held in memory at a time (16 MiB).

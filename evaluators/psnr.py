@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..benchmark.contracts import Definition, Evaluator
-from ..benchmark.evidence import Evidence, Score
+from ..benchmark.core.evidence import Evidence, Score
 from ._pairs import Values, kinds, measured, pairs, summary, unrelated
 from .mse import mean_squared_error
 
 if TYPE_CHECKING:
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 
 class PSNR(Evaluator):

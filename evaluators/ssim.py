@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol
-from ..benchmark.evidence import Evidence, Score
+from ..benchmark.core.evidence import Evidence, Score
 from ._pairs import Values, pixel_score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judges
+    from ..benchmark.networks.judges import Judges
 
 #: Standard deviation of the window in pixels, and its half width.
 _SIGMA, _HALF = 1.5, 5

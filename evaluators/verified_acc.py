@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
-from ..benchmark.evidence import ClassReconstructions, Evidence, Negatives, Score
-from ..benchmark.statistics import wilson
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Negatives, Score
+from ..benchmark.core.statistics import wilson
 from ._hits import summary
 from ._topk import not_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.judges import Judge, Judges
+    from ..benchmark.networks.judges import Judge, Judges
 
 Values = NDArray[np.float64]
 _RATES = ("fpr_first", "fpr_second", "fpr_both")

@@ -12,7 +12,7 @@ from ..registry import KINDS
 from . import options
 
 if TYPE_CHECKING:
-    from ..testing import Verdict
+    from ..testing.check import Verdict
 
 _STYLES = {"holds": "green", "broken": "red", "not tried": "yellow"}
 
@@ -50,8 +50,8 @@ def check(
 
 
 def _verdicts(kind: Any, name: str, settings: list[str], data: Path | None) -> list[Verdict]:
-    from ..spec import parse_settings
-    from ..testing import check as check_laws
+    from ..pipeline.matrix import parse_settings
+    from ..testing.checks import check as check_laws
 
     scope = f"{kind}."
     fields = parse_settings(text if text.startswith(scope) else scope + text for text in settings)

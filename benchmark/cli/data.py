@@ -50,6 +50,6 @@ def _dataset(name: str) -> Any:
 
 
 def _root(data: Path | None) -> Path:
-    from ..folders import data_root
+    from ..core.paths import data_root
 
     return data_root(data)

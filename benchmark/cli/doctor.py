@@ -16,8 +16,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")] = False,
 ) -> None:
     """Say what this machine has, and what each missing piece would enable."""
-    from ..diagnosis import diagnose
-    from ..folders import data_root, store_root
+    from ..core.paths import data_root, store_root
+    from ..doctor import diagnose
 
     findings = diagnose(data_root(data), store_root(store))
     if as_json:

@@ -10,7 +10,7 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from ..record import Record
+    from ..records.record import Record
 
 
 def export(
@@ -28,11 +28,11 @@ def export(
 
     `privbench.load_target(DIR)` loads it, here or elsewhere. A key is that of a record or of its target.
     """
-    from ..folders import data_root, results_root, store_root
+    from ..core.paths import data_root, results_root, store_root
 
     record = _record(cell, results_root(results))
-    from .. import exporting
-    from ..store import Store
+    from ..exports import export as exporting
+    from ..store.store import Store
 
     manifest = exporting.export(record, folder.expanduser(), Store(store_root(store)), data_root(data))
     if as_json:
@@ -50,7 +50,7 @@ def _record(cell: str, results: Path) -> Record:
     Raises:
         PrivbenchError: there is none, or they are of several targets.
     """
-    from ..exporting import choose
+    from ..exports.export import choose
 
     found = options.records_of("CELL", cell, results)
     return choose(dict(zip(found.paths, found.items, strict=True)), cell)

@@ -15,8 +15,8 @@ from . import options
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..record import Record
-    from ..records import Records
+    from ..analysis.record_set import Records
+    from ..records.record import Record
 
 app = typer.Typer(no_args_is_help=True, help="Pictures of records: reconstructions, tsne, tradeoff.")
 
@@ -52,24 +52,24 @@ def reconstructions(
     paths = _files(out, "reconstructions")
     records, problems = _load(record)
     chosen = _chosen(records, "evidence", as_given)
-    from .. import recall
-    from ..folders import data_root, store_root
-    from ..report import compared
-    from ..report.figures import Strip, grid
-    from ..store import Store
+    from ..core.paths import data_root, store_root
+    from ..pipeline import record_artifacts
+    from ..report.figures import labels
+    from ..report.figures.image_figures import Strip, grid
+    from ..store.store import Store
 
     shelf = Store(store_root(store))
-    found = [recall.reconstructions(each, shelf) for each in chosen]
-    keys = recall.columns(chosen, found, columns)
+    found = [record_artifacts.reconstructions(each, shelf) for each in chosen]
+    keys = record_artifacts.columns(chosen, found, columns)
     about = found[0].about
-    strips = [Strip(name, each.of(keys)) for name, each in zip(compared.labels(chosen), found, strict=True)]
+    strips = [Strip(name, each.of(keys)) for name, each in zip(labels.labels(chosen), found, strict=True)]
     if with_private_images:
-        private = recall.originals(chosen, about, keys, data_root(data))
+        private = record_artifacts.originals(chosen, about, keys, data_root(data))
         strips.insert(0, Strip(("original",) if about == "items" else ("private image",), private))
     else:
         typer.echo("the private images are left out; --with-private-images shows them", err=True)
     headings = [f"label {key}" for key in keys] if about == "labels" else []
-    caption = compared.shared(chosen)
+    caption = labels.shared(chosen)
     _save(grid(strips, caption, headings=headings, first_is_original=with_private_images), paths)
     _complain(problems)
 
@@ -101,17 +101,17 @@ def tsne(
         raise InvalidConfigurationError(f"expected --attribute at most twice, got {', '.join(attribute)}")
     records, problems = _load(record)
     chosen = _chosen(records, "evidence", as_given)
-    from ..folders import data_root, store_root
-    from ..report import compared
-    from ..report.embedding import clouds
-    from ..report.figures import plane
-    from ..stages import Workshop
-    from ..store import Store
-    from ..training import choose_device
+    from ..core.paths import data_root, store_root
+    from ..pipeline.stages import Workshop
+    from ..report.figures import labels
+    from ..report.figures.image_figures import plane
+    from ..report.figures.tsne import clouds
+    from ..store.store import Store
+    from ..training.context import choose_device
 
     workshop = Workshop(Store(store_root(store)), data_root(data), choose_device(device))
     found, groups = clouds(chosen, workshop, attribute, layer, seed)
-    _save(plane(found, groups, (*compared.shared(chosen), "t-SNE of private test images")), paths)
+    _save(plane(found, groups, (*labels.shared(chosen), "t-SNE of private test images")), paths)
     _complain(problems)
 
 
@@ -133,8 +133,8 @@ def tradeoff(
     """
     paths = _files(out, "tradeoff")
     records, problems = _load(record)
-    from ..report.tradeoff import tradeoff as compare
-    from ..report.tradeoff_figure import draw
+    from ..report.figures.tradeoff import tradeoff as compare
+    from ..report.figures.tradeoff_figure import draw
 
     found = compare(records, utility, leakage)
     _save(draw(found), paths)
@@ -155,8 +155,8 @@ def _files(out: Path | None, name: str) -> list[Path]:
 
 def _load(paths: Sequence[Path]) -> tuple[Records, list[str]]:
     """The records of all paths, each once, and one sentence per file that cannot be read."""
+    from ..analysis.record_set import Records, load_records
     from ..errors import IncompatibleRecordError
-    from ..records import Records, load_records
 
     found: dict[str, tuple[Record, Path]] = {}
     problems: list[str] = []
@@ -177,9 +177,9 @@ def _load(paths: Sequence[Path]) -> tuple[Records, list[str]]:
 
 def _chosen(records: Records, role: str, as_given: bool) -> list[Record]:
     """One record of each artifact of a role, in order."""
-    from ..report import compared
+    from ..report.figures import labels
 
-    ordered = list(records) if as_given else compared.arranged(records.items)
+    ordered = list(records) if as_given else labels.arranged(records.items)
     found: dict[str, Record] = {}
     for record in ordered:
         found.setdefault(record.artifacts[role].key if role in record.artifacts else record.key, record)
@@ -189,7 +189,7 @@ def _chosen(records: Records, role: str, as_given: bool) -> list[Record]:
 
 
 def _save(figure: Figure, paths: Sequence[Path]) -> None:
-    from ..report.drawing import encode
+    from ..report.figures.style import encode
 
     for path in paths:
         _write(path, encode(figure, "png" if path.suffix.lower() == ".png" else "svg"))
@@ -210,7 +210,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _complain(problems: Sequence[str]) -> None:
-    from ..report.wording import plain
+    from ..report.formatting import plain
 
     for problem in problems:
         typer.echo(f"privbench: {plain(problem)}", err=True)

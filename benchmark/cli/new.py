@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..scaffold import KINDS
+from ..scaffold.scaffold import KINDS
 
 
 def new(
@@ -21,7 +21,7 @@ def new(
 
     The folder must not exist yet, or be empty.
     """
-    from .. import scaffold
+    from ..scaffold import scaffold
 
     folder = scaffold.create(kind, name, into or scaffold.folder_of(name))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

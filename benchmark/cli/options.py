@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..record import Record
-    from ..records import Records
-    from ..spec import Matrix
+    from ..analysis.record_set import Records
+    from ..pipeline.matrix import Matrix
+    from ..records.record import Record
 
 MatrixFile = Annotated[Path | None, typer.Argument(metavar="[MATRIX.toml]", help="A file that names the cells.")]
 Datasets = Annotated[list[str], typer.Option("--dataset", "-d", help="Data set; repeat for a matrix. Default: digits.")]
@@ -56,8 +56,8 @@ def matrix_of(
     Raises:
         PrivbenchError: a file, name or setting is wrong.
     """
-    from ..matrix_file import read_matrix
-    from ..spec import Matrix, Selection, parse_settings
+    from ..pipeline.matrix import Matrix, Selection, parse_settings
+    from ..pipeline.matrix_file import read_matrix
 
     def chosen(names: list[str], usual: tuple[Selection, ...]) -> tuple[Selection, ...]:
         return tuple(Selection.parse(name) for name in names) or usual
@@ -90,8 +90,8 @@ def records_of(argument: str, cell: str, results: Path) -> Records:
     Raises:
         PrivbenchError: there is none.
     """
+    from ..analysis.record_set import Records, load_records
     from ..errors import IncompatibleRecordError, MissingDataError
-    from ..records import Records, load_records
 
     path = Path(cell).expanduser()
     is_path = path.exists() or not re.fullmatch("[0-9a-f]{4,64}", cell)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, running
-from . import published as printed
+from . import options, run_options
+from . import paper_tables as printed
 
 if TYPE_CHECKING:
-    from ..plan import Plan
-    from ..publications.comparison import Comparison, Entry, Line
-    from ..publications.publication import Table
-    from ..runners.schedule import Outcome
+    from ..papers.comparison import Comparison, Entry, Line
+    from ..papers.table import Table
+    from ..pipeline.plan import Plan
+    from ..runners.scheduler import Outcome
 
 app = typer.Typer(no_args_is_help=True, help="Published tables: list, show, run, compare.")
 
@@ -41,7 +41,7 @@ _SPREAD = " A printed ± is a spread, over draws, trials or identities, not an i
 @app.command("list")
 def list_tables(as_json: Json = False) -> None:
     """List the published tables."""
-    from ..publications.publication import tables
+    from ..papers.table import tables
 
     rows = [
         {"name": t.name, "kind": t.kind, "rows": len(t.rows), "runnable": _runnable(t), "caption": t.caption}
@@ -60,7 +60,7 @@ def list_tables(as_json: Json = False) -> None:
 @app.command()
 def show(name: TableName, as_json: Json = False) -> None:
     """Show a table as published: values, what reproduces each row, what is known to be wrong."""
-    from ..publications.publication import load
+    from ..papers.table import load
 
     table = load(name)
     if as_json:
@@ -96,17 +96,17 @@ def run(
     store: options.StoreFolder = None,
     results: options.ResultsFolder = None,
     device: options.DeviceOption = "auto",
-    jobs: running.Jobs = 1,
-    runner: running.Runner = "local",
-    address: running.Address = None,
-    threads: running.Threads = None,
-    stage_timeout: running.StageTimeout = None,
+    jobs: run_options.Jobs = 1,
+    runner: run_options.Runner = "local",
+    address: run_options.Address = None,
+    threads: run_options.Threads = None,
+    stage_timeout: run_options.StageTimeout = None,
     as_json: Json = False,
 ) -> None:
     """Run the cells behind a table and compare; what is in the store already is not computed again."""
-    from ..publications.matrices import matrices
-    from ..publications.publication import load
-    from ..spec import parse_settings
+    from ..papers.matrices import matrices
+    from ..papers.table import load
+    from ..pipeline.matrix import parse_settings
 
     table = load(name)
     planned = matrices(
@@ -118,14 +118,14 @@ def run(
         settings=parse_settings(setting),
     )
     cells = [cell for matrix in planned for cell in matrix.cells()]
+    from ..analysis.record_set import Records
     from ..api import execute
-    from ..folders import data_root, results_root, store_root
-    from ..publications.comparison import compare as put_together
-    from ..records import Records
+    from ..core.paths import data_root, results_root, store_root
+    from ..papers.comparison import compare as put_together
     from .progress import Display
 
     began = time.monotonic()
-    with running.resumable(), Display() as display:
+    with run_options.resumable(), Display() as display:
         plan, outcome, written = execute(
             cells,
             data=data_root(data),
@@ -133,7 +133,7 @@ def run(
             results=results_root(results),
             device=device,
             listener=display,
-            **running.how(runner, address, jobs, threads, stage_timeout),
+            **run_options.how(runner, address, jobs, threads, stage_timeout),
         )
     found = Records(tuple(record for record, _ in written), tuple(path for _, path in written))
     comparison = put_together(table, found, labels=rows, dataset=dataset)
@@ -161,11 +161,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare records that exist with a table; runs nothing."""
+    from ..analysis.record_set import load_records
+    from ..core.paths import results_root
     from ..errors import MissingDataError
-    from ..folders import results_root
-    from ..publications.comparison import compare as put_together
-    from ..publications.publication import load, require_results
-    from ..records import load_records
+    from ..papers.comparison import compare as put_together
+    from ..papers.table import load, require_results
 
     table = load(name)
     require_results(table)
@@ -190,7 +190,7 @@ def _problems(plan: Plan, outcome: Outcome) -> Iterator[str]:
     """Cells without a meaning and failed stages."""
     for skipped in plan.skipped:
         yield f"n/a: {skipped.cell.title}: {skipped.reason}"
-    yield from running.summary(plan, outcome)
+    yield from run_options.summary(plan, outcome)
 
 
 def _not_run(comparison: Comparison, labels: list[str], settings: dict[str, Any]) -> list[str]:

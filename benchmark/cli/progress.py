@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ..plan import Stage
+    from ..pipeline.plan import Stage
 
 
 class LoopBar:

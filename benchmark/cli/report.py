@@ -18,7 +18,7 @@ from . import options
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..records import Records
+    from ..analysis.record_set import Records
 
 Format = Literal["console", "html", "md", "csv", "latex"]
 _PAGES = (".html", ".htm")
@@ -47,8 +47,8 @@ def report(
     store: options.StoreFolder = None,
 ) -> None:
     """Show results as tables or as an HTML leaderboard; reads records alone and runs nothing."""
-    from ..folders import results_root
-    from ..records import load_records
+    from ..analysis.record_set import load_records
+    from ..core.paths import results_root
 
     survive_encoding()
     _require_html(form, {"--single": single, "--with-private-images": with_private_images})
@@ -88,7 +88,7 @@ def _require_html(form: Format, given: Mapping[str, bool]) -> None:
 
 def _place(output: Path | None, folder: Path, single: bool) -> Path:
     """The file or folder to write, decided before anything is read."""
-    from ..report.folder import check
+    from ..report.html.output_folder import check
 
     if single:
         place = output or folder / "report.html"
@@ -105,9 +105,9 @@ def _place(output: Path | None, folder: Path, single: bool) -> Path:
 
 
 def _private_images(records: Records, data: Path | None, store: str | None) -> dict[str, bytes | str]:
-    from ..folders import data_root, store_root
-    from ..report.private_images import find
-    from ..store import Store
+    from ..core.paths import data_root, store_root
+    from ..report.html.private_images import find
+    from ..store.store import Store
 
     found = find(records, Store(store_root(store)), data_root(data))
     shown = sum(isinstance(each, bytes) for each in found.values())
@@ -120,7 +120,8 @@ def _private_images(records: Records, data: Path | None, store: str | None) -> d
 
 
 def _make_html(records: Records, place: Path, single: bool, private: Mapping[str, bytes | str]) -> None:
-    from ..report import board, folder
+    from ..report.html import board
+    from ..report.html import output_folder as folder
 
     if single:
         _write(place, board.single(records, private))
@@ -145,14 +146,14 @@ def survive_encoding() -> None:
 
 
 def _make(records: Records, form: Format, output: Path | None) -> None:
-    from ..report import tables
+    from ..report.tables import latex, tables
 
     if form == "console" and output is None:
         from rich.console import Console
 
         Console().print(tables.console(records))
         return
-    text = {"console": _printed, "md": tables.markdown, "csv": tables.csv, "latex": tables.latex}[form](records)
+    text = {"console": _printed, "md": tables.markdown, "csv": tables.csv, "latex": latex.latex}[form](records)
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -164,7 +165,7 @@ def _printed(records: Records) -> str:
     """The console table as text, 100 characters wide."""
     from rich.console import Console
 
-    from ..report import tables
+    from ..report.tables import tables
 
     file = io.StringIO()
     Console(file=file, width=100).print(tables.console(records))
@@ -185,7 +186,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _complain(records: Records) -> None:
-    from ..report.wording import plain
+    from ..report.formatting import plain
 
     for problem in records.problems:
         typer.echo(f"privbench: {plain(problem)}", err=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, running
+from . import options, run_options
 
 if TYPE_CHECKING:
-    from ..plan import Plan
-    from ..runners.schedule import Outcome
-    from ..store import Store
+    from ..pipeline.plan import Plan
+    from ..runners.scheduler import Outcome
+    from ..store.store import Store
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
@@ -31,25 +31,25 @@ def run(
     store: options.StoreFolder = None,
     results: options.ResultsFolder = None,
     device: options.DeviceOption = "auto",
-    jobs: running.Jobs = 1,
-    runner: running.Runner = "local",
-    address: running.Address = None,
-    threads: running.Threads = None,
-    stage_timeout: running.StageTimeout = None,
+    jobs: run_options.Jobs = 1,
+    runner: run_options.Runner = "local",
+    address: run_options.Address = None,
+    threads: run_options.Threads = None,
+    stage_timeout: run_options.StageTimeout = None,
     as_json: Json = False,
 ) -> None:
     """Train or load targets, attack them, score the attacks, write records and print a table.
 
     What is in the store already is not computed again; an interrupted run goes on where it stopped.
     """
-    how = running.how(runner, address, jobs, threads, stage_timeout)
+    how = run_options.how(runner, address, jobs, threads, stage_timeout)
     chosen = options.matrix_of(matrix, dataset, defense, attack, evaluator, seed, budget, setting)
     from ..api import execute
-    from ..folders import data_root, results_root, store_root
+    from ..core.paths import data_root, results_root, store_root
     from .progress import Display
 
     began = time.monotonic()
-    with running.resumable(), Display() as display:
+    with run_options.resumable(), Display() as display:
         plan, outcome, records = execute(
             chosen.cells(),
             data=data_root(data),
@@ -66,7 +66,7 @@ def run(
     for record, _ in records:
         for flag in record.flags:
             typer.echo(f"note: {record.cell.defense.name} under {record.cell.attack.name}: {flag.message}", err=True)
-        for sentence in running.halved(record):
+        for sentence in run_options.halved(record):
             typer.echo(f"note: {record.cell.defense.name} under {record.cell.attack.name}: {sentence}", err=True)
     problems = _problems(plan, outcome, records)
     for problem in problems:
@@ -80,7 +80,7 @@ def run(
 def _facts(plan: Plan, outcome: Outcome, records: list[Any]) -> dict[str, Any]:
     return {
         "records": [json.loads(record.model_dump_json()) for record, _ in records],
-        "failures": running.failures(plan, outcome),
+        "failures": run_options.failures(plan, outcome),
         "skipped": [{"cell": skipped.cell.title, "reason": skipped.reason} for skipped in plan.skipped],
     }
 
@@ -89,8 +89,8 @@ def _present(records: list[Any]) -> None:
     if records:
         from rich.console import Console
 
-        from ..records import Records
-        from ..report.tables import console
+        from ..analysis.record_set import Records
+        from ..report.tables.tables import console
 
         Console().print(console(Records(tuple(record for record, _ in records), tuple(path for _, path in records))))
 
@@ -105,7 +105,7 @@ def _problems(plan: Plan, outcome: Outcome, records: list[Any]) -> list[str]:
             for name, score in record.scores.items()
             if score.value is None
         ]
-    return found + running.summary(plan, outcome)
+    return found + run_options.summary(plan, outcome)
 
 
 def plan(
@@ -123,9 +123,9 @@ def plan(
 ) -> None:
     """Show the stages of a run and what is cached; runs nothing."""
     chosen = options.matrix_of(matrix, dataset, defense, attack, evaluator, seed, budget, setting)
-    from ..folders import data_root, store_root
-    from ..plan import make
-    from ..store import Store
+    from ..core.paths import data_root, store_root
+    from ..pipeline.plan import make
+    from ..store.store import Store
 
     made = make(chosen.cells(), data_root(data))
     rows = _rows(made, Store(store_root(store)))
@@ -147,8 +147,8 @@ def plan(
 
 
 def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
-    from ..runners.schedule import ask
-    from ..spec import could_have_run
+    from ..pipeline.matrix import could_have_run
+    from ..runners.scheduler import ask
 
     stages = []
     manifests = ask(store, lambda stage: store.manifest(stage.kind, stage.key), made.stages.values())

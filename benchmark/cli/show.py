@@ -79,9 +79,9 @@ def show(
 
 def _fields(component: type[Configuration]) -> Any:
     """Fields in the order of the class, those of nested configurations with dotted names, with their values."""
-    from ..aggregate import flat
+    from ..analysis.aggregate import flat
     from ..contracts import BUDGETS
-    from ..spec import budget_values, defaults
+    from ..pipeline.matrix import budget_values, defaults
 
     standard = flat(defaults(component))
     by_budget = {budget: flat(budget_values(component, budget)) for budget in BUDGETS}

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from ..core.paths import results_root
 from ..errors import InvalidConfigurationError
-from ..folders import results_root
 
 if TYPE_CHECKING:
-    from ..store import Entry, Store
+    from ..store.maintenance import Entry
+    from ..store.store import Store
 
 log = logging.getLogger("privbench")
 app = typer.Typer(no_args_is_help=True, help="Look after stored artifacts.")
@@ -144,7 +145,7 @@ def _keys(path: Path) -> Iterator[str]:
 
 
 def _open(address: str | None) -> Store:
-    from ..store import open_store
+    from ..store.store import open_store
 
     return open_store(address)
 

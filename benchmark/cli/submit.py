@@ -13,8 +13,8 @@ from ..errors import InvalidConfigurationError
 from . import options
 
 if TYPE_CHECKING:
-    from ..record import Record
-    from ..records import Records
+    from ..analysis.record_set import Records
+    from ..records.record import Record
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
@@ -38,15 +38,15 @@ def submit(
 
     Weights, code and private images stay here. `privbench verify FOLDER` checks the folder, there as here.
     """
-    from ..folders import data_root, results_root, store_root
+    from ..core.paths import data_root, results_root, store_root
 
     found = _records(record, results_root(results))
     folder = (output or results_root(results) / "submissions" / _name(name, found)).expanduser()
     import torch
 
-    from ..stages import Workshop
-    from ..store import Store
-    from ..submission_making import submit as make
+    from ..pipeline.stages import Workshop
+    from ..store.store import Store
+    from ..submissions.bundle import submit as make
 
     workshop = Workshop(Store(store_root(store)), data_root(data), torch.device("cpu"))
     index = make(found, folder, workshop, contact=contact, paper=paper)
@@ -63,9 +63,9 @@ def _records(arguments: list[str], results: Path) -> Records:
     Raises:
         PrivbenchError: there is none.
     """
+    from ..analysis.record_set import Records
     from ..errors import MissingDataError
-    from ..records import Records
-    from ..submission import INDEX
+    from ..records.submission import INDEX
 
     found: dict[str, tuple[Record, Path]] = {}
     for argument in arguments:

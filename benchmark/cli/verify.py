@@ -12,8 +12,8 @@ from ..errors import InvalidConfigurationError, PrivbenchError
 from . import options
 
 if TYPE_CHECKING:
-    from ..verification import Finding
-    from ..verification_rerun import Rerun
+    from ..submissions.rerun import Rerun
+    from ..submissions.verify import Finding
 
 
 def verify(
@@ -58,15 +58,15 @@ def verify(
 
 
 def _verify(folder: Path, data: Path | None, store: str | None, device: str | None) -> Finding:
-    from ..folders import data_root, store_root
+    from ..core.paths import data_root, store_root
 
     root = store_root(store)
     import torch
 
-    from ..stages import Workshop
-    from ..store import Store
-    from ..verification import verify as check
-    from ..verification_rerun import Rerun
+    from ..pipeline.stages import Workshop
+    from ..store.store import Store
+    from ..submissions.rerun import Rerun
+    from ..submissions.verify import verify as check
 
     again: Rerun | None = None
     if device is not None:
@@ -102,10 +102,10 @@ def _present(found: Finding) -> None:
 
 
 def _write(found: Finding, by: str, results: Path | None, folder: Path) -> None:
-    from ..folders import results_root
-    from ..submission import FOLDER
-    from ..verification import written
-    from ..verification_levels import write_verification
+    from ..core.paths import results_root
+    from ..records.submission import FOLDER
+    from ..records.verification import write_verification
+    from ..submissions.verify import written
 
     inside = folder.resolve().parent
     root = inside.parent if inside.name == FOLDER else results_root(results)

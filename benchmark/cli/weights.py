@@ -20,7 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("ls")
 def list_weights(as_json: Json = False) -> None:
     """List weights by name: what uses them, whether they are here, where they come from, their terms."""
-    from ..networks import importing
+    from ..networks.weights import importing
 
     rows = [_facts(name, using) for name, using in importing.users().items()]
     if as_json:
@@ -44,7 +44,7 @@ def list_weights(as_json: Json = False) -> None:
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
     """Show one set of weights: its state, and the names and shapes that the network expects."""
-    from ..networks import importing
+    from ..networks.weights import importing
 
     using = _using(name)
     facts = _facts(name, using) | {"tensors": importing.expected(using[0][2])}
@@ -64,7 +64,7 @@ def import_weights(
     name: Name, file: Annotated[Path, typer.Argument(help="safetensors, with the names of `privbench weights show`")]
 ) -> None:
     """Check weights against their network and keep them in the weights folder."""
-    from ..networks import importing
+    from ..networks.weights import importing
 
     found = importing.take(name, file.expanduser(), _using(name)[0][2])
     typer.echo(f"{name} is ready: {found.path}, SHA-256 {found.sha256}")
@@ -73,16 +73,16 @@ def import_weights(
 @app.command()
 def fetch(name: Name) -> None:
     """Download published weights."""
-    from ..networks import weights
+    from ..networks.weights import named
 
     _using(name)
     print(f"fetching {name}", file=sys.stderr)
-    path = weights.fetch(name)
-    typer.echo(f"{name} is ready: {path}, SHA-256 {weights.digest(name)}")
+    path = named.fetch(name)
+    typer.echo(f"{name} is ready: {path}, SHA-256 {named.digest(name)}")
 
 
 def _using(name: str) -> list[Any]:
-    from ..networks import importing
+    from ..networks.weights import importing
 
     known = importing.users()
     if name not in known:
@@ -92,11 +92,11 @@ def _using(name: str) -> list[Any]:
 
 def _facts(name: str, using: list[Any]) -> dict[str, Any]:
     from ..errors import MissingDataError
-    from ..networks import weights
+    from ..networks.weights import named
 
-    problem, about, source = weights.problem(name), weights.ABOUT.get(name), weights.published(name)
+    problem, about, source = named.problem(name), named.ABOUT.get(name), named.published(name)
     try:
-        path, manifest = weights.path_of(name), None if source else weights.manifest(name)
+        path, manifest = named.path_of(name), None if source else named.manifest(name)
     except MissingDataError:
         path, manifest = None, None
     origin = about.origin if about else ""
@@ -110,7 +110,7 @@ def _facts(name: str, using: list[Any]) -> dict[str, Any]:
         "origin": origin,
         "url": source.url if source else None,
         "imported": manifest.imported if manifest else None,
-        "sha256": weights.digest(name) if problem is None else None,
+        "sha256": named.digest(name) if problem is None else None,
         "licence": about.licence if about else "",
         "path": str(path) if path else None,
     }

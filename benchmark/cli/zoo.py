@@ -18,7 +18,7 @@ def list_targets(
     zoo: Place, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")] = False
 ) -> None:
     """List the targets of a zoo."""
-    from ..zoo import open_zoo
+    from ..exports.zoo import open_zoo
 
     found = open_zoo(zoo)
     if as_json:
@@ -50,7 +50,7 @@ def add(
     name: Annotated[str | None, typer.Option("--name", help="Name in the zoo. [default: made of what it is]")] = None,
 ) -> None:
     """Copy an exported target into a zoo, after loading it."""
-    from .. import zoo as zoos
+    from ..exports import zoo as zoos
 
     found, entry = zoos.add(export.expanduser(), zoo.expanduser(), name)
     typer.echo(f"{found}: {entry.defense} on {entry.protocol}, SHA-256 {entry.weights.sha256}")
@@ -63,7 +63,7 @@ def fetch(
     zoo: Place,
 ) -> None:
     """Copy a target of a zoo to a folder, verified."""
-    from .. import zoo as zoos
+    from ..exports import zoo as zoos
 
     manifest = zoos.fetch(zoos.open_zoo(zoo), name, folder.expanduser())
     typer.echo(f"{manifest.title}: SHA-256 {manifest.weights.sha256}\n{folder}")

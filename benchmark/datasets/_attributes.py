@@ -15,8 +15,8 @@ from pydantic import field_validator
 from torch import Tensor
 
 from ..contracts import Part, Protocol, setting
+from ..core.evidence import Images
 from ..errors import MissingDataError
-from ..evidence import Images
 from . import _celeba_files as release
 from ._decoded import decoded, decoded_path
 from ._extra import Extra, look

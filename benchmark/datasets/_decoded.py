@@ -19,8 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..core.paths import cache_root
 from ..errors import MissingDataError, StorageError
-from ..folders import cache_root
 
 _log = logging.getLogger(__name__)
 

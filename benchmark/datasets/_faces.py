@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..contracts import Dataset, Part, Recipe, setting
+from ..core.evidence import Images
 from ..errors import MissingDataError
-from ..evidence import Images
 from . import _celeba_files as release
 from . import files
 from ._decoded import decoded, decoded_path

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..contracts import Dataset, Part, setting
-from ..evidence import Images
+from ..core.evidence import Images
 
 Partition = Literal["train", "test"]
 #: Labels 0 .. 4 are private, and all of them are attacked.

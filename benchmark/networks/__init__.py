@@ -1,1 +1,1 @@
-"""Networks: targets, judges, generators and discriminators."""
+"""Targets, judges and embedders."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .embedder import Embedder
+from .embedders.embedder import Embedder
 from .network import Network
-from .perceptual import Perceptual
+from .perceptual.perceptual import Perceptual
 
 
 def build(name: str, image: tuple[int, int, int], classes: int, *, pretrained: bool = False) -> Network:

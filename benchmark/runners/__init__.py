@@ -1,1 +1,1 @@
-"""Ways to execute a plan."""
+"""Execute a plan: scheduler, local, processes, Ray."""

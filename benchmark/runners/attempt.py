@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import PrivbenchError
-from ..faults import is_out_of_memory, raised_in
-from ..plan import Stage
-from ..stages import Workshop, run
-from ..store import Artifact, Store
+from ..pipeline.failures import is_out_of_memory, raised_in
+from ..pipeline.plan import Stage
+from ..pipeline.stages import Workshop, run
+from ..store.manifest import Artifact
+from ..store.store import Store
 
 log = logging.getLogger("privbench")
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from ..plan import Plan, Stage
-from ..stages import Workshop
-from ..training import Progress
+from ..pipeline.plan import Plan, Stage
+from ..pipeline.stages import Workshop
+from ..training.context import Progress
 from . import memory
 from .attempt import attempt
 from .processes import Processes
-from .schedule import Crew, Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
+from .scheduler import Crew, Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
 
 __all__ = ["Listener", "Outcome", "Quiet", "execute"]
 

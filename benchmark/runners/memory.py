@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..plan import Stage
-from ..store import Artifact, Store
+from ..pipeline.plan import Stage
+from ..store.manifest import Artifact
+from ..store.store import Store
 
 #: Manifests of a store are looked through for at most so many seconds.
 LOOK_SECONDS = 2.0

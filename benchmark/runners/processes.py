@@ -16,12 +16,12 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from ..plan import Stage
-from ..stages import Workshop
-from ..training import Progress
+from ..pipeline.plan import Stage
+from ..pipeline.stages import Workshop
+from ..training.context import Progress
 from . import memory
 from .attempt import Report
-from .schedule import Done
+from .scheduler import Done
 from .worker import Begun, Ended, Looping, Place, Ready, Said, serve
 
 #: Seconds given to a process to end by itself.

@@ -19,15 +19,15 @@ import torch
 
 from ... import __version__
 from ..errors import InvalidConfigurationError
-from ..plan import Plan, Stage
-from ..store import Store
-from ..training import Progress
+from ..pipeline.plan import Plan, Stage
+from ..store.store import Store
+from ..training.context import Progress
 from . import memory
 from .attempt import Report
 from .processes import slow
 from .ray_cluster import Cluster, ClusterError, Head, connected
 from .ray_tasks import Board, Expected, Job, Told, check_machine, compute, mark_of
-from .schedule import Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
+from .scheduler import Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
 from .worker import Place
 
 #: Seconds between looks at progress and time limits.

@@ -13,10 +13,10 @@ from typing import Any
 
 from ... import __version__
 from ..errors import PrivbenchError
-from ..plan import Stage
-from ..spec import Choice
-from ..stages import Workshop
-from ..store import Store, open_store
+from ..pipeline.matrix import Choice
+from ..pipeline.plan import Stage
+from ..pipeline.stages import Workshop
+from ..store.store import Store, open_store
 from .attempt import Report, attempt
 from .worker import Looping, Place, Telling, Warnings
 

@@ -16,7 +16,7 @@ shows as skipped. `check` tries all laws of a kind and returns the verdicts. The
 digits, on the CPU, without a network.
 """
 
-from .catalog import check, laws
-from .law import BrokenLawError, Law, Verdict
+from .check import BrokenLawError, Law, Verdict
+from .checks import check, laws
 
 __all__ = ["BrokenLawError", "Law", "Verdict", "check", "laws"]

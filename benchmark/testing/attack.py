@@ -14,19 +14,19 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from .. import evidence as kinds
-from ..access import FeaturesView, Source, View, open_view
+from ..access.open import FeaturesView, Source, View, open_view
 from ..contracts import Access, Prior, Task
+from ..core import evidence as kinds
+from ..core.evidence import Images, Request
 from ..errors import PrivbenchError
-from ..evidence import Images, Request
-from ..models import state
-from ..tensors import pack, unpack
-from ..training import Context
-from .cell import ATTACKS, choose, round_trip
+from ..files.tensors import pack, unpack
+from ..pipeline.trained_models import state
+from ..training.context import Context
+from .check import broken, made, require, sentence
+from .component import Subject
 from .configuration import configuration, described, fields, registered
-from .law import broken, made, require, sentence
+from .run_cell import ATTACKS, choose, round_trip
 from .samples import CPU, Sample, conditions, interrupted
-from .subject import Subject
 
 _ROOT = Path()
 #: The attacked labels and the observed private images.
@@ -321,7 +321,7 @@ def _weights(task: Task, seed: int) -> bytes:
 
 
 def _defense() -> Any:
-    from ..spec import Selection, resolve
+    from ..pipeline.matrix import Selection, resolve
 
     return choose("defense", "none", resolve("dataset", Selection("digits"), "smoke", {})).component
 
@@ -340,7 +340,7 @@ def _check_evidence(subject: Subject, found: Any, task: Task, labels: tuple[int,
     require(
         type(found) is wanted,
         f"run returns {type(found).__name__}",
-        f"return a privbench.benchmark.evidence.{cls.yields}, or correct `yields`",
+        f"return a privbench.benchmark.core.evidence.{cls.yields}, or correct `yields`",
     )
     expected = _expected(cls.yields, len(labels), len(items), image)
     for name, (shape, dtype) in expected.items():

@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 from .. import registry
 from ..contracts import BUDGETS, Configuration, StageKind
 from ..errors import BrokenComponentError, PrivbenchError, UnknownComponentError
-from ..spec import Selection, canonical, resolve
-from .law import broken, require
-from .subject import Subject
+from ..pipeline.matrix import Selection, canonical, resolve
+from .check import broken, require
+from .component import Subject
 
 _STAGES: tuple[StageKind, ...] = typing.get_args(StageKind)
 

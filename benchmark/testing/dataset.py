@@ -11,14 +11,14 @@ from torch import Tensor
 
 from .. import registry
 from ..contracts import Part
+from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
-from ..evidence import Images
 from ..networks.catalog import build
-from .cell import round_trip
+from .check import broken, made, require, sentence
+from .component import Subject
 from .configuration import configuration, described, fields, registered
-from .law import broken, made, require, sentence
+from .run_cell import round_trip
 from .samples import conditions
-from .subject import Subject
 
 _PARTS: tuple[Part, ...] = get_args(Part)
 

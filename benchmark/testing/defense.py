@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..access import Source, build
+from ..access.open import Source, build
 from ..contracts import Task
+from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
-from ..evidence import Images
-from ..models import state
+from ..files.tensors import pack, unpack
 from ..networks.network import Network
-from ..tensors import pack, unpack
-from ..training import Context
-from .cell import round_trip
+from ..pipeline.trained_models import state
+from ..training.context import Context
+from .check import broken, made, require
+from .component import Subject
 from .configuration import configuration, described, fields, registered
-from .law import broken, made, require
+from .run_cell import round_trip
 from .samples import CPU, Sample, conditions, interrupted, logits, of_one_class
-from .subject import Subject
 
 _ROOT = Path()
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..contracts import Protocol
 from ..errors import InvalidConfigurationError
+from .check import broken, made, require
+from .component import Subject
 from .configuration import described, registered
-from .law import broken, made, require
 from .samples import Sample
-from .subject import Subject
 
 _SIDE = 64
 

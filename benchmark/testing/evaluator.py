@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 
-from .. import evidence as kinds
 from .. import registry
 from ..contracts import Part, Protocol, Task
+from ..core import evidence as kinds
+from ..core.evidence import Evidence, Images, Score
 from ..errors import PrivbenchError
-from ..evidence import Evidence, Images, Score
-from ..judges import Judge, Judges
 from ..networks.catalog import build
 from ..networks.catalog import embedder as embedder_of
-from .cell import ATTACKS, round_trip
+from ..networks.judges import Judge, Judges
+from .check import broken, made, require, sentence
+from .component import Subject
 from .configuration import configuration, described, fields, registered, registered_names
-from .law import broken, made, require, sentence
+from .run_cell import ATTACKS, round_trip
 from .samples import CPU, Sample, conditions, of_one_class
-from .subject import Subject
 
 _ROOT = Path()
 #: The embedder whose features made-up estimates are; it has no weights to download.

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ..contracts import Recipe
 from ..errors import InvalidConfigurationError, PrivbenchError
-from ..models import state
+from ..files.tensors import pack, unpack
 from ..networks.network import Network
-from ..spec import Choice, Selection, resolve
-from ..tensors import pack, unpack
-from ..training import Context, cross_entropy
-from .cell import round_trip
+from ..pipeline.matrix import Choice, Selection, resolve
+from ..pipeline.trained_models import state
+from ..training.context import Context, cross_entropy
+from .check import broken, made, require, sentence
+from .component import Subject
 from .configuration import described, registered
 from .defense import refuses_strangers
-from .law import broken, made, require, sentence
+from .run_cell import round_trip
 from .samples import CPU, Sample, conditions, interrupted
 from .samples import logits as answers
-from .subject import Subject
 
 _ROOT = Path()
 #: Images that networks are tried on, the first that a network takes; those of the embedded data sets.

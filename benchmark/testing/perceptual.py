@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .check import made, require
+from .component import Subject
 from .configuration import described, registered
-from .law import made, require
-from .subject import Subject
 
 
 def distances(subject: Subject) -> None:

@@ -16,12 +16,14 @@ from torch.nn import functional
 
 from .. import registry
 from ..contracts import Dataset, Part, Protocol, Recipe, Task, setting
-from ..evidence import Images
-from ..models import predict
+from ..core.evidence import Images
 from ..networks.network import Network
-from ..spec import digest
-from ..store import Checkpoint, Store
-from ..training import Context, State, Step
+from ..pipeline.matrix import digest
+from ..pipeline.trained_models import predict
+from ..store.checkpoint import Checkpoint
+from ..store.store import Store
+from ..training.context import Context, Step
+from ..training.state import State
 
 T = TypeVar("T")
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ from typing import Any, get_args
 import typer.testing
 from docstrings import parts, prose, table
 from privbench.benchmark import registry
-from privbench.benchmark.aggregate import flat
+from privbench.benchmark.analysis.aggregate import flat
 from privbench.benchmark.cli.main import app
 from privbench.benchmark.contracts import BUDGETS, Configuration, Protocol
+from privbench.benchmark.pipeline.matrix import Selection, defaults, resolve
 from privbench.benchmark.registry import KINDS, Kind
-from privbench.benchmark.spec import Selection, defaults, resolve
 
 PLURALS = {kind: f"{kind}s" for kind in KINDS}
 TITLES = {kind: plural.capitalize() for kind, plural in PLURALS.items()} | {

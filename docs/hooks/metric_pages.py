@@ -7,9 +7,9 @@ from typing import get_args
 
 from component_pages import built_in
 from privbench.benchmark import registry
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.contracts import Definition
-from privbench.benchmark.records import load_records
-from privbench.benchmark.report.wording import ARROWS, number, unit_of
+from privbench.benchmark.report.formatting import ARROWS, number, unit_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 TITLES = {

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import typer
 from privbench import load_records
+from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.cli.report import report
-from privbench.benchmark.records import Records
 from typer.testing import CliRunner
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 from privbench import load_records
-from privbench.benchmark.record import Record
-from privbench.benchmark.report.board import folder
+from privbench.benchmark.analysis.record_set.record import Record
+from privbench.benchmark.report.html.board import folder
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 TEXT_COLUMNS = {"group", "defense", "attack"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from privbench import load_records
-from privbench.benchmark.report.wording import plain
+from privbench.benchmark.report.formatting import plain
 
 WIDE = "document.documentElement.scrollWidth > innerWidth || document.body.scrollWidth > innerWidth"
 #: Elements and attributes that no page of a report has, and texts that would have become code.

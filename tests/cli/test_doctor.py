@@ -6,7 +6,7 @@ import json
 import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.cli.main import app
-from privbench.benchmark.store import open_store
+from privbench.benchmark.store.store import open_store
 from typer.testing import CliRunner
 
 

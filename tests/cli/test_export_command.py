@@ -148,7 +148,7 @@ def test_help_does_not_import_torch(words: list[str]) -> None:
 def test_listing_a_zoo_does_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "zoo.json").write_text('{"format": "privbench zoo", "schema_version": 1, "targets": {}}')
     code = (
-        "import sys; from privbench.benchmark.zoo import open_zoo\n"
+        "import sys; from privbench.benchmark.exports.zoo import open_zoo\n"
         f"open_zoo({str(tmp_path)!r}); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from privbench.benchmark import recall, registry
+from privbench.benchmark import registry
+from privbench.benchmark.analysis.record_set.record import Record, save
 from privbench.benchmark.cli.figure import app
 from privbench.benchmark.contracts import Attack, Dataset, Protocol, setting
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import (
     IncompatibleRecordError,
     InvalidConfigurationError,
@@ -24,13 +26,12 @@ from privbench.benchmark.errors import (
     StorageError,
     UnknownComponentError,
 )
-from privbench.benchmark.evidence import Images
-from privbench.benchmark.models import predict, state
 from privbench.benchmark.networks.catalog import build
-from privbench.benchmark.record import Record, save
-from privbench.benchmark.spec import Matrix, Selection
-from privbench.benchmark.stages import Workshop
-from privbench.benchmark.store import Store
+from privbench.benchmark.pipeline import record_artifacts
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.pipeline.trained_models import predict, state
+from privbench.benchmark.store.store import Store
 from typer.testing import CliRunner
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).parents[1] / "report" / "samples.py")
@@ -218,7 +219,7 @@ def test_labels_are_columns_and_the_first_draw_is_shown() -> None:
     shown = tiles("deep/labels.png", 3, 5, breaks=True)
     for row, name in ((1, "none"), (2, "mid")):
         assert (shown[row] == found[name]["ClassReconstructions"]["pixels"][0, 0, :, 0].numpy()).all()
-    cell = recall.cell_of(record_of(dataset="digits", attack="kedmi"))
+    cell = record_artifacts.cell_of(record_of(dataset="digits", attack="kedmi"))
     private = cell.dataset.component.load("private_train", Path())
     for label in range(5):
         image = torch.from_numpy(shown[0, label].copy())
@@ -339,13 +340,13 @@ def test_encodings_are_those_of_the_target_at_the_cut_layer(monkeypatch: pytest.
     network = build("mcnn", (1, 32, 32), 3).eval()
     record = record_of(target=network, **{"attack.layer": "layer2"})
     workshop = Workshop(Store(Path("store")), Path("data"), CPU)
-    found = recall.encodings(record, workshop)
+    found = record_artifacts.encodings(record, workshop)
     test = Halves().load("private_test", Path())
     assert found.items.tolist() == [i * N // 20 for i in range(20)]
     with torch.inference_mode():
         expected = network.encode(test.pixels[found.items].float().div(255), "layer2")
     assert torch.allclose(found.z, expected, atol=1e-5)
-    monkeypatch.setattr(recall, "encodings", lambda *_: found)
+    monkeypatch.setattr(record_artifacts, "encodings", lambda *_: found)
     done = call("tsne", "results", "--attribute", "Left", "--attribute", "Upper", "--device", "cpu")
     assert (done.exit_code, done.stdout.split()) == (0, ["tsne.png", "tsne.svg"]), done.exception
     for name in ("tsne.png", "tsne.svg"):
@@ -360,45 +361,45 @@ def test_attributes_outside_the_task_are_read_from_the_data_set() -> None:
     workshop = Workshop(Store(Path("store")), Path("data"), CPU)
     items = torch.tensor([0, 4, 2])
     every = Halves().load("private_test", Path()).attributes
-    names, values = recall.attributes(record, ["Left"], items, workshop)
+    names, values = record_artifacts.attributes(record, ["Left"], items, workshop)
     assert names == ("Left",)
     assert (values[:, 0] == every[items, 1].numpy()).all()
-    names, values = recall.attributes(record, ["Smiling", "Left"], items, workshop)
+    names, values = record_artifacts.attributes(record, ["Smiling", "Left"], items, workshop)
     assert (values == every[items][:, [2, 1]].numpy()).all()
-    assert recall.attributes(record, [], items, workshop)[0] == ("Upper", "Left")
+    assert record_artifacts.attributes(record, [], items, workshop)[0] == ("Upper", "Left")
 
 
 def test_class_tasks_are_coloured_by_label_and_have_no_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from privbench.benchmark.evidence import Encodings
-    from privbench.benchmark.report import embedding
+    from privbench.benchmark.core.evidence import Encodings
+    from privbench.benchmark.report.figures.image_figures import tsne
 
     record = record_of(dataset="digits", attack="kedmi")
     items = torch.arange(0, 180, 6)
-    monkeypatch.setattr(recall, "encodings", lambda *_: Encodings(torch.randn(30, 4), items))
+    monkeypatch.setattr(record_artifacts, "encodings", lambda *_: Encodings(torch.randn(30, 4), items))
     assert "coloured by label, got Smiling" in refused(
         InvalidConfigurationError, "tsne", "results", "--attribute", "Smiling"
     )
     workshop = Workshop(Store(Path("store")), Path("data"), CPU)
-    (cloud,), groups = embedding.clouds([record], workshop, [], None, 0)
-    labels = recall.cell_of(record).dataset.component.load("private_test", Path()).labels[items]
+    (cloud,), groups = tsne.clouds([record], workshop, [], None, 0)
+    labels = record_artifacts.cell_of(record).dataset.component.load("private_test", Path()).labels[items]
     assert [groups[kind].name for kind in cloud.kinds] == [f"label {label}" for label in labels.tolist()]
     assert cloud.note == "last latent, 4 values, 30 images"
 
 
 def test_points_are_in_the_group_of_their_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from privbench.benchmark.evidence import Encodings
-    from privbench.benchmark.report import embedding
+    from privbench.benchmark.core.evidence import Encodings
+    from privbench.benchmark.report.figures.image_figures import tsne
 
     record = record_of()
     items = torch.arange(20)
-    monkeypatch.setattr(recall, "encodings", lambda *_: Encodings(torch.randn(20, 2, 3), items))
+    monkeypatch.setattr(record_artifacts, "encodings", lambda *_: Encodings(torch.randn(20, 2, 3), items))
     workshop = Workshop(Store(Path("store")), Path("data"), CPU)
     truth = Halves().load("private_test", Path()).attributes[items]
-    (cloud,), groups = embedding.clouds([record], workshop, ["Left", "Upper"], "layer1", 0)
+    (cloud,), groups = tsne.clouds([record], workshop, ["Left", "Upper"], "layer1", 0)
     expected = [f"Left {'−+'[left]}, Upper {'−+'[upper]}" for upper, left in truth[:, :2].int().tolist()]
     assert [groups[kind].name for kind in cloud.kinds] == expected
     assert cloud.note == "layer1, 6 values, 20 images"
-    (cloud,), groups = embedding.clouds([record], workshop, ["Left"], None, 0)
+    (cloud,), groups = tsne.clouds([record], workshop, ["Left"], None, 0)
     assert [groups[kind].name for kind in cloud.kinds] == [f"Left {'−+'[left]}" for left in truth[:, 1].int().tolist()]
 
 
@@ -420,11 +421,11 @@ def test_rows_are_sorted_unless_the_order_is_given_and_a_record_is_shown_once() 
 
 
 def test_labels_beyond_those_with_a_marker_are_others() -> None:
-    from privbench.benchmark.report import embedding
+    from privbench.benchmark.report.figures.image_figures import tsne
 
-    groups, (kinds,) = embedding._groups((), [np.array([0, 50, 9, 3, 99])])
+    groups, (kinds,) = tsne._groups((), [np.array([0, 50, 9, 3, 99])])
     assert [groups[kind].name for kind in kinds] == ["label 0", "label 50", "label 9", "label 3", "label 99"]
-    groups, (kinds,) = embedding._groups((), [np.arange(30)[::-1]])
+    groups, (kinds,) = tsne._groups((), [np.arange(30)[::-1]])
     assert [groups[kind].name for kind in kinds] == ["other labels"] * 21 + [f"label {i}" for i in range(8, -1, -1)]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from privbench.benchmark import folders
+from privbench.benchmark.core import paths
 
 ROOTS = [
-    (folders.data_root, "PRIVBENCH_DATA"),
-    (folders.results_root, "PRIVBENCH_RESULTS"),
-    (folders.weights_root, "PRIVBENCH_WEIGHTS"),
+    (paths.data_root, "PRIVBENCH_DATA"),
+    (paths.results_root, "PRIVBENCH_RESULTS"),
+    (paths.weights_root, "PRIVBENCH_WEIGHTS"),
 ]
 
 
@@ -37,6 +37,6 @@ def test_home_is_expanded(root, variable, monkeypatch, tmp_path):
 def test_defaults(monkeypatch):
     for _, variable in ROOTS:
         monkeypatch.delenv(variable, raising=False)
-    assert folders.results_root() == Path("results")
-    assert "privbench" in folders.data_root().parts
-    assert folders.weights_root() == folders.data_root().parent / "weights"
+    assert paths.results_root() == Path("results")
+    assert "privbench" in paths.data_root().parts
+    assert paths.weights_root() == paths.data_root().parent / "weights"

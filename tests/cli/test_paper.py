@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 from privbench.benchmark import api
+from privbench.benchmark.analysis.record_set.record import Record, save
 from privbench.benchmark.cli.paper import app
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, UnknownComponentError
-from privbench.benchmark.publications.publication import load, names
-from privbench.benchmark.record import Record, save
-from privbench.benchmark.runners.schedule import Outcome
+from privbench.benchmark.papers.table import load, names
+from privbench.benchmark.runners.scheduler import Outcome
 from typer.testing import CliRunner
 
 LABEL = "MNIST: BiDO-HSIC"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from privbench.benchmark.analysis.record_set.record import save
 from privbench.benchmark.cli.report import report
 from privbench.benchmark.errors import (
     IncompatibleRecordError,
@@ -18,7 +19,6 @@ from privbench.benchmark.errors import (
     MissingDataError,
     StorageError,
 )
-from privbench.benchmark.record import save
 from typer.testing import CliRunner
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).parents[1] / "report" / "samples.py")

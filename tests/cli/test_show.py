@@ -4,10 +4,10 @@ import json
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.aggregate import flat
+from privbench.benchmark.analysis.aggregate import flat
 from privbench.benchmark.cli.main import app
 from privbench.benchmark.contracts import BUDGETS
-from privbench.benchmark.spec import Selection, resolve
+from privbench.benchmark.pipeline.matrix import Selection, resolve
 from typer.testing import CliRunner
 
 COMPONENTS = [(kind, name) for kind in ("dataset", "defense", "attack") for name in registry.names(kind)]

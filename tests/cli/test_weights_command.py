@@ -10,7 +10,7 @@ import pytest
 import torch
 from privbench.benchmark import registry
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.networks.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
 from safetensors.torch import save_file
 
 Call = Callable[..., tuple[int, str, str]]

@@ -2,7 +2,8 @@
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.testing import Law, laws
+from privbench.benchmark.testing.check import Law
+from privbench.benchmark.testing.checks import laws
 
 #: Laws that train a network; those of the digits are small, others take minutes.
 TRAINING = ("resume", "record")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from privbench.benchmark import registry, spec
+from privbench.benchmark import registry
+from privbench.benchmark.pipeline import matrix
 
 _spec = importlib.util.spec_from_file_location("blocks", Path(__file__).with_name("blocks.py"))
 assert _spec and _spec.loader
@@ -24,8 +25,8 @@ SHORT = {"max_steps": 2, "iterations": 2, "draws": 2, "trials": 1, "negatives": 
 def _session(root: Path, kept: Path) -> Iterator[Any]:
     """Commands run in `root`, with budgets of a few steps and a store in `kept`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spec, "budget_values", _short(spec.budget_values))
-        patch.setattr(spec, "_of_dataset", _of_dataset(spec._of_dataset))
+        patch.setattr(matrix, "budget_values", _short(matrix.budget_values))
+        patch.setattr(matrix, "_of_dataset", _of_dataset(matrix._of_dataset))
         for name in ("STORE", "CACHE", "WEIGHTS", "DATA"):
             patch.setenv(f"PRIVBENCH_{name}", str(kept / name.lower()))
         for name in ("RESULTS", "ZOO"):

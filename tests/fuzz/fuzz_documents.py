@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 from hypothesis import strategies as st
-from privbench.benchmark.manifest import FileFacts, Manifest
-from privbench.benchmark.record import read
-from privbench.benchmark.tensors import pack
+from privbench.benchmark.analysis.record_set.record import read
+from privbench.benchmark.files.tensors import pack
+from privbench.benchmark.store.store.manifest import FileFacts, Manifest
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "records"
 HASH = "0123456789abcdef" * 4
@@ -84,7 +84,7 @@ def manifest() -> bytes:
 
 def exported() -> bytes:
     """What the manifest of an exported target looks like."""
-    from privbench.benchmark.exported import Exported
+    from privbench.benchmark.exports.manifest import Exported
 
     return json.dumps(dict.fromkeys(Exported.model_fields) | {"format": "privbench target"}).encode()
 

@@ -18,7 +18,7 @@ SECONDS = 5.0
 
 
 def read_record(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.record import read
+    from privbench.benchmark.analysis.record_set.record import read
 
     path = folder / "record.json"
     path.write_bytes(data)
@@ -30,7 +30,7 @@ def read_record(data: bytes, folder: Path) -> None:
 
 def read_artifact(data: bytes, folder: Path) -> None:
     """A manifest of the store, as it stands and with a right checksum."""
-    from privbench.benchmark.manifest import Manifest, seal
+    from privbench.benchmark.store.store.manifest import Manifest, seal
 
     whole = json_object(data)
     for content in (data, seal({name: value for name, value in whole.items() if name != "checksum"})):
@@ -39,7 +39,7 @@ def read_artifact(data: bytes, folder: Path) -> None:
 
 
 def read_matrix(data: bytes, folder: Path) -> None:
-    from privbench.benchmark import matrix_file
+    from privbench.benchmark.pipeline import matrix_file
 
     path = folder / "matrix.toml"
     path.write_bytes(data)
@@ -48,7 +48,7 @@ def read_matrix(data: bytes, folder: Path) -> None:
 
 def read_settings(data: bytes, folder: Path) -> None:
     """A value of `--set`, for each kind of component and as a whole."""
-    from privbench.benchmark.spec import Matrix, Selection, parse_settings
+    from privbench.benchmark.pipeline.matrix import Matrix, Selection, parse_settings
 
     text = data.decode("utf-8", "replace")
     scope, known, value = text.partition("=")
@@ -62,7 +62,7 @@ def read_settings(data: bytes, folder: Path) -> None:
 
 
 def read_selection(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.spec import Selection, resolve
+    from privbench.benchmark.pipeline.matrix import Selection, resolve
 
     for kind in ("dataset", "defense", "attack", "evaluator"):
         try:
@@ -72,13 +72,13 @@ def read_selection(data: bytes, folder: Path) -> None:
 
 
 def read_export(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.exported import parse_manifest
+    from privbench.benchmark.exports.manifest import parse_manifest
 
     parse_manifest(data, "manifest.json")
 
 
 def read_zoo(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.zoo import locate, open_zoo
+    from privbench.benchmark.exports.zoo import locate, open_zoo
 
     (folder / "zoo.json").write_bytes(data)
     zoo = open_zoo(folder)
@@ -90,7 +90,7 @@ def read_zoo(data: bytes, folder: Path) -> None:
 
 
 def read_safetensors(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.safetensors_header import layouts
+    from privbench.benchmark.files.safetensors_header import layouts
 
     layouts(data, "weights.safetensors")
     head = len(data).to_bytes(8, "little")
@@ -98,13 +98,13 @@ def read_safetensors(data: bytes, folder: Path) -> None:
 
 
 def read_tensors(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.tensors import unpack
+    from privbench.benchmark.files.tensors import unpack
 
     unpack(data)
 
 
 def read_submission(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.submission import read_submission
+    from privbench.benchmark.analysis.record_set.submission import read_submission
 
     (folder / "submission.json").write_bytes(data)
     read_submission(folder)
@@ -112,7 +112,7 @@ def read_submission(data: bytes, folder: Path) -> None:
 
 def read_finding(data: bytes, folder: Path) -> None:
     """What a maintainer found about a submission."""
-    from privbench.benchmark.verification_levels import read_verification, write_verification
+    from privbench.benchmark.analysis.record_set.verification import read_verification, write_verification
 
     path = folder / "finding.json"
     path.write_bytes(data)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from privbench.benchmark.contracts import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.networks._alignment import (
+from privbench.benchmark.networks.embedders.alignment import (
     ARCFACE,
     ARCFACE_POINTS,
     CELEBA_POINTS,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import ClassReconstructions, Evidence, Predictions
-from privbench.benchmark.statistics import two_level
+from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Predictions
+from privbench.benchmark.core.statistics import two_level
 from privbench.evaluators._hits import released_spread
 from privbench.evaluators._topk import top_k
 from privbench.evaluators.accuracy import Accuracy

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from privbench.attacks.networks.flows import CouplingFlows, divergence, standard_normal
+from privbench.attacks.networks.stylegan import StyleDiscriminator, StyleGenerator, _Modulated
 from privbench.attacks.vmi import _cut
-from privbench.benchmark.networks.flows import CouplingFlows, divergence, standard_normal
-from privbench.benchmark.networks.stylegan import StyleDiscriminator, StyleGenerator, _Modulated
 from torch.nn import functional
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from privbench.attacks import _inversion, gmi, kedmi
 from privbench.attacks._gan import r1
-from privbench.benchmark.access import WhiteBoxView
+from privbench.attacks.networks.discriminators import LabelDiscriminator
+from privbench.benchmark.access.open import WhiteBoxView
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.networks.discriminators import LabelDiscriminator
 from privbench.benchmark.networks.network import Network
 from torch import nn
 

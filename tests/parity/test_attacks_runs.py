@@ -11,15 +11,15 @@ from privbench.attacks import _gan, gmi, kedmi
 from privbench.attacks._inversion import quantise
 from privbench.attacks.gmi import GMI
 from privbench.attacks.kedmi import KEDMI
+from privbench.attacks.networks.minibatch import MinibatchDiscrimination
 from privbench.attacks.vmi import VMI
-from privbench.benchmark import training
-from privbench.benchmark.access import WhiteBoxView
+from privbench.benchmark.access.open import WhiteBoxView
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import Images, Request
-from privbench.benchmark.networks.minibatch import MinibatchDiscrimination
+from privbench.benchmark.core.evidence import Images, Request
+from privbench.benchmark.core.seeds import derive
 from privbench.benchmark.networks.network import Network
-from privbench.benchmark.seeds import derive
-from privbench.benchmark.training import Context
+from privbench.benchmark.training.context import context as training
+from privbench.benchmark.training.context import Context
 from torch import nn
 from torch.nn import functional
 

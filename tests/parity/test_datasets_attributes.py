@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from privbench.benchmark.datasets import _celeba_files, _extra, loader
+from privbench.benchmark.core.evidence import Images
+from privbench.benchmark.datasets import _celeba_files, _extra
 from privbench.benchmark.datasets._attributes import ATTRIBUTES
 from privbench.benchmark.datasets._decoded import decoded_path
 from privbench.benchmark.datasets.celeba_attributes import CelebAAttributes
 from privbench.benchmark.datasets.celeba_attributes_subset import CelebAAttributesSubset
-from privbench.benchmark.datasets.loader import Batches
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.evidence import Images
-from privbench.benchmark.spec import Selection, parse_settings, resolve
+from privbench.benchmark.pipeline.matrix import Selection, parse_settings, resolve
+from privbench.benchmark.training.context import batches
+from privbench.benchmark.training.context.batches import Batches
 
 PARTS = ("private_train", "public", "private_test")
 COUNT = 47
@@ -301,14 +302,14 @@ class TestFurtherImages:
 def test_images_stay_off_a_gpu_that_they_would_fill_by_half(count, fits, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     pixels = torch.zeros(count, 1, 2, 5, dtype=torch.uint8)
-    assert loader._fits(pixels, torch.device("cuda")) == fits
-    assert loader._fits(pixels, torch.device("cpu"))
+    assert batches._fits(pixels, torch.device("cuda")) == fits
+    assert batches._fits(pixels, torch.device("cpu"))
 
 
 def test_batches_do_not_depend_on_where_the_images_are(monkeypatch):
     images = Images(torch.arange(90, dtype=torch.uint8).view(10, 1, 3, 3), torch.arange(10))
     near = [Batches(images, 4, 1, augmentation="crop_flip").at(step) for step in range(5)]
-    monkeypatch.setattr(loader, "_fits", lambda pixels, device: False)
+    monkeypatch.setattr(batches, "_fits", lambda pixels, device: False)
     far = [Batches(images, 4, 1, augmentation="crop_flip").at(step) for step in range(5)]
     for (x, y), (x_far, y_far) in zip(near, far, strict=True):
         assert torch.equal(x, x_far)

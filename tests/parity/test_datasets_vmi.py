@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.datasets import _celeba_files, celeba_vmi
 from privbench.benchmark.datasets._faces import by_identity
 from privbench.benchmark.datasets.celeba_vmi import CelebAVMI, choose
-from privbench.benchmark.datasets.loader import Batches, augment
 from privbench.benchmark.errors import MissingDataError
-from privbench.benchmark.evidence import Images
-from privbench.benchmark.spec import Matrix, Selection
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.training.context.batches import Batches, augment
 
 PARTS = ("private_train", "private_test", "public")
 #: How many identities of the release have so many images, and 30 or more; the others have fewer.

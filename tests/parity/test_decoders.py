@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from privbench.benchmark.networks.adversary import Adversary, pixel_distance
 from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.decoders import Decoder, ImageDiscriminator
-from privbench.benchmark.networks.perceptual import Perceptual
+from privbench.benchmark.networks.perceptual.perceptual import Perceptual
+from privbench.benchmark.training.context.decoder_adversary import Adversary, pixel_distance
 from torch import nn
 
 SMALL = [

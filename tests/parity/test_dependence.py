@@ -6,7 +6,7 @@ import pytest
 import torch
 from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.spec import Selection, resolve
+from privbench.benchmark.pipeline.matrix import Selection, resolve
 from privbench.defenses import _dependence as dependence
 from privbench.defenses.bido_coco import BiDOCOCO
 from privbench.defenses.bido_hsic import BiDOHSIC

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark.networks.efficientnet_lite0 import EfficientNetLite0, _Convolution
+from privbench.benchmark.networks.perceptual.perceptual.efficientnet_lite0 import EfficientNetLite0, _Convolution
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
@@ -26,7 +26,7 @@ def weights(real_data: Path) -> dict[str, Tensor]:
 
 @pytest.fixture
 def trained(weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> EfficientNetLite0:
-    monkeypatch.setattr("privbench.benchmark.networks.weights.read", lambda name: weights)
+    monkeypatch.setattr("privbench.benchmark.networks.weights.named.read", lambda name: weights)
     return EfficientNetLite0()
 
 

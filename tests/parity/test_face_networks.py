@@ -11,11 +11,12 @@ import torch
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.networks import catalog, importing
-from privbench.benchmark.networks.dlib_resnet import DlibResNet
-from privbench.benchmark.networks.efficientnet_lite0 import EfficientNetLite0
-from privbench.benchmark.networks.facenet_vggface2 import FaceNetVGGFace2
-from privbench.benchmark.networks.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks import catalog
+from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
+from privbench.benchmark.networks.embedders.facenet_vggface2 import FaceNetVGGFace2
+from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks.perceptual.perceptual.efficientnet_lite0 import EfficientNetLite0
+from privbench.benchmark.networks.weights.named import importing
 from torch import Tensor
 from torch.nn import functional
 

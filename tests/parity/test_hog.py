@@ -8,7 +8,7 @@ import torch
 from privbench.benchmark import registry
 from privbench.benchmark.contracts import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.networks.hog import HOG
+from privbench.benchmark.networks.embedders.hog import HOG
 from skimage.feature import hog
 from torch import Tensor
 

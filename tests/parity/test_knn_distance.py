@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Images
+from privbench.benchmark.core.statistics import student, two_level
 from privbench.benchmark.errors import MissingDataError
-from privbench.benchmark.evidence import ClassReconstructions, Evidence, Images
-from privbench.benchmark.judges import Judges
-from privbench.benchmark.networks import weights
-from privbench.benchmark.statistics import student, two_level
+from privbench.benchmark.networks.judges import Judges
+from privbench.benchmark.networks.weights.named import named
 from privbench.evaluators import knn_distance
 from privbench.evaluators._pairs import unrelated
 from privbench.evaluators.knn_distance import KNNDistance
@@ -155,11 +155,11 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(monkeypatch):
     def missing(kind, name):
         raise MissingDataError("nothing in /somebody's/folder")
 
-    monkeypatch.setattr(weights, "files_of", missing)
+    monkeypatch.setattr(named, "files_of", missing)
     reason = KNNDistance(embedder="mobilefacenet").unavailable(_protocol((3, 64, 64), face_box=(35, 55, 108, 108)))
     assert reason.startswith("the distance to private images needs the weights of mobilefacenet")
     assert "folder" not in reason.partition(";")[0]
-    monkeypatch.setattr(weights, "files_of", lambda kind, name: {})
+    monkeypatch.setattr(named, "files_of", lambda kind, name: {})
     assert "face_box" in KNNDistance(embedder="mobilefacenet").unavailable(_protocol((3, 64, 64)))
 
 

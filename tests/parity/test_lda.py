@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import Encodings, Evidence, Images
-from privbench.benchmark.statistics import jackknife
+from privbench.benchmark.core.evidence import Encodings, Evidence, Images
+from privbench.benchmark.core.statistics import jackknife
 from privbench.evaluators import lda as module
 from privbench.evaluators.lda import LDA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import Evidence, Predictions
+from privbench.benchmark.core.evidence import Evidence, Predictions
 from privbench.evaluators import mcc as module
 from privbench.evaluators.mcc import MCC, binary_mcc, class_mcc
 from sklearn.metrics import matthews_corrcoef

@@ -10,8 +10,8 @@ import torch
 import torchvision.models
 from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
-from privbench.benchmark.networks import resnet, vgg
 from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.classifiers import resnet34, vgg
 from privbench.benchmark.networks.network import Network
 from safetensors.torch import load, save
 from torch import nn
@@ -168,7 +168,7 @@ def test_vgg_equals_torchvision(name: str, configuration: str, monkeypatch: pyte
 def test_resnet_equals_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     reference = stirred(torchvision.models.resnet34(weights=None, num_classes=3))
-    monkeypatch.setattr(resnet, "imagenet_state", lambda asked: reference.state_dict())
+    monkeypatch.setattr(resnet34, "imagenet_state", lambda asked: reference.state_dict())
     net = build("resnet34", (3, 64, 64), 5, pretrained=True).eval().double()
     reference.fc = nn.Identity()
     x = torch.rand(1, 3, 64, 64).double()

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
+from privbench.attacks.networks.dcgan import DCDiscriminator, DCGenerator
+from privbench.attacks.networks.discriminators import Critic, LabelDiscriminator
+from privbench.attacks.networks.generators import Generator
+from privbench.attacks.networks.minibatch import MinibatchDiscrimination
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.networks.dcgan import DCDiscriminator, DCGenerator
-from privbench.benchmark.networks.discriminators import Critic, LabelDiscriminator
-from privbench.benchmark.networks.generators import Generator
-from privbench.benchmark.networks.minibatch import MinibatchDiscrimination
 from torch import Tensor, nn
 
 IMAGES = [(1, 32, 32), (3, 32, 32), (1, 64, 64), (3, 64, 64)]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.errors import MissingDataError
-from privbench.benchmark.networks import facenet, pretrained
 from privbench.benchmark.networks.catalog import build
-from privbench.benchmark.networks.pretrained import Published, imagenet, imagenet_state, transfer, vggface2
+from privbench.benchmark.networks.classifiers import facenet
+from privbench.benchmark.networks.weights.named import published as pretrained
+from privbench.benchmark.networks.weights.named.published import Published, imagenet, imagenet_state, transfer, vggface2
 from torch import nn
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}

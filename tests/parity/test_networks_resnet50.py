@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision.models
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.networks import resnet50
 from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.classifiers import resnet50
 from privbench.benchmark.networks.network import Network
 from privbench.defenses._bottleneck import insert
 from torch import Tensor, nn

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.evidence import Evidence, Images, PairedReconstructions
+from privbench.benchmark.core.statistics import clustered, student
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.evidence import Evidence, Images, PairedReconstructions
-from privbench.benchmark.statistics import clustered, student
 from privbench.evaluators import _pairs
 from privbench.evaluators._pairs import unrelated
 from privbench.evaluators.mse import MSE

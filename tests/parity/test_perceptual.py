@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 import torch
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.networks.efficientnet_lite0 import EfficientNetLite0
-from privbench.benchmark.networks.perceptual import VGG16, Perceptual
+from privbench.benchmark.networks.perceptual.perceptual.efficientnet_lite0 import EfficientNetLite0
+from privbench.benchmark.networks.perceptual.perceptual import VGG16, Perceptual
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import vgg16
@@ -57,7 +57,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Reader:
     """Puts a state dict where published weights are read."""
 
     def put(state: Mapping[str, Tensor]) -> None:
-        monkeypatch.setattr("privbench.benchmark.networks.perceptual.read", lambda name: dict(state))
+        monkeypatch.setattr("privbench.benchmark.networks.perceptual.perceptual.read", lambda name: dict(state))
 
     return put
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark import letters, rank_statistics
-from privbench.benchmark.rank_statistics import Sample
-from privbench.benchmark.ranking import ONE_SEED, rankings
-from privbench.benchmark.records import Records
+from privbench.benchmark.analysis import letter_display, rank_bootstrap
+from privbench.benchmark.analysis.rank_bootstrap import Sample
+from privbench.benchmark.analysis.ranking import ONE_SEED, rankings
+from privbench.benchmark.analysis.record_set import Records
 from scipy import stats
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).parents[1] / "report" / "samples.py")
@@ -139,25 +139,25 @@ def slow_bootstrap(found, draws_of, resamples):
 @pytest.mark.parametrize(("attacks", "seeds", "identities"), [(1, 1, 6), (3, 1, 9), (2, 3, 5), (2, 2, 1)])
 def test_bootstrap_equals_loops_over_the_same_draws(attacks, seeds, identities):
     found = drawn_samples(1, 3, attacks, seeds, identities)
-    estimate = rank_statistics.estimate(found, resamples=40)
-    expected = slow_bootstrap(found, rank_statistics.counts, 40)
+    estimate = rank_bootstrap.estimate(found, resamples=40)
+    expected = slow_bootstrap(found, rank_bootstrap.counts, 40)
     assert estimate.drawn == pytest.approx(expected, rel=1e-12)
     for one, cost in zip(found, estimate.cost, strict=True):
         assert cost == pytest.approx(slow_worst([costs.tolist() for costs in one.costs])[0], rel=1e-12)
 
 
 def test_draws_are_one_fewer_than_units_and_uniform():
-    counts = rank_statistics.counts(5, 4000, 3)
+    counts = rank_bootstrap.counts(5, 4000, 3)
     assert set(counts.sum(1)) == {4.0}
     # Each mean of 4000 counts has standard deviation sqrt(4 * 0.2 * 0.8 / 4000) = 0.0126.
     assert counts.mean(0) == pytest.approx(np.full(5, 0.8), abs=5 * 0.0126)
-    assert (rank_statistics.counts(1, 3, 0) == 1).all()
+    assert (rank_bootstrap.counts(1, 3, 0) == 1).all()
 
 
 def test_interval_of_one_attack_and_seed_agrees_with_student_and_scipy():
     values = np.random.default_rng(2).beta(1, 1.5, 40)
-    estimate = rank_statistics.estimate([sample("none", [[values]])], resamples=20_000)
-    ((low, high),) = rank_statistics.spread(estimate, (0, 1))
+    estimate = rank_bootstrap.estimate([sample("none", [[values]])], resamples=20_000)
+    ((low, high),) = rank_bootstrap.spread(estimate, (0, 1))
     half = stats.t.ppf(0.975, 39) * stats.sem(values)
     # The bootstrap's standard deviation of 20,000 resamples is known to 1 / sqrt(2 * 20,000) = 0.5 %.
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=4 * 0.005 * half)
@@ -172,11 +172,11 @@ def test_interval_of_one_attack_and_seed_agrees_with_student_and_scipy():
 def test_variance_over_seeds_is_that_of_their_mean():
     # One identity, so that seeds alone vary: the mean of 3 seeds has variance s^2 / 3.
     values = [[0.1], [0.4], [0.9]]
-    estimate = rank_statistics.estimate([sample("none", [values])], resamples=20_000)
+    estimate = rank_bootstrap.estimate([sample("none", [values])], resamples=20_000)
     expected = statistics.variance([0.1, 0.4, 0.9]) / 3
     assert estimate.drawn.var(ddof=1) == pytest.approx(expected, rel=0.03)
     assert estimate.seed_variance[0] == pytest.approx(estimate.drawn.var(ddof=1))
-    ((low, high),) = rank_statistics.spread(estimate, (-9, 9))
+    ((low, high),) = rank_bootstrap.spread(estimate, (-9, 9))
     half = stats.t.ppf(0.975, 2) * math.sqrt(expected)
     assert (high - low) / 2 == pytest.approx(half, rel=0.02)
 
@@ -184,8 +184,8 @@ def test_variance_over_seeds_is_that_of_their_mean():
 def test_seeds_of_attacks_on_the_same_targets_are_drawn_together():
     # Each attack finds one identity on seed 0 and none on seed 1; drawn apart, the variance would be halved.
     first, second = [[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]
-    together_drawn = rank_statistics.estimate([sample("none", [first, second])], resamples=4000)
-    apart = rank_statistics.estimate([sample("none", [first, second], [(0, 1), (2, 3)])], resamples=4000)
+    together_drawn = rank_bootstrap.estimate([sample("none", [first, second])], resamples=4000)
+    apart = rank_bootstrap.estimate([sample("none", [first, second], [(0, 1), (2, 3)])], resamples=4000)
     assert together_drawn.seed_variance[0] == pytest.approx(0.25, rel=0.05)
     assert apart.seed_variance[0] == pytest.approx(0.125, rel=0.1)
 
@@ -238,12 +238,12 @@ def test_what_is_sure_equals_a_naive_loop(attacks, seeds, identities):
     found = drawn_samples(4, 6, attacks, seeds, identities)
     shifted = [replace(one, costs=tuple(c + 0.06 * i for c in one.costs)) for i, one in enumerate(found)]
     shifted[2] = replace(shifted[2], costs=shifted[1].costs)
-    estimate = rank_statistics.estimate(shifted, resamples=150)
-    sure = rank_statistics.surely_lower(estimate)
+    estimate = rank_bootstrap.estimate(shifted, resamples=150)
+    sure = rank_bootstrap.surely_lower(estimate)
     expected = slow_surely(estimate)
     assert (sure == expected).all()
     assert identities < 30 or (expected.any() and not (expected | expected.T).all(where=~np.eye(6, dtype=bool)))
-    for i, (rank, low, high) in enumerate(rank_statistics.rank_sets(estimate.cost, sure)):
+    for i, (rank, low, high) in enumerate(rank_bootstrap.rank_sets(estimate.cost, sure)):
         assert rank == 1 + sum(cost < estimate.cost[i] - 1e-12 for cost in estimate.cost)
         assert low == 1 + sum(expected[j][i] for j in range(6))
         assert high == 6 - sum(expected[i][j] for j in range(6))
@@ -252,10 +252,10 @@ def test_what_is_sure_equals_a_naive_loop(attacks, seeds, identities):
 
 def test_order_of_rows_changes_nothing():
     found = drawn_samples(5, 6, 2, 2, 12)
-    forward, backward = (rank_statistics.estimate(one) for one in (found, found[::-1]))
+    forward, backward = (rank_bootstrap.estimate(one) for one in (found, found[::-1]))
     assert (forward.drawn == backward.drawn[::-1]).all()
-    surely = rank_statistics.surely_lower(forward)
-    assert (surely == rank_statistics.surely_lower(backward)[::-1, ::-1]).all()
+    surely = rank_bootstrap.surely_lower(forward)
+    assert (surely == rank_bootstrap.surely_lower(backward)[::-1, ::-1]).all()
 
 
 def _coverage(seed, simulations, defenses, attacks, seeds, identities, apart, noise):
@@ -272,10 +272,10 @@ def _coverage(seed, simulations, defenses, attacks, seeds, identities, apart, no
         over_seeds = generator.normal(0, noise, (defenses, 1, seeds, 1))
         values = shared + own + over_seeds + level[:, None, None, None]
         found = [sample(f"d{i}", values[i]) for i in range(defenses)]
-        estimate = rank_statistics.estimate(found, resamples=300)
-        sets = rank_statistics.rank_sets(estimate.cost, rank_statistics.surely_lower(estimate))
+        estimate = rank_bootstrap.estimate(found, resamples=300)
+        sets = rank_bootstrap.rank_sets(estimate.cost, rank_bootstrap.surely_lower(estimate))
         held += all(low <= rank <= high for rank, (_, low, high) in zip(true_ranks, sets, strict=True))
-        spreads = rank_statistics.spread(estimate, (-9, 9))
+        spreads = rank_bootstrap.spread(estimate, (-9, 9))
         inside += sum(low <= value <= high for value, (low, high) in zip(truth, spreads, strict=True))
     return held / simulations, inside / simulations / defenses
 
@@ -309,7 +309,7 @@ def test_two_share_a_letter_if_and_only_if_they_are_not_apart(data, size):
     apart = np.zeros((size, size), dtype=bool)
     for (i, j), value in zip(pairs, drawn, strict=True):
         apart[i, j] = apart[j, i] = value
-    groups = letters.groups(apart)
+    groups = letter_display.groups(apart)
     assert all(groups)
     for i, j in pairs:
         assert bool(set(groups[i]) & set(groups[j])) == (not apart[i, j])
@@ -325,7 +325,7 @@ def test_two_share_a_letter_if_and_only_if_they_are_not_apart(data, size):
 def test_letters_of_overlapping_intervals_are_consecutive():
     # Not apart if at most two places lie between: a, ab, abc, bc, c.
     apart = np.abs(np.subtract.outer(range(5), range(5))) > 2
-    assert letters.groups(apart) == [(0,), (0, 1), (0, 1, 2), (1, 2), (2,)]
+    assert letter_display.groups(apart) == [(0,), (0, 1), (0, 1, 2), (1, 2), (2,)]
 
 
 # --- what rankings say
@@ -433,8 +433,8 @@ def test_without_values_by_identity_one_attack_is_ranked_by_the_score_and_severa
 def test_two_scores_out_of_intervals_are_apart_where_a_z_test_says_so():
     # Standard errors 0.05: the 5 % point of the difference is 1.96 * 0.05 * sqrt(2) = 0.139.
     for distance, apart in ((0.125, False), (0.155, True)):
-        estimate = rank_statistics.from_intervals(np.array([0.3, 0.3 + distance]), np.full(2, 0.05), np.full(2, np.inf))
-        assert rank_statistics.surely_lower(estimate)[0, 1] == apart
+        estimate = rank_bootstrap.from_intervals(np.array([0.3, 0.3 + distance]), np.full(2, 0.05), np.full(2, np.inf))
+        assert rank_bootstrap.surely_lower(estimate)[0, 1] == apart
 
 
 def test_notes_say_what_few_seeds_and_identities_leave_open():

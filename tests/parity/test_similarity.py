@@ -8,15 +8,15 @@ import pytest
 import torch
 from privbench.benchmark import networks
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.evidence import (
+from privbench.benchmark.core.evidence import (
     ClassReconstructions,
     Evidence,
     FeatureEstimates,
     Images,
     PairedReconstructions,
 )
-from privbench.benchmark.statistics import clustered, student, two_level
+from privbench.benchmark.core.statistics import clustered, student, two_level
+from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
 from privbench.evaluators._pairs import unrelated
 from privbench.evaluators.face_similarity import FaceSimilarity
 from privbench.evaluators.feature_similarity import FeatureSimilarity

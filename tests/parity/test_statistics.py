@@ -5,7 +5,7 @@ import statistics as stdlib
 
 import numpy as np
 import pytest
-from privbench.benchmark.statistics import (
+from privbench.benchmark.core.statistics import (
     clustered,
     jackknife,
     percentile,
@@ -120,7 +120,7 @@ def test_two_level_repeats_and_depends_on_the_seed():
 
 def test_two_level_in_pieces_holds_the_number_of_resamples(monkeypatch):
     values = np.random.default_rng(5).random((20, 5))
-    module = "privbench.benchmark.statistics._CELLS"
+    module = "privbench.benchmark.core.statistics._CELLS"
     whole = two_level(values, 2000)
     monkeypatch.setattr(module, 700)  # 7 resamples at a time, which does not divide 2000
     assert two_level(values, 2000) == pytest.approx(whole, abs=0.02)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Negatives
+from privbench.benchmark.core.statistics import student, two_level
 from privbench.benchmark.errors import UnsupportedCellError
-from privbench.benchmark.evidence import ClassReconstructions, Evidence, Negatives
-from privbench.benchmark.judges import Judges
-from privbench.benchmark.statistics import student, two_level
+from privbench.benchmark.networks.judges import Judges
 from privbench.evaluators.attack_acc import AttackAcc
 from privbench.evaluators.verified_acc import VerifiedAcc
 from scipy import stats

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import torch
 from privbench.attacks._inversion import IMAGES_AT_ONCE, descend, parts
 from privbench.attacks.kedmi import _GAN, KEDMI, fakeness
-from privbench.benchmark.access import WhiteBoxView
+from privbench.attacks.networks.discriminators import LabelDiscriminator
+from privbench.attacks.networks.generators import Generator
+from privbench.benchmark.access.open import WhiteBoxView
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import Images
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.networks.catalog import build
-from privbench.benchmark.networks.discriminators import LabelDiscriminator
-from privbench.benchmark.networks.generators import Generator
-from privbench.benchmark.training import Context
+from privbench.benchmark.training.context import Context
 
 BATCH = 64
 #: Target, image shape and classes of the published GANs.

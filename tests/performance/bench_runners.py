@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import torch
+from privbench.benchmark.pipeline.stages import Workshop
 from privbench.benchmark.runners import local, ray
 from privbench.benchmark.runners.attempt import usable
 from privbench.benchmark.runners.ray_cluster import Cluster
-from privbench.benchmark.runners.schedule import Quiet
-from privbench.benchmark.stages import Workshop
-from privbench.benchmark.store import Store
+from privbench.benchmark.runners.scheduler import Quiet
+from privbench.benchmark.store.store import Store
 
 HERE = str(Path(__file__).resolve().parent)
 CPU = torch.device("cpu")

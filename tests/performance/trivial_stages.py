@@ -1,10 +1,10 @@
 """Stages that do nothing: importing this module, as unpickling one of them does, replaces what stages compute."""
 
 import torch
-from privbench.benchmark import stages
 from privbench.benchmark.contracts import Defense
-from privbench.benchmark.plan import Plan, Stage
-from privbench.benchmark.spec import Cell, Choice, Matrix, Selection, digest
+from privbench.benchmark.pipeline import stages
+from privbench.benchmark.pipeline.matrix import Cell, Choice, Matrix, Selection, digest
+from privbench.benchmark.pipeline.plan import Plan, Stage
 
 
 class Nothing(Defense):

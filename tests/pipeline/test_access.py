@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark import access_process, access_server
-from privbench.benchmark.access import (
+from privbench.benchmark.access.open import process as access_process
+from privbench.benchmark.access.open import server
+from privbench.benchmark.access.open import (
     FeaturesView,
     LostTargetError,
     ScoresView,
@@ -25,7 +26,7 @@ from privbench.benchmark.access import (
     build,
     open_view,
 )
-from privbench.benchmark.access_wire import receive, send
+from privbench.benchmark.access.open.wire import receive, send
 from privbench.benchmark.contracts import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
 from safetensors.torch import load_file, save_file
@@ -267,7 +268,7 @@ def ask_in_thread(header: dict, state: dict, *questions: tuple[dict, dict]) -> l
         send(sent, *message)
     sent.seek(0)
     with contextlib.suppress(EOFError):
-        access_server.serve(sent, got)
+        server.serve(sent, got)
     got.seek(0)
     answers = []
     while got.tell() < len(got.getvalue()):
@@ -436,7 +437,7 @@ def test_a_trained_target_that_was_let_go_is_gone_before_the_attack_and_the_proc
 PARENT = """
 import sys, time, torch
 from safetensors.torch import load_file
-from privbench.benchmark.access import Source, open_view
+from privbench.benchmark.access.open import Source, open_view
 from privbench.benchmark.contracts import Protocol
 protocol = Protocol.model_validate_json(sys.argv[2])
 source = Source({"factory": "privbench_toys:toy"}, lambda: load_file(sys.argv[1]), protocol)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from privbench.benchmark import api, registry
 from privbench.benchmark.contracts import Attack, Dataset, Protocol
-from privbench.benchmark.datasets.loader import Batches
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, PrivbenchError
-from privbench.benchmark.evidence import Images
-from privbench.benchmark.models import load_target, predict
 from privbench.benchmark.networks.network import Network
-from privbench.benchmark.plan import make
-from privbench.benchmark.spec import Cell, Matrix, Selection, resolve
-from privbench.benchmark.stages import Workshop, run
-from privbench.benchmark.store import Store
+from privbench.benchmark.pipeline.matrix import Cell, Matrix, Selection, resolve
+from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.stages import Workshop, run
+from privbench.benchmark.pipeline.trained_models import load_target, predict
+from privbench.benchmark.store.store import Store
+from privbench.benchmark.training.context.batches import Batches
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from privbench.benchmark.cli.main import main
 from privbench.benchmark.contracts import Attack, Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.networks.network import Network
-from privbench.benchmark.plan import make
-from privbench.benchmark.spec import Cell, Choice, Matrix, Selection
+from privbench.benchmark.pipeline.matrix import Cell, Choice, Matrix, Selection
+from privbench.benchmark.pipeline.plan import make
 from privbench.defenses.mid import MID
 from privbench.defenses.none import NoDefense
 from torch import nn

@@ -6,8 +6,8 @@ import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.contracts import Definition, Evaluator
 from privbench.benchmark.datasets.digits import Digits
-from privbench.benchmark.plan import Plan, make
-from privbench.benchmark.spec import Matrix, Selection
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.plan import Plan, make
 
 
 def plan(evaluators=("accuracy", "attack_acc", "verified_acc"), **settings: object) -> Plan:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError
-from privbench.benchmark.models import load_strictly, load_target, predict, state
 from privbench.benchmark.networks.catalog import build
-from privbench.benchmark.spec import Cell, Matrix, Selection
-from privbench.benchmark.store import Artifact, Store
+from privbench.benchmark.pipeline.matrix import Cell, Matrix, Selection
+from privbench.benchmark.pipeline.trained_models import load_strictly, load_target, predict, state
+from privbench.benchmark.store.store import Artifact, Store
 
 CPU = torch.device("cpu")
 IMAGE = (1, 32, 32)

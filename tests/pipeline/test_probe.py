@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark import probe
-from privbench.benchmark.flags import of_cell
-from privbench.benchmark.models import predict, state
+from privbench.benchmark.analysis.flags import of_cell
 from privbench.benchmark.networks.network import Network
-from privbench.benchmark.plan import make
-from privbench.benchmark.results import make_record
-from privbench.benchmark.spec import Cell, Matrix, Selection
-from privbench.benchmark.stages import Workshop
-from privbench.benchmark.store import Artifact, Store
+from privbench.benchmark.pipeline import gradient_masking
+from privbench.benchmark.pipeline.matrix import Cell, Matrix, Selection
+from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.pipeline.trained_models import predict, state
+from privbench.benchmark.pipeline.write_record import make_record
+from privbench.benchmark.store.store import Artifact, Store
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def names(facts: dict) -> list[str]:
 
 def test_a_plain_target_shows_nothing() -> None:
     before = X.clone()
-    facts = probe.examine(network(), X, LABELS, 5)
+    facts = gradient_masking.examine(network(), X, LABELS, 5)
     assert {key: facts[key] for key in ("n", "random_logits", "random_decisions", "zero_gradients")} == {
         "n": 8,
         "random_logits": 0,
@@ -94,7 +94,9 @@ def test_the_gradient_is_that_of_the_loss_of_the_next_label() -> None:
     made = network()
     x = X[:1].clone().requires_grad_(True)
     nn.functional.cross_entropy(made.logits(x), (LABELS[:1] + 1) % 3).backward()
-    assert probe.examine(made, X[:1], LABELS[:1], 5)["gradient_norm"] == pytest.approx(float(x.grad.norm()), rel=1e-6)
+    assert gradient_masking.examine(made, X[:1], LABELS[:1], 5)["gradient_norm"] == pytest.approx(
+        float(x.grad.norm()), rel=1e-6
+    )
 
 
 def test_a_confident_target_is_not_taken_for_a_masked_one() -> None:
@@ -105,30 +107,30 @@ def test_a_confident_target_is_not_taken_for_a_masked_one() -> None:
     x = X.clone().requires_grad_(True)
     nn.functional.cross_entropy(made.logits(x), own).backward()
     assert x.grad.abs().max() == 0
-    assert names(probe.examine(made, X, own, 5)) == []
+    assert names(gradient_masking.examine(made, X, own, 5)) == []
 
 
 def test_noise_is_found_and_rounding_is_not() -> None:
-    facts = probe.examine(network(Noise(1.0)), X, LABELS, 5)
+    facts = gradient_masking.examine(network(Noise(1.0)), X, LABELS, 5)
     assert facts["random_logits"] == 8
     assert 0 < facts["random_decisions"] <= 8
     assert names(facts) == ["random_output"]
-    assert probe.examine(network(Noise(1.0)), X, LABELS, 5) == facts
-    slight = probe.examine(network(Noise(1e-3)), X, LABELS, 5)
+    assert gradient_masking.examine(network(Noise(1.0)), X, LABELS, 5) == facts
+    slight = gradient_masking.examine(network(Noise(1e-3)), X, LABELS, 5)
     assert slight["random_logits"] == 8
-    assert probe.examine(network(Noise(1e-7)), X, LABELS, 5)["random_logits"] == 0
+    assert gradient_masking.examine(network(Noise(1e-7)), X, LABELS, 5)["random_logits"] == 0
 
 
 @pytest.mark.parametrize("layers", [(Steps(),), (Scale(0.0),), (Detached(),), (Scale(float("nan")),), (Scale(1e-30),)])
 def test_a_target_without_a_gradient_is_found(layers: tuple[nn.Module, ...]) -> None:
-    facts = probe.examine(network(*layers), X, LABELS, 5)
+    facts = gradient_masking.examine(network(*layers), X, LABELS, 5)
     assert facts["zero_gradients"] == 8
     assert names(facts) == ["zero_input_gradient"]
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
 
 def test_a_derivative_that_cannot_be_computed_is_named() -> None:
-    facts = probe.examine(network(InPlace()), X, LABELS, 5)
+    facts = gradient_masking.examine(network(InPlace()), X, LABELS, 5)
     assert facts["zero_gradients"] == 8
     assert "inplace" in facts["gradient_failed"]
     assert "\n" not in facts["gradient_failed"]
@@ -137,19 +139,19 @@ def test_a_derivative_that_cannot_be_computed_is_named() -> None:
 def test_only_some_images_without_a_gradient() -> None:
     dead = torch.cat((X[:2] * 0, X[2:] + 0.1))
     made = network(nn.Threshold(0.05, 0.0))
-    assert probe.examine(made, dead, LABELS, 5)["zero_gradients"] == 2
+    assert gradient_masking.examine(made, dead, LABELS, 5)["zero_gradients"] == 2
 
 
 def test_attributes_are_decided_one_by_one() -> None:
     truth = torch.rand(8, 3, generator=torch.Generator().manual_seed(2)) > 0.5
-    facts = probe.examine(network(Noise(1.0)), X, truth, 5)
+    facts = gradient_masking.examine(network(Noise(1.0)), X, truth, 5)
     assert facts["random_logits"] == 8
     assert 0 < facts["random_decisions"] <= 8
     assert facts["zero_gradients"] == 0
 
 
 def test_no_images_no_facts() -> None:
-    assert probe.examine(network(), X[:0], LABELS[:0], 5) == {"n": 0}
+    assert gradient_masking.examine(network(), X[:0], LABELS[:0], 5) == {"n": 0}
     assert names({"n": 0}) == []
 
 
@@ -173,10 +175,10 @@ def test_targets_of_cells(tmp_path: Path, defense: str, expected: str) -> None:
     if defense == "none":
         nn.init.zeros_(network.stages["logits"].weight)
     workshop, artifact = stored(tmp_path, made, network)
-    facts = probe.of_target(made, workshop, artifact)
-    assert facts["n"] == probe.IMAGES
+    facts = gradient_masking.of_target(made, workshop, artifact)
+    assert facts["n"] == gradient_masking.IMAGES
     assert names(facts) == [expected]
-    assert probe.of_target(made, workshop, artifact) == facts
+    assert gradient_masking.of_target(made, workshop, artifact) == facts
 
 
 def scores_artifact(folder: Path, **info: object) -> tuple[Cell, object, Artifact]:
@@ -200,7 +202,7 @@ def scores_artifact(folder: Path, **info: object) -> tuple[Cell, object, Artifac
 
 
 def test_a_record_has_the_flags_of_all_sources_and_the_access_of_its_attack(tmp_path: Path) -> None:
-    found = probe.examine(network(Noise(1.0)), X, LABELS, 5)
+    found = gradient_masking.examine(network(Noise(1.0)), X, LABELS, 5)
     record = make_record(*scores_artifact(tmp_path, probe=found))
     assert {flag.name for flag in record.flags} == {
         "attack_loss_did_not_fall",

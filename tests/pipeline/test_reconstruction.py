@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark.spec import Selection, resolve
-from privbench.benchmark.training import Context
+from privbench.benchmark.pipeline.matrix import Selection, resolve
+from privbench.benchmark.training.context import Context
 from privbench.defenses import _reconstruction_game
 from typer.testing import CliRunner
 

@@ -14,11 +14,11 @@ from typing import get_args
 import pytest
 import torch
 from privbench.benchmark import api
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.contracts import StageKind
-from privbench.benchmark.plan import make
-from privbench.benchmark.records import load_records
-from privbench.benchmark.spec import Matrix, Selection
-from privbench.benchmark.store import Store
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.store.store import Store
 
 SETTINGS = {
     "dataset.draws": 2,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark import disk
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
-from privbench.benchmark.manifest import MAX_DEPTH
-from privbench.benchmark.store import Artifact, Store
+from privbench.benchmark.files import atomic
+from privbench.benchmark.store.store.manifest import MAX_DEPTH
+from privbench.benchmark.store.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62
@@ -460,15 +460,15 @@ def test_an_empty_format_file_is_filled(store):
 
 def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
     """Between the look for the format and the look into the folder."""
-    children = disk.children
+    children = atomic.children
 
     def made_before(folder):
-        monkeypatch.setattr(disk, "children", children)
+        monkeypatch.setattr(atomic, "children", children)
         write(Store(tmp_path / "store"))
         return children(folder)
 
     store = Store(tmp_path / "store")
-    monkeypatch.setattr(disk, "children", made_before)
+    monkeypatch.setattr(atomic, "children", made_before)
     assert store.check() == []
     assert (tmp_path / "store" / "format.json").is_file()
 

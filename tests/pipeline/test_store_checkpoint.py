@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 from privbench.benchmark.errors import InvalidConfigurationError, StorageError
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import Store
 
 KEY = "cd" + "0" * 62
 

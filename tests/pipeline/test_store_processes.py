@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import Store
 
 KEY = "ef" + "0" * 62
 
@@ -23,7 +23,7 @@ KILLED = """
     import os, random, signal, sys
     from pathlib import Path
     from privbench.benchmark import checkpoint
-    from privbench.benchmark.store import Store
+    from privbench.benchmark.store.store import Store
 
     root, kills = Path(sys.argv[1]), int(sys.argv[2])
     content = bytes(range(256)) * 3
@@ -92,7 +92,7 @@ KILLED = """
 SHARED = """
     import sys, time
     from pathlib import Path
-    from privbench.benchmark.store import Store
+    from privbench.benchmark.store.store import Store
 
     store, log = Store(Path(sys.argv[1])), Path(sys.argv[2])
     print("ready", flush=True)
@@ -110,7 +110,7 @@ SHARED = """
 HOLDING = """
     import sys, time
     from pathlib import Path
-    from privbench.benchmark.store import Store
+    from privbench.benchmark.store.store import Store
 
     with Store(Path(sys.argv[1])).lock("target", sys.argv[2]):
         print("held", flush=True)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from privbench.benchmark.contracts import Protocol, Recipe
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import DivergedError, InvalidConfigurationError
-from privbench.benchmark.evidence import Images
 from privbench.benchmark.networks.network import Network
-from privbench.benchmark.training import Context, choose_device, cross_entropy, learning_rate
+from privbench.benchmark.training.context import Context, choose_device, cross_entropy, learning_rate
 from torch import nn
 
 PROTOCOL = Protocol(
@@ -72,8 +72,8 @@ def train(recipe: Recipe, checkpoint: Memory | None, stop: int | None = None) ->
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("stop", [1, 5, 11])
 def test_interrupted_and_resumed_gives_the_same_bytes(monkeypatch, optimizer: str, stop: int) -> None:
-    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SHARE", 1e9)
     recipe = Recipe(optimizer=optimizer, learning_rate=0.05, epochs=4, batch_size=16, milestones=(2,))
     whole = train(recipe, None)
     memory = Memory()
@@ -131,8 +131,8 @@ def test_unknown_devices_are_refused() -> None:
 
 def interrupted(monkeypatch, recipe: Recipe) -> Memory:
     """The checkpoint of a run that was stopped after seven steps."""
-    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("privbench.benchmark.training.CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SHARE", 1e9)
     memory = Memory()
     with pytest.raises(InterruptedRunError):
         train(recipe, memory, 7)

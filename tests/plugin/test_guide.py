@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.testing import check, laws
+from privbench.benchmark.testing.checks import check, laws
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from privbench.benchmark import registry, scaffold
+from privbench.benchmark import registry
 from privbench.benchmark.cli.main import main
+from privbench.benchmark.scaffold.scaffold import scaffold
 
 NAMES = {"defense": "calm", "attack": "stroll", "evaluator": "roughness", "dataset": "late_digits"}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.errors import PrivbenchError, UnknownComponentError
-from privbench.benchmark.testing import BrokenLawError, check, laws
+from privbench.benchmark.testing.check import BrokenLawError
+from privbench.benchmark.testing.checks import check, laws
 
 #: (kind, law) -> class in `broken_components` -> what the message says, the last part being what to change.
 BROKEN = {

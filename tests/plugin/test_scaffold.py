@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from privbench.benchmark import scaffold
 from privbench.benchmark.errors import InvalidConfigurationError, StorageError, UnknownComponentError
+from privbench.benchmark.scaffold.scaffold import scaffold
 
 
 @pytest.mark.parametrize("kind", scaffold.KINDS)

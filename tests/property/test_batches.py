@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark.datasets.loader import Batches, augment, batches
+from privbench.benchmark.core.evidence import Images
+from privbench.benchmark.core.seeds import derive
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.evidence import Images
-from privbench.benchmark.seeds import derive
+from privbench.benchmark.training.context.batches import Batches, augment, batches
 from torch.nn import functional
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark import flags, registry
-from privbench.benchmark.flags import EXPLANATIONS, Lineage, fell, of_cell
-from privbench.benchmark.records import load_records
-from privbench.benchmark.results import lineage
+from privbench.benchmark import registry
+from privbench.benchmark.analysis import flags
+from privbench.benchmark.analysis.flags import EXPLANATIONS, Lineage, fell, of_cell
+from privbench.benchmark.analysis.record_set import load_records
+from privbench.benchmark.pipeline.write_record import lineage
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
@@ -266,7 +267,7 @@ def test_every_flag_is_explained_here_and_in_the_documentation() -> None:
 
 
 def test_reports_read_flags_without_torch() -> None:
-    code = "import privbench.benchmark.flags, sys; sys.exit('torch' in sys.modules)"
+    code = "import privbench.benchmark.analysis.flags, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,10 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-from privbench.benchmark import flags
-from privbench.benchmark.aggregate import sections
-from privbench.benchmark.record import Flag, Record
-from privbench.benchmark.records import load_records
+from privbench.benchmark.analysis import flags
+from privbench.benchmark.analysis.aggregate import sections
+from privbench.benchmark.analysis.record_set import load_records
+from privbench.benchmark.analysis.record_set.record import Flag, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location("samples", ROOT / "tests" / "report" / "samples.py")

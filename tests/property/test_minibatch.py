@@ -3,7 +3,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark.networks.minibatch import MinibatchDiscrimination
+from privbench.attacks.networks.minibatch import MinibatchDiscrimination
 from torch import Tensor
 
 FEATURES, KERNELS = 4, 3

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from privbench.benchmark import negatives
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.evidence import ClassReconstructions, Evidence, Images, Negatives, Predictions
-from privbench.benchmark.judges import Judge, accuracy
-from privbench.benchmark.models import predict
-from privbench.benchmark.negatives import Ball, log_odds, make
+from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Images, Negatives, Predictions
+from privbench.benchmark.networks.judges import Judge, accuracy
 from privbench.benchmark.networks.network import Network
-from privbench.benchmark.training import Context
+from privbench.benchmark.pipeline import negatives
+from privbench.benchmark.pipeline.negatives import Ball, log_odds, make
+from privbench.benchmark.pipeline.trained_models import predict
+from privbench.benchmark.training.context import Context
 from privbench.evaluators.attack_acc import AttackAcc
 from privbench.evaluators.verified_acc import VerifiedAcc
 from sklearn.datasets import load_digits

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.analysis.record_set.record import Record
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.publications.comparison import compare, verdict
-from privbench.benchmark.publications.matrices import matrices
-from privbench.benchmark.publications.publication import tables
-from privbench.benchmark.record import Record
-from privbench.benchmark.records import Records
-from privbench.benchmark.results import changes
+from privbench.benchmark.papers.comparison import compare, verdict
+from privbench.benchmark.papers.matrices import matrices
+from privbench.benchmark.papers.table import tables
+from privbench.benchmark.pipeline.write_record import changes
 
 TABLES = {table.name: table for table in tables()}
 

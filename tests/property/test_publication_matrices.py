@@ -2,9 +2,9 @@
 
 import pytest
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
-from privbench.benchmark.plan import make
-from privbench.benchmark.publications.matrices import matrices
-from privbench.benchmark.publications.publication import load, tables
+from privbench.benchmark.papers.matrices import matrices
+from privbench.benchmark.papers.table import load, tables
+from privbench.benchmark.pipeline.plan import make
 
 TABLES = {table.name: table for table in tables()}
 

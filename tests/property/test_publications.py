@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.publications import publication
-from privbench.benchmark.publications.matrices import matrices
-from privbench.benchmark.publications.publication import parse, tables
+from privbench.benchmark.papers import table as publication
+from privbench.benchmark.papers.matrices import matrices
+from privbench.benchmark.papers.table import parse, tables
 
 TABLES = {table.name: table for table in tables()}
 RESULTS = [table for table in tables() if table.kind == "results"]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench import load_records
-from privbench.benchmark.aggregate import sections
+from privbench.benchmark.analysis.aggregate import sections
+from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.analysis.record_set.record import MAX_BYTES, SCHEMA, Record, location, read, save
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
-from privbench.benchmark.record import MAX_BYTES, SCHEMA, Record, location, read, save
-from privbench.benchmark.records import Records
-from privbench.benchmark.report.wording import shown
+from privbench.benchmark.report.formatting import shown
 from pydantic import ValidationError
 from scipy import stats
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from privbench.benchmark.contracts import Configuration, Recipe, setting
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
-from privbench.benchmark.matrix_file import read_matrix
-from privbench.benchmark.spec import (
+from privbench.benchmark.pipeline.matrix import (
     Matrix,
     Selection,
     budget_values,
@@ -18,6 +17,7 @@ from privbench.benchmark.spec import (
     parse_settings,
     resolve,
 )
+from privbench.benchmark.pipeline.matrix_file import read_matrix
 
 json_values = st.recursive(
     st.none()

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.errors import CorruptArtifactError
-from privbench.benchmark.manifest import Manifest, examine, seal, unseal
-from privbench.benchmark.store import Store
-from privbench.benchmark.tensors import pack, unpack
+from privbench.benchmark.files.tensors import pack, unpack
+from privbench.benchmark.store.store.manifest import Manifest, examine, seal, unseal
+from privbench.benchmark.store.store import Store
 
 KEY = "0123456789abcdef" * 4
 DTYPES = [

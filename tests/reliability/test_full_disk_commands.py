@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.records import load_records
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import Store
 
 PAGE = 4096
 #: Pages that are left free on the disk, until the command has enough; at last all.

@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 import numpy as np
-from privbench.benchmark.record import Record, save
-from privbench.benchmark.report.pictures import grid_png
+from privbench.benchmark.analysis.record_set.record import Record, save
+from privbench.benchmark.pipeline.picture import grid_png
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
 RIGHT_TO_LEFT = "\u202egnp.exe \u05e9\u05dc\u05d5\u05dd"

@@ -5,7 +5,7 @@ Pictures that come close to photographs of people are left out.
 
 from pathlib import Path
 
-from privbench.benchmark.records import load_records
+from privbench.benchmark.analysis.record_set import load_records
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 

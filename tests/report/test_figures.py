@@ -12,13 +12,13 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
-from privbench.benchmark.records import Records
-from privbench.benchmark.report import compared, figures, tradeoff_figure
-from privbench.benchmark.report.drawing import COLOURS, MARKERS, across, encode, lines_of, width_of
-from privbench.benchmark.report.embedding import tsne
-from privbench.benchmark.report.figures import Cloud, Strip
-from privbench.benchmark.report.tradeoff import tradeoff
+from privbench.benchmark.report.figures.image_figures import image_figures, labels, tradeoff_figure
+from privbench.benchmark.report.figures.image_figures.image_figures import Cloud, Strip
+from privbench.benchmark.report.figures.image_figures.style import COLOURS, MARKERS, across, encode, lines_of, width_of
+from privbench.benchmark.report.figures.image_figures.tradeoff import tradeoff
+from privbench.benchmark.report.figures.image_figures.tsne import tsne
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
 samples = importlib.util.module_from_spec(_spec)
@@ -52,46 +52,46 @@ SWEEP = [swept(mcc=0.6 - 0.05 * x, ssim=0.3 - 0.02 * x, lambda_1=1.0, lambda_2=f
 
 
 def test_labels_say_what_differs_and_captions_what_does_not():
-    ordered = compared.arranged(SWEEP)
-    assert compared.labels(ordered) == [(f"lambda_2 = {x}",) for x in (0, 1, 2, 10)]
+    ordered = labels.arranged(SWEEP)
+    assert labels.labels(ordered) == [(f"lambda_2 = {x}",) for x in (0, 1, 2, 10)]
     shared = ("toy_faces/v1", "defense adversarial_reconstruction", "attack decoder", "budget quick", "seed 0")
-    assert compared.shared(ordered) == shared
-    mixed = compared.arranged([swept(lambda_2=1.0, seed=1), swept("none"), swept(lambda_2=0.0, seed=1)])
-    assert compared.labels(mixed) == [
+    assert labels.shared(ordered) == shared
+    mixed = labels.arranged([swept(lambda_2=1.0, seed=1), swept("none"), swept(lambda_2=0.0, seed=1)])
+    assert labels.labels(mixed) == [
         ("none", "seed 0"),
         ("adversarial_reconstruction", "lambda_2 = 0", "seed 1"),
         ("adversarial_reconstruction", "lambda_2 = 1", "seed 1"),
     ]
-    assert compared.shared(mixed) == ("toy_faces/v1", "attack decoder", "budget quick")
+    assert labels.shared(mixed) == ("toy_faces/v1", "attack decoder", "budget quick")
 
 
 def test_cut_layers_are_named_once_and_a_lone_record_by_its_defense():
     layers = ["fc", "conv10", "conv2", None]
-    found = compared.arranged([swept("mid", layer=layer, layer_of_defense=layer) for layer in layers])
+    found = labels.arranged([swept("mid", layer=layer, layer_of_defense=layer) for layer in layers])
     words = [f"layer_of_defense = {x}" for x in ("conv2", "conv10", "fc", "none")]
-    assert [label[0] for label in compared.labels(found)] == words
-    assert [label[1] for label in compared.labels(found)] == [
+    assert [label[0] for label in labels.labels(found)] == words
+    assert [label[1] for label in labels.labels(found)] == [
         "layer = conv2",
         "layer = conv10",
         "layer = fc",
         "layer = last",
     ]
-    assert compared.labels([SWEEP[0]]) == [("adversarial_reconstruction",)]
+    assert labels.labels([SWEEP[0]]) == [("adversarial_reconstruction",)]
 
 
 def test_versions_of_one_component_are_told_apart():
     cell = {"attack": samples.choice("kedmi", 2, iterations=300)}
-    found = compared.labels([samples.make_record(), samples.make_record(cell=cell)])
+    found = labels.labels([samples.make_record(), samples.make_record(cell=cell)])
     assert found == [("kedmi version 1 of privbench",), ("kedmi version 2 of privbench",)]
 
 
 def test_order_does_not_depend_on_the_order_of_files():
     records = [*SWEEP, swept("none"), swept("mid", seed=3), swept("mid", seed=1)]
-    expected = [record.key for record in compared.arranged(records)]
+    expected = [record.key for record in labels.arranged(records)]
     for seed in range(5):
         random.Random(seed).shuffle(records)
-        assert [record.key for record in compared.arranged(records)] == expected
-    assert compared.arranged(records)[0].cell.defense.name == "none"
+        assert [record.key for record in labels.arranged(records)] == expected
+    assert labels.arranged(records)[0].cell.defense.name == "none"
 
 
 def opened(content):
@@ -107,16 +107,16 @@ def test_every_pixel_of_every_image_is_in_its_place(channels, height, width, ori
         for name in (("original",), ("a",), ("adversarial_reconstruction", "lambda_2 = 3"))
     ]
     before = [strip.pixels.copy() for strip in strips]
-    figure = figures.grid(strips, ["caption"], headings=["x", "y", "z"], first_is_original=original)
+    figure = image_figures.grid(strips, ["caption"], headings=["x", "y", "z"], first_is_original=original)
     shown = opened(encode(figure, "png"))
-    factor = max(1, figures.TILE // max(height, width))
-    right, bottom = shown.shape[1] - figures._MARGIN, shown.shape[0] - figures._MARGIN
-    canvas, tops = figures._canvas(strips, original)
+    factor = max(1, image_figures.TILE // max(height, width))
+    right, bottom = shown.shape[1] - image_figures._MARGIN, shown.shape[0] - image_figures._MARGIN
+    canvas, tops = image_figures._canvas(strips, original)
     left, top = figures_left(figure, canvas), bottom - canvas.shape[0]
     assert left + canvas.shape[1] <= right
     for strip, start in zip(strips, tops, strict=True):
         for column, image in enumerate(strip.pixels):
-            x, y = left + column * (width * factor + figures._GAP), top + start
+            x, y = left + column * (width * factor + image_figures._GAP), top + start
             tile = shown[y : y + height * factor : factor, x : x + width * factor : factor]
             assert (tile == np.broadcast_to(image.transpose(1, 2, 0), tile.shape)).all()
     assert (tops[1] - tops[0] > tops[2] - tops[1]) == original
@@ -137,8 +137,10 @@ def example_cloud(name="none", seed=0, groups=4):
 
 
 EXAMPLES = {
-    "grid": lambda: figures.grid([Strip(("none",), np.full((2, 1, 8, 8), 90, np.uint8))], ["a", "b"]),
-    "plane": lambda: figures.plane([example_cloud()], figures.groups_of_signs(["Smiling", "Eyeglasses"]), ["a"]),
+    "grid": lambda: image_figures.grid([Strip(("none",), np.full((2, 1, 8, 8), 90, np.uint8))], ["a", "b"]),
+    "plane": lambda: image_figures.plane(
+        [example_cloud()], image_figures.groups_of_signs(["Smiling", "Eyeglasses"]), ["a"]
+    ),
     "tradeoff": lambda: tradeoff_figure.draw(tradeoff(together(*SWEEP, swept("none")))),
 }
 
@@ -164,15 +166,15 @@ def test_the_users_matplotlib_settings_change_nothing(changed):
 def test_text_is_shown_as_it_is():
     """Neither mathematics nor characters that no font has stop a figure."""
     hostile = ("$x^{$", samples.HOSTILE, "日本\u202e")
-    figure = figures.grid([Strip(hostile, np.zeros((1, 1, 8, 8), np.uint8))], ["$\\frac{$"])
+    figure = image_figures.grid([Strip(hostile, np.zeros((1, 1, 8, 8), np.uint8))], ["$\\frac{$"])
     assert encode(figure, "png")
     cloud = Cloud(("$\\nope{$",), "$^$", np.random.default_rng(0).normal(size=(12, 2)), np.zeros(12, np.int64))
-    assert encode(figures.plane([cloud], figures.groups_of_signs(["$_{$"]), ["$}$"]), "svg")
+    assert encode(image_figures.plane([cloud], image_figures.groups_of_signs(["$_{$"]), ["$}$"]), "svg")
 
 
 def test_names_and_captions_fit_into_the_picture():
     name = "adversarial_reconstruction with a long name"
-    figure = figures.grid([Strip((name,), np.zeros((1, 3, 8, 8), np.uint8))], ["a caption of many words"] * 9)
+    figure = image_figures.grid([Strip((name,), np.zeros((1, 3, 8, 8), np.uint8))], ["a caption of many words"] * 9)
     shown = opened(encode(figure, "png"))
     ink = (shown < 200).any(2)
     assert not ink[:, :4].any()
@@ -182,23 +184,23 @@ def test_names_and_captions_fit_into_the_picture():
 
 
 def test_points_of_each_group_have_their_colour_and_rare_ones_lie_on_top():
-    groups = figures.groups_of_signs(["Smiling", "Eyeglasses"])
+    groups = image_figures.groups_of_signs(["Smiling", "Eyeglasses"])
     names = [f"Smiling {a}, Eyeglasses {b}" for a in "−+" for b in "−+"]
     assert [group.name for group in groups] == names
     points = np.zeros((30, 2))
     kinds = np.array([0] * 20 + [2] * 7 + [3] * 3)
-    figure = figures.plane([Cloud(("x",), "", points, kinds)], groups, [])
+    figure = image_figures.plane([Cloud(("x",), "", points, kinds)], groups, [])
     drawn = figure.axes[0].collections
     assert [len(each.get_offsets()) for each in drawn if len(each.get_offsets())] == [20, 7, 3]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [names[0], names[2], names[3]]
 
 
 def test_labels_beyond_the_markers_are_shown_as_others():
-    few, many = figures.groups_of_classes([0, 1, 4]), figures.groups_of_classes(list(range(100)))
+    few, many = image_figures.groups_of_classes([0, 1, 4]), image_figures.groups_of_classes(list(range(100)))
     assert [group.name for group in few] == ["label 0", "label 1", "label 4"]
     assert len(many) == len(MARKERS)
     assert many[-1].name == "other labels"
-    for groups in (few, many, figures.groups_of_signs(["A"]), figures.groups_of_signs(["A", "B"])):
+    for groups in (few, many, image_figures.groups_of_signs(["A"]), image_figures.groups_of_signs(["A", "B"])):
         assert len({group.colour for group in groups}) == len(groups)
     assert len({group.marker for group in many[:-1]}) == len(many) - 1
 

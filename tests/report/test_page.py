@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from privbench import load_records
+from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.analysis.record_set.record import save
 from privbench.benchmark.errors import StorageError
-from privbench.benchmark.record import save
-from privbench.benchmark.records import Records
-from privbench.benchmark.report import board, charts, folder, permalinks
+from privbench.benchmark.report.html import board, output_folder, permalinks, svg
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
 samples = importlib.util.module_from_spec(_spec)
@@ -193,7 +193,7 @@ def test_numbers_of_the_index_are_those_of_the_records(files, matrix):
 
 
 def test_leaderboards_show_ranks_as_computed(matrix):
-    from privbench.benchmark.ranking import rankings
+    from privbench.benchmark.analysis.ranking import rankings
 
     section = next(each for each in matrix.sections() if each.protocol == "digits/v1")
     text = Page(dict(board.folder(matrix))["index.html"].decode()).text
@@ -282,7 +282,7 @@ def test_definitions_are_those_of_the_records(files, matrix):
 
 
 def test_flags_are_explained_where_they_appear():
-    from privbench.benchmark.flags import EXPLANATIONS
+    from privbench.benchmark.analysis.flags import EXPLANATIONS
 
     flagged = make_record(flags=[{"name": "weak_judge", "message": "right on 50 %"}])
     files = dict(board.folder(together(flagged)))
@@ -300,7 +300,7 @@ def test_published_values_stand_beside_matching_records_only(files):
 
 
 def test_large_sections_have_a_page_for_every_further_score(monkeypatch, matrix):
-    monkeypatch.setattr("privbench.benchmark.report.views.MOST_DEFENSES", 3)
+    monkeypatch.setattr("privbench.benchmark.report.html.leaderboards.MOST_DEFENSES", 3)
     files = dict(board.folder(matrix))
     assert "boards/digits-v1-quick-attack_acc5.html" in files
     index = Page(files["index.html"].decode())
@@ -374,13 +374,13 @@ def test_keys_that_begin_alike_have_different_names():
     assert permalinks.cell_names([first, twin]) == {first.key: first.key[:16], twin.key: twin.key}
 
 
-INDEX = f"<!doctype html>{folder.MARK}".encode()
+INDEX = f"<!doctype html>{output_folder.MARK}".encode()
 
 
 def test_a_report_replaces_a_report(tmp_path):
     place = tmp_path / "report"
-    folder.replace(place, [("index.html", INDEX), ("cells/old.html", b"old")])
-    folder.replace(place, [("index.html", INDEX + b"2"), ("cells/new.html", b"new")])
+    output_folder.replace(place, [("index.html", INDEX), ("cells/old.html", b"old")])
+    output_folder.replace(place, [("index.html", INDEX + b"2"), ("cells/new.html", b"new")])
     assert sorted(file.name for file in place.rglob("*.html")) == ["index.html", "new.html"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
@@ -388,7 +388,7 @@ def test_a_report_replaces_a_report(tmp_path):
 def test_an_empty_folder_and_a_link_to_one_can_be_filled(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    folder.replace(tmp_path / "link", [("index.html", INDEX)])
+    output_folder.replace(tmp_path / "link", [("index.html", INDEX)])
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "index.html").read_bytes() == INDEX
 
@@ -407,34 +407,34 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, names, words):
     for name, content in names.items():
         (place / name).write_bytes(content)
     with pytest.raises(StorageError, match=words):
-        folder.replace(place, [("index.html", INDEX)])
+        output_folder.replace(place, [("index.html", INDEX)])
     assert {file.name: file.read_bytes() for file in place.iterdir()} == names
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
 def test_a_failure_leaves_the_earlier_report(tmp_path):
     place = tmp_path / "report"
-    folder.replace(place, [("index.html", INDEX)])
+    output_folder.replace(place, [("index.html", INDEX)])
 
     def broken():
         yield "index.html", b"half"
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        folder.replace(place, broken())
+        output_folder.replace(place, broken())
     assert (place / "index.html").read_bytes() == INDEX
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
 def test_front_is_what_nothing_dominates():
     gains = [(1.0, 1.0), (2.0, 0.5), (0.5, 0.5), (1.0, 1.0), (2.0, 0.4)]
-    assert charts.pareto(gains) == [True, True, False, True, False]
+    assert svg.pareto(gains) == [True, True, False, True, False]
 
 
 def test_panels_place_points_where_their_values_are(matrix):
     section = matrix.sections()[0]
     utility, leakage = section.columns[:2]
-    panel = charts.panels(section, utility, leakage)[0]
+    panel = svg.panels(section, utility, leakage)[0]
     assert panel.attack == "gmi"
     order = {row.defense: row.scores for row in section.rows if row.attack == "gmi"}
     points = {point.label: point for point in panel.points}
@@ -443,7 +443,7 @@ def test_panels_place_points_where_their_values_are(matrix):
     assert [points[name].x for name in by_leak] == sorted(point.x for point in panel.points)
     by_use = sorted(order, key=lambda name: -order[name][utility.name].value)
     assert [points[name].y for name in by_use] == sorted(point.y for point in panel.points)
-    assert all(0 <= point.x <= charts.WIDTH and 0 <= point.y <= charts.HEIGHT for point in panel.points)
+    assert all(0 <= point.x <= svg.WIDTH and 0 <= point.y <= svg.HEIGHT for point in panel.points)
     ticks = panel.x_ticks
     assert len(ticks) >= 2
     first, last = ticks[0], ticks[-1]
@@ -454,17 +454,17 @@ def test_panels_place_points_where_their_values_are(matrix):
 
 def test_long_curves_keep_their_ends_and_peaks():
     points = tuple((step, 0.0 if step != 1234 else 9.0) for step in range(3000))
-    drawn = charts.curve(points)
+    drawn = svg.curve(points)
     places = [tuple(map(int, place.split(","))) for place in drawn.line.split()]
     assert len(places) < 300
-    assert (places[0][0], places[-1][0]) == (1, charts.CURVE[0] - 1)
+    assert (places[0][0], places[-1][0]) == (1, svg.CURVE[0] - 1)
     assert min(y for _, y in places) == 2
     assert (drawn.steps, drawn.low, drawn.high, drawn.last) == ((0, 2999), "0", "9", "0")
 
 
 def test_bars_stand_on_the_line_and_missing_ones_are_flat():
-    found = charts.bars((1.0, None, -0.5, 0.5), "fraction")
-    bottom = charts.BARS[1] - 20
+    found = svg.bars((1.0, None, -0.5, 0.5), "fraction")
+    bottom = svg.BARS[1] - 20
     assert [bar.height for bar in found] == [70.0, 0.0, 0.0, 35.0]
     assert all(bar.y + bar.height == bottom for bar in found)
     assert [bar.value for bar in found] == ["100.0", "n/a", "-50.0", "50.0"]

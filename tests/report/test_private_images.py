@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from privbench.benchmark import recall
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import MissingDataError
-from privbench.benchmark.evidence import Images
-from privbench.benchmark.recall import Reconstructions
-from privbench.benchmark.report import private_images
-from privbench.benchmark.report.pictures import TILE
+from privbench.benchmark.pipeline import record_artifacts
+from privbench.benchmark.pipeline.picture import TILE
+from privbench.benchmark.pipeline.record_artifacts import Reconstructions
+from privbench.benchmark.report.html import private_images
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
 samples = importlib.util.module_from_spec(_spec)
@@ -36,7 +36,7 @@ def rows(content: bytes, count: int) -> list[list[int]]:
 
 
 def give(monkeypatch, made: Reconstructions) -> None:
-    monkeypatch.setattr(recall, "reconstructions", lambda record, store: made)
+    monkeypatch.setattr(record_artifacts, "reconstructions", lambda record, store: made)
 
 
 def test_of_a_label_the_nearest_private_training_image_of_that_label(monkeypatch):
@@ -45,7 +45,7 @@ def test_of_a_label_the_nearest_private_training_image_of_that_label(monkeypatch
     loads = []
     component = SimpleNamespace(load=lambda part, root: loads.append((part, root)) or train)
     cell = SimpleNamespace(dataset=SimpleNamespace(identity=lambda: {"name": "digits"}, component=component))
-    monkeypatch.setattr(recall, "cell_of", lambda record: cell)
+    monkeypatch.setattr(record_artifacts, "cell_of", lambda record: cell)
     give(monkeypatch, Reconstructions("labels", (3, 7), flat(60, 60)))
     second = samples.make_record(seed=1)
     found = private_images.find([RECORD, second], None, Path("data"))
@@ -56,7 +56,9 @@ def test_of_a_label_the_nearest_private_training_image_of_that_label(monkeypatch
 
 def test_of_single_images_the_originals(monkeypatch):
     give(monkeypatch, Reconstructions("items", (4, 9), flat(1, 2)))
-    monkeypatch.setattr(recall, "originals", lambda records, about, keys, root: flat(*(10 * key for key in keys)))
+    monkeypatch.setattr(
+        record_artifacts, "originals", lambda records, about, keys, root: flat(*(10 * key for key in keys))
+    )
     found = private_images.find([RECORD], None, Path("data"))
     assert rows(found[RECORD.key], 2) == [[1, 2], [40, 90]]
 
@@ -65,12 +67,12 @@ def test_what_is_gone_says_so_and_other_failures_are_not_hidden(monkeypatch):
     def gone(record, store):
         raise MissingDataError("the evidence is not in the store")
 
-    monkeypatch.setattr(recall, "reconstructions", gone)
+    monkeypatch.setattr(record_artifacts, "reconstructions", gone)
     assert private_images.find([RECORD], None, Path()) == {RECORD.key: "the evidence is not in the store"}
 
     def broken(record, store):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(recall, "reconstructions", broken)
+    monkeypatch.setattr(record_artifacts, "reconstructions", broken)
     with pytest.raises(ZeroDivisionError):
         private_images.find([RECORD], None, Path())

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from privbench.benchmark.records import Records
-from privbench.benchmark.report import tables
-from privbench.benchmark.report.wording import number, plain, seed_list
+from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.report.formatting import number, plain, seed_list
+from privbench.benchmark.report.tables.tables import tables
 from rich.console import Console
 
 _spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))

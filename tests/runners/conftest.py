@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark import api, registry
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.records import load_records
-from privbench.benchmark.runners.schedule import Quiet
-from privbench.benchmark.spec import Matrix, Selection
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.runners.scheduler import Quiet
 
 
 @pytest.fixture(scope="session")

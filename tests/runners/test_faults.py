@@ -6,13 +6,13 @@ import sys
 
 import pytest
 from privbench.benchmark import api
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.errors import CorruptArtifactError
-from privbench.benchmark.plan import Plan, Stage
-from privbench.benchmark.records import load_records
+from privbench.benchmark.pipeline.plan import Plan, Stage
 from privbench.benchmark.runners import memory
 from privbench.benchmark.runners.attempt import Report
-from privbench.benchmark.runners.schedule import Done, Harvest, Outcome, Quiet, Schedule
-from privbench.benchmark.store import Store
+from privbench.benchmark.runners.scheduler import Done, Harvest, Outcome, Quiet, Schedule
+from privbench.benchmark.store.store import Store
 
 KILLED = "its process was killed by SIGKILL, as the system does when memory runs out"
 MEMORY = "out of memory; use a smaller batch, a device or machine with more, or fewer --jobs"

@@ -4,12 +4,12 @@ import pytest
 import torch
 from privbench.attacks import _inversion
 from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.faults import is_out_of_memory
-from privbench.benchmark.plan import make
-from privbench.benchmark.spec import Matrix, Selection
-from privbench.benchmark.stages import Workshop, run
-from privbench.benchmark.store import Store
-from privbench.benchmark.training import Context
+from privbench.benchmark.pipeline.failures import is_out_of_memory
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.stages import Workshop, run
+from privbench.benchmark.store.store import Store
+from privbench.benchmark.training.context import Context
 
 CPU = torch.device("cpu")
 TINY = {

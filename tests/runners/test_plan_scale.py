@@ -13,8 +13,8 @@ SECONDS, MEGABYTES = 5.0, 150
 PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
-from privbench.benchmark.plan import make
-from privbench.benchmark.spec import Matrix, Selection
+from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from privbench.benchmark import api
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.records import load_records
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
 from privbench.benchmark.runners import ray as runner
 from privbench.benchmark.runners import ray_tasks
 from privbench.benchmark.runners.ray_cluster import ClusterError
 from privbench.benchmark.runners.worker import Looping
-from privbench.benchmark.spec import Matrix, Selection
 
 ray = pytest.importorskip("ray", reason="the extra ray")
 pytestmark = pytest.mark.filterwarnings("ignore")

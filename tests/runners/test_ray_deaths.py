@@ -14,10 +14,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from privbench.benchmark.records import load_records
+from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.runners import ray_cluster
 from privbench.benchmark.runners.ray_cluster import ClusterError, Head
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import Store
 
 CELLS = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
 

@@ -18,8 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from privbench.benchmark.records import load_records
-from privbench.benchmark.store import Store
+from privbench.benchmark.analysis.record_set import load_records
+from privbench.benchmark.store.store import Store
 
 pytest.importorskip("ray", reason="the extra ray")
 pytestmark = [

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from privbench.benchmark.records import load_records
-from privbench.benchmark.store import open_store
+from privbench.benchmark.analysis.record_set import load_records
+from privbench.benchmark.store.store import open_store
 
 #: The command line of another version, whose attack `faulty` has another version, too.
 PROGRAM = """

@@ -6,10 +6,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from privbench.benchmark import remote_files
-from privbench.benchmark.folders import Address
-from privbench.benchmark.remote_files import RemoteFiles
-from privbench.benchmark.store import Store
+from privbench.benchmark.core.paths import Address
+from privbench.benchmark.store.store import shared_files
+from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 
 
 class Machines:
@@ -57,7 +57,7 @@ def in_memory(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(remote_files, "PAUSES", (0.0,) * len(remote_files.PAUSES))
+    monkeypatch.setattr(shared_files, "PAUSES", (0.0,) * len(shared_files.PAUSES))
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pickle
 from pathlib import Path
 
 import pytest
+from privbench.benchmark.core.paths import Address, cache_root, store_root
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.folders import Address, cache_root, store_root
-from privbench.benchmark.store import Store, open_store
+from privbench.benchmark.store.store import Store, open_store
 
 URLS = [
     "s3://bucket/path",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark import record
+from privbench.benchmark.analysis.record_set import record
+from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import StorageError
-from privbench.benchmark.folders import Address
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import Store
 
 KEY = "ab" + "0" * 62
 CONTENT = b"content " * 20

@@ -10,14 +10,14 @@ import threading
 
 import pytest
 import torch
-from privbench.benchmark import remote_files
+from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
-from privbench.benchmark.folders import Address
-from privbench.benchmark.manifest import seal, unseal
-from privbench.benchmark.plan import Plan, Stage
-from privbench.benchmark.remote import MAX_FILES, Remote
-from privbench.benchmark.runners.schedule import look
-from privbench.benchmark.store import Artifact, Store
+from privbench.benchmark.pipeline.plan import Plan, Stage
+from privbench.benchmark.runners.scheduler import look
+from privbench.benchmark.store.store import shared_files
+from privbench.benchmark.store.store.manifest import seal, unseal
+from privbench.benchmark.store.store.shared import MAX_FILES, Remote
+from privbench.benchmark.store.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62
@@ -100,7 +100,7 @@ def test_requests_are_few(machines, requests):
 def test_large_files_come_in_chunks(machines, monkeypatch):
     write(machines.open())
     for size in (1, 2, 3, len(CONTENT), len(CONTENT) + 1):
-        monkeypatch.setattr(remote_files, "CHUNK", size)
+        monkeypatch.setattr(shared_files, "CHUNK", size)
         assert machines.open(f"machine {size}").find("target", KEY).file("a") == CONTENT
 
 

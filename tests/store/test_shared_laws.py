@@ -13,13 +13,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from privbench.benchmark import remote_files, remote_upkeep
+from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import CorruptArtifactError, StorageError
-from privbench.benchmark.folders import Address
-from privbench.benchmark.manifest import seal, unseal
-from privbench.benchmark.remote import checked
-from privbench.benchmark.remote_files import RemoteFiles
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import shared_files, shared_maintenance
+from privbench.benchmark.store.store.manifest import seal, unseal
+from privbench.benchmark.store.store.shared import checked
+from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 
 KEYS = st.sampled_from(["ab" + "0" * 62, "ab" + "1" * 62])
 MACHINES = st.sampled_from(["first", "second", "third"])
@@ -52,8 +52,8 @@ class Tiers(RuleBasedStateMachine):
         self.doubtful: set[str] = set()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(os, "fsync", lambda descriptor: None)
-        self.patch.setattr(remote_files, "PAUSES", ())
-        self.patch.setattr(remote_upkeep, "GRACE_SECONDS", -1.0)
+        self.patch.setattr(shared_files, "PAUSES", ())
+        self.patch.setattr(shared_maintenance, "GRACE_SECONDS", -1.0)
         logging.getLogger("privbench").setLevel(logging.ERROR)
 
     def teardown(self) -> None:

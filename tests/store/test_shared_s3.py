@@ -7,11 +7,11 @@ import threading
 import uuid
 
 import pytest
-from privbench.benchmark import remote_upkeep
+from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import StorageError
-from privbench.benchmark.folders import Address
-from privbench.benchmark.remote_files import RemoteFiles
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import shared_maintenance
+from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 
 pytest.importorskip("s3fs")
 pytest.importorskip("flask")
@@ -152,7 +152,7 @@ def test_gc(machine, url, monkeypatch, tmp_path):
     files = RemoteFiles(url)
     files.put(blob(b"unnamed"), tmp_path / "x")
     assert machine("second").gc(None, shared=True) == []
-    monkeypatch.setattr(remote_upkeep, "GRACE_SECONDS", -10.0)
+    monkeypatch.setattr(shared_maintenance, "GRACE_SECONDS", -10.0)
     removed = machine("second").gc({KEY}, shared=True)
     assert {entry.path.as_posix() for entry in removed} == {
         f"target/ab/{OTHER}.json",

@@ -9,13 +9,13 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from privbench.benchmark import remote_upkeep
-from privbench.benchmark import store as store_module
 from privbench.benchmark.cli.store import app
 from privbench.benchmark.errors import InvalidConfigurationError, StorageError
-from privbench.benchmark.manifest import seal, unseal
-from privbench.benchmark.remote_files import RemoteFiles
-from privbench.benchmark.store import Store
+from privbench.benchmark.store.store import shared_maintenance
+from privbench.benchmark.store.store import store as store_module
+from privbench.benchmark.store.store.manifest import seal, unseal
+from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 from typer.testing import CliRunner
 
 KEYS = {name: character * 64 for name, character in {"kept": "a", "old": "b", "young": "c"}.items()}
@@ -124,7 +124,7 @@ def test_damage_of_a_blob_is_that_of_all_who_name_it(filled):
 def test_check_spares_what_is_mended_while_it_runs(filled, monkeypatch):
     sound = filled.read(manifest("old"))
     filled.replace(manifest("old"), sound[:-1])
-    real = remote_upkeep._damage
+    real = shared_maintenance._damage
 
     def mended_after(*arguments):
         try:
@@ -132,7 +132,7 @@ def test_check_spares_what_is_mended_while_it_runs(filled, monkeypatch):
         finally:
             filled.replace(manifest("old"), sound)
 
-    monkeypatch.setattr(remote_upkeep, "_damage", mended_after)
+    monkeypatch.setattr(shared_maintenance, "_damage", mended_after)
     assert filled.open("second").check(repair=True) == []
     assert filled.names("quarantine/") == []
 
@@ -198,14 +198,14 @@ def test_gc_spares_what_is_published_while_it_runs(filled, ages, monkeypatch):
     """Between the list and the removal; the age of each blob is asked for at the last moment."""
     ages |= {"blobs/": 9}
     filled.replace(blob(b"returns"), b"returns")
-    real = remote_upkeep._rubbish
+    real = shared_maintenance._rubbish
 
     def published_before(sizes, named):
         del ages["blobs/"]
         filled.open().write("prior", "d" * 64, tensors={}, info={}, files={"new": b"returns"})
         return real(sizes, named)
 
-    monkeypatch.setattr(remote_upkeep, "_rubbish", published_before)
+    monkeypatch.setattr(shared_maintenance, "_rubbish", published_before)
     assert filled.open("second").gc(None) == []
     assert filled.open("third").find("prior", "d" * 64).file("new") == b"returns"
 

@@ -11,8 +11,8 @@ import textwrap
 import threading
 
 import pytest
-from privbench.benchmark.folders import Address
-from privbench.benchmark.store import Store
+from privbench.benchmark.core.paths import Address
+from privbench.benchmark.store.store import Store
 
 KEYS = [f"{i:02x}" + "0" * 62 for i in range(6)]
 WRITERS = 4
@@ -21,8 +21,8 @@ WRITERS = 4
 WRITER = """
     import json, sys
     from pathlib import Path
-    from privbench.benchmark.folders import Address
-    from privbench.benchmark.store import Store
+    from privbench.benchmark.core.paths import Address
+    from privbench.benchmark.store.store import Store
 
     name, root, url, *keys = sys.argv[1:]
     print("ready", flush=True)
@@ -44,8 +44,8 @@ KILLED = """
     import os, random, shutil, signal, sys
     from pathlib import Path
     from privbench.benchmark import disk
-    from privbench.benchmark.folders import Address
-    from privbench.benchmark.store import Store
+    from privbench.benchmark.core.paths import Address
+    from privbench.benchmark.store.store import Store
 
     root, kills = Path(sys.argv[1]), int(sys.argv[2])
     package = str(Path(disk.__file__).parent)

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from privbench.benchmark import api, verification
+from privbench.benchmark import api
+from privbench.benchmark.analysis.record_set.record import Record, location
+from privbench.benchmark.analysis.record_set.submission import INDEX
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.record import Record, location
-from privbench.benchmark.spec import Matrix, Selection
-from privbench.benchmark.stages import Workshop
-from privbench.benchmark.store import Store
-from privbench.benchmark.submission import INDEX
-from privbench.benchmark.tensors import pack, unpack
-from privbench.benchmark.verification import Finding
+from privbench.benchmark.files.tensors import pack, unpack
+from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.store.store import Store
+from privbench.benchmark.submissions import verify
+from privbench.benchmark.submissions.verify import Finding
 
 Call = Callable[..., tuple[int, str, str]]
 SETTINGS = {
@@ -81,8 +82,8 @@ def privbench(author: Path, monkeypatch, capsys, tmp_path) -> Call:
 @pytest.fixture(scope="session")
 def honest(author: Path) -> Path:
     """The submission, not to be changed."""
-    from privbench.benchmark.records import load_records
-    from privbench.benchmark.submission_making import submit
+    from privbench.benchmark.analysis.record_set import load_records
+    from privbench.benchmark.submissions.bundle import submit
 
     folder = author / "submissions" / "honest"
     workshop = Workshop(Store(author / "store"), author, torch.device("cpu"))
@@ -100,7 +101,7 @@ def forged(honest: Path, tmp_path: Path) -> "Forgery":
 def check(verifier: Path, tmp_path: Path) -> Callable[[Path], Finding]:
     """Verify a folder, on data that every machine has."""
     workshop = Workshop(Store(verifier), tmp_path, torch.device("cpu"))
-    return lambda folder: verification.verify(folder, workshop)
+    return lambda folder: verify.verify(folder, workshop)
 
 
 class Forgery:

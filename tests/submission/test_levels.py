@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from privbench.benchmark.records import Records, load_records
-from privbench.benchmark.report import board, tables
-from privbench.benchmark.submission import INDEX
-from privbench.benchmark.verification import Finding, written
-from privbench.benchmark.verification_levels import EXPLANATIONS, LEVELS, lowest, write_verification
+from privbench.benchmark.analysis.record_set import Records, load_records
+from privbench.benchmark.analysis.record_set.submission import INDEX
+from privbench.benchmark.analysis.record_set.verification import EXPLANATIONS, LEVELS, lowest, write_verification
+from privbench.benchmark.report.html import board
+from privbench.benchmark.report.tables.tables import tables
+from privbench.benchmark.submissions.verify import Finding, written
 
 Check = Callable[[Path], Finding]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from privbench.benchmark.analysis.record_set.record import Record
+from privbench.benchmark.analysis.record_set.submission import INDEX, read_submission
 from privbench.benchmark.errors import PrivbenchError
-from privbench.benchmark.record import Record
-from privbench.benchmark.submission import INDEX, read_submission
-from privbench.benchmark.verification_components import components
-from privbench.benchmark.verification_evidence import About, read_evidence, require_picture
+from privbench.benchmark.submissions.check_components import components
+from privbench.benchmark.submissions.check_evidence import About, read_evidence, require_picture
 
 QUICK = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

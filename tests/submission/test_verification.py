@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from privbench.benchmark import verification_scores
+from privbench.benchmark.analysis.record_set.record import Record
+from privbench.benchmark.analysis.record_set.submission import INDEX, MAX_FILE
 from privbench.benchmark.datasets.digits import Digits
 from privbench.benchmark.errors import MissingDataError, PrivbenchError
-from privbench.benchmark.record import Record
-from privbench.benchmark.submission import INDEX, MAX_FILE
-from privbench.benchmark.tensors import pack
-from privbench.benchmark.verification import Finding
+from privbench.benchmark.files.tensors import pack
+from privbench.benchmark.submissions import recompute
+from privbench.benchmark.submissions.verify import Finding
 
 Check = Callable[[Path], Finding]
 FIRST = "ClassReconstructions"
@@ -251,8 +251,8 @@ def test_forged_evidence(check: Check, forged, kind: str, edit: Callable[..., No
 
 def test_images_swapped_with_their_picture(check: Check, forged) -> None:
     """Better reconstructions than the attack's: the picture is right, the scores are not."""
-    from privbench.benchmark.evidence import ClassReconstructions
-    from privbench.benchmark.scoring import picture_of
+    from privbench.benchmark.core.evidence import ClassReconstructions
+    from privbench.benchmark.pipeline.scoring import picture_of
 
     forged.change_evidence(FIRST, swap_images)
     tensors: dict[str, torch.Tensor] = {}
@@ -586,7 +586,7 @@ def test_a_leakage_that_cannot_be_compared_raises_no_level(check: Check, forged)
     ],
 )
 def test_rounding(ours: object, theirs: object, same: bool) -> None:
-    assert verification_scores.alike(ours, theirs) is same
+    assert recompute.alike(ours, theirs) is same
 
 
 def test_records_of_the_results_are_as_they_were(honest: Path, author: Path) -> None:

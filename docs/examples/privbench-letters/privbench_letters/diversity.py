@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from privbench import ClassReconstructions, Definition, Evaluator, Evidence, Score
-from privbench.benchmark.statistics import student
+from privbench.benchmark.core.statistics import student
 
 if TYPE_CHECKING:
-    from privbench.benchmark.judges import Judges
+    from privbench.benchmark.networks.judges import Judges
     from torch import Tensor
 
 

@@ -8,8 +8,8 @@ from privbench import Attack, ClassReconstructions, Images, PrivbenchError, Requ
 from privbench.benchmark.contracts import Access, Prior
 
 if TYPE_CHECKING:
-    from privbench.benchmark.access import ScoresView
-    from privbench.benchmark.training import Context
+    from privbench.benchmark.access.open import ScoresView
+    from privbench.benchmark.training.context import Context
 
 #: Images in one question to the target.
 CHUNK = 256

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from privbench import Images
-from privbench.benchmark.testing import laws
+from privbench.benchmark.testing.checks import laws
 from privbench_letters.diversity import Diversity, apart
 from privbench_letters.impostors import Impostors
 from privbench_letters.letters import Letters

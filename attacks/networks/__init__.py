@@ -1,0 +1,1 @@
+"""Generative networks that only attacks use."""

@@ -1,0 +1,1 @@
+"""What an attack may query of a target."""

@@ -1,0 +1,209 @@
+"""Frozen values that pass between stages. Images are `uint8 N C H W` at rest, `float32` in [0, 1] inside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..contracts import Protocol, Task
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images with what is known of them.
+
+    Args:
+        pixels: `uint8 N C H W`.
+        labels: `int64 N` class labels, or `None`.
+        identities: `int64 N` identity numbers, or `None`.
+        attributes: `bool N A`, or `None`.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    identities: Tensor | None = None
+    attributes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.pixels.shape[0])
+
+    def truth(self, task: Task) -> Tensor:
+        """What a target of `task` is to say: `int64 N` labels, or `bool N A` attributes."""
+        found = self.labels if task == "classes" else self.attributes
+        assert found is not None
+        return found
+
+    def select(self, index: Tensor) -> Images:
+        """The images at `index` (`int64 M` or `bool N`), with their annotations."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        chosen: dict[str, Any] = {name: None if value is None else value[index] for name, value in values.items()}
+        return Images(**chosen)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an attack is asked for: `draws` reconstructions of each label in each of `trials` independent attacks.
+
+    Args:
+        labels: the attacked labels.
+        draws: S, reconstructions per label and trial.
+        trials: R, independent attacks.
+        group: labels that the published attack optimises together.
+        encodings: for an attack on features, `float32 N ...`: the latents Z that it has observed, one of each private
+            image to be reconstructed, on the CPU; else `None`.
+        items: `int64 N`, which private test images those are, by position.
+    """
+
+    labels: tuple[int, ...]
+    draws: int
+    trials: int = 1
+    group: int = 60
+    encodings: Tensor | None = None
+    items: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ClassReconstructions:
+    """What a class attack found.
+
+    Args:
+        pixels: `uint8 R S K C H W`: trials, draws, attacked labels, image.
+        labels: `int64 K`, the attacked labels.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class PairedReconstructions:
+    """What an attack on single images found, beside the images.
+
+    Args:
+        pixels: `uint8 N C H W`, the reconstructions.
+        items: `int64 N`, positions of the originals in the private test images.
+    """
+
+    pixels: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureEstimates:
+    """What an attack made of latents Z: estimates M(Z) of the features C(X) of a known network C.
+
+    The attack's field `embedder` names C.
+
+    Args:
+        features: `float32 N D`, M(Z).
+        items: `int64 N`, positions of the images X in the private test images.
+    """
+
+    features: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The latents that an attack on features is given. The harness adds them; no attack returns them.
+
+    Args:
+        z: `float32 N ...`, latents Z at the cut layer.
+        items: `int64 N`, positions of the images in the private test images.
+    """
+
+    z: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Calibrated negatives: public images pushed towards a label with the target's gradient. The harness adds them.
+
+    Args:
+        pixels: `uint8 N C H W`.
+        labels: `int64 N`, the attacked label that each was pushed towards.
+        fooled: `bool N`, whether the target takes it for the label.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    fooled: Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the target says of the private test images.
+
+    Args:
+        logits: `float32 N K`.
+        labels: `int64 N` (or `bool N A` for attributes, with logits `N A`).
+    """
+
+    logits: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that an evaluator may read about one cell.
+
+    Args:
+        protocol: what was fixed.
+        items: evidence by class name (`Predictions`, `ClassReconstructions`, ...).
+        private: loads a part of the private data (`private_train`, `private_test`), for evaluators only.
+        attack: the attack's fields.
+    """
+
+    protocol: Protocol
+    items: Mapping[str, Any]
+    private: Callable[[str], Images]
+    attack: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, kind: type[Any]) -> Any:
+        """The evidence of class `kind`."""
+        return self.items[kind.__name__]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with what is needed to trust it.
+
+    Args:
+        value: the score, or `None` when it is undefined or failed; then `reason` says why.
+        n: how many observations stand behind it.
+        interval: 95 % interval (low, high), or `None` where one observation gives no spread.
+        intervals: further named intervals, such as `draws` and `classes`.
+        spreads: named standard deviations, such as `draws` and `trials` (sample standard deviation, ddof 1).
+        chance: what guessing gives, where that has a meaning.
+        per_class: one value per attacked label, in the order of the request.
+        reason: why `value` is `None`.
+        notes: what a reader must know, such as which network was used.
+        flags: what casts doubt on the value, one sentence by name; the harness puts them among the record's flags.
+    """
+
+    value: float | None
+    n: int = 0
+    interval: tuple[float, float] | None = None
+    intervals: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+    spreads: Mapping[str, float | None] = field(default_factory=dict)
+    chance: float | None = None
+    per_class: tuple[float | None, ...] | None = None
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        import math
+
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a score has either a value or a reason why there is none")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a score is finite or None with a reason, got {self.value}")
+        if not all(isinstance(text, str) and text for flag in self.flags.items() for text in flag):
+            raise ValueError(f"a flag of a score is a name with a sentence, got {dict(self.flags)}")

@@ -1,0 +1,134 @@
+"""What this machine has: devices, data, weights, free disk; and what each missing piece would enable."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import registry
+from .core.paths import Address
+from .errors import PrivbenchError
+from .networks.weights import named
+from .networks.weights.importing import users
+from .networks.weights.published import Published, imagenet, vggface2
+from .store.shared import Remote
+
+_INCEPTION = Published(
+    "the Inception weights of pytorch-fid",
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is there or not.
+
+    Args:
+        what: its name.
+        present: whether it is there.
+        detail: what it is, or what it would enable and how to get it.
+    """
+
+    what: str
+    present: bool
+    detail: str
+
+
+def diagnose(data_root: Path, store: Address) -> list[Finding]:
+    """Look at everything that a run may need; nothing is written."""
+    folders = [_folder("data folder", data_root), _folder("store folder", Path(store.root))]
+    shared = [_shared(store.remote)] if store.remote else []
+    return [*_devices(), _ray(), *folders, *shared, *_datasets(data_root), *_weights(), *_components()]
+
+
+def _devices() -> list[Finding]:
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(cuda))
+    mps = torch.backends.mps.is_available()
+    return [
+        Finding("CPU", True, f"{torch.get_num_threads()} threads, torch {torch.__version__}"),
+        Finding("CUDA", cuda > 0, names or "a CUDA device would make the budget `full` practical"),
+        Finding("MPS", mps, "Apple GPU" if mps else "an Apple GPU would speed up training on a Mac"),
+    ]
+
+
+def _ray() -> Finding:
+    try:
+        return Finding("Ray", True, importlib.metadata.version("ray"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("Ray", False, "would enable --runner ray; pip install 'privbench[ray]'")
+
+
+def _folder(what: str, folder: Path) -> Finding:
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free / 2**30
+    enough = free >= 2
+    detail = f"{folder}, {free:.0f} GiB free"
+    return Finding(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more")
+
+
+def _shared(url: str) -> Finding:
+    """The tier of a store that machines share."""
+    try:
+        there = Remote(url).exists()
+    except PrivbenchError as cause:
+        return Finding("shared store", False, str(cause))
+    return Finding("shared store", True, url if there else f"{url}, which the first run makes")
+
+
+def _datasets(root: Path) -> list[Finding]:
+    findings = []
+    for name in registry.names("dataset"):
+        try:
+            problems = registry.load("dataset", name)().check(root)
+        except PrivbenchError as cause:
+            problems = [str(cause)]
+        detail = "complete" if not problems else f"{problems[0]}; `privbench data prepare {name}` helps"
+        findings.append(Finding(f"data set {name}", not problems, detail))
+    return findings
+
+
+def _weights() -> list[Finding]:
+    enabled = {
+        imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
+        imagenet("vgg19_bn"): "the published judge on CIFAR-10",
+        imagenet("resnet34"): "the second judge on CIFAR-10",
+        imagenet("resnet50"): "the published targets on attributes of CelebA, and the second judge of its people",
+        vggface2(): "a judge of faces that has seen many",
+        _INCEPTION: "the score fid_inception",
+    }
+    findings = []
+    for source, enables in enabled.items():
+        found = source.find()
+        detail = str(found) if found else f"would enable {enables}; put {source.url} at {source.place}"
+        findings.append(Finding(source.title.removeprefix("the "), found is not None, detail))
+    return findings + [
+        _named(name, [f"{kind} {network}" for kind, network, _ in using]) for name, using in users().items()
+    ]
+
+
+def _named(name: str, used_by: list[str]) -> Finding:
+    """Weights of `privbench weights ls`."""
+    problem = named.problem(name)
+    detail = f"would enable the {' and the '.join(used_by)}: {problem}" if problem else str(named.path_of(name))
+    return Finding(f"weights {name}", problem is None, detail)
+
+
+def _components() -> list[Finding]:
+    findings = []
+    for kind in registry.KINDS:
+        broken = []
+        for name in registry.names(kind):
+            try:
+                registry.load(kind, name)
+            except PrivbenchError as cause:
+                broken.append(str(cause))
+        count = len(registry.names(kind)) - len(broken)
+        findings.append(Finding(f"{kind}s", not broken, "; ".join([f"{count} work", *broken])))
+    return findings

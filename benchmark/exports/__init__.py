@@ -1,0 +1,1 @@
+"""Share trained targets: export, load, zoo."""

@@ -1,0 +1,77 @@
+"""Named tensors as safetensors bytes and back, bit for bit. Equal tensors give equal bytes; torch is imported late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CorruptArtifactError, InvalidConfigurationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: The name that the safetensors header keeps for itself.
+_TAKEN = "__metadata__"
+
+
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    """The safetensors file of dense tensors of any shape, on any device, whether or not they share memory.
+
+    Raises:
+        InvalidConfigurationError: a name or value that safetensors cannot hold.
+    """
+    from safetensors.torch import save
+
+    seen: set[int] = set()
+    ready: dict[str, Tensor] = {}
+    for name in sorted(tensors, key=str):
+        _check_name(name)
+        ready[name] = _ready(name, tensors[name], seen)
+    try:
+        return bytes(save(ready))
+    except KeyError as cause:
+        raise InvalidConfigurationError(
+            f"expected each tensor to have a type that safetensors stores, got {cause.args[0]}; convert it"
+        ) from cause
+
+
+def unpack(data: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU, sorted by name.
+
+    Raises:
+        CorruptArtifactError: `data` is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        found: dict[str, Tensor] = load(data)
+    except SafetensorError as cause:
+        raise CorruptArtifactError(f"not a safetensors file: {cause}") from cause
+    return {name: found[name] for name in sorted(found)}
+
+
+def _check_name(name: Any) -> None:
+    try:
+        if name == _TAKEN:
+            raise ValueError
+        name.encode()
+    except (ValueError, AttributeError):
+        raise InvalidConfigurationError(
+            f"expected each tensor's name to be text other than {_TAKEN!r}, got {name!r}; rename it"
+        ) from None
+
+
+def _ready(name: str, value: Any, seen: set[int]) -> Tensor:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+        kind = f"{value.layout} on {value.device}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise InvalidConfigurationError(f"expected tensor {name!r} to be a dense tensor with values, got {kind}")
+    tensor = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    memory = tensor.untyped_storage().data_ptr()
+    if memory in seen:
+        tensor = tensor.clone(memory_format=torch.contiguous_format)
+        memory = tensor.untyped_storage().data_ptr()
+    seen.add(memory)
+    return tensor

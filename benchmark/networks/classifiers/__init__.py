@@ -1,0 +1,1 @@
+"""Classifiers: networks of targets and judges."""

@@ -1,0 +1,57 @@
+"""MCNN: the target of BiDO's MNIST experiments."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from ..layers import leaky_block
+from ..network import Network
+from ..requirements import Image, require_size, require_untrained
+
+
+class MCNN(Network):
+    """Three-layer convolutional network that BiDO attacks on MNIST and calls LeNet.
+
+    Latents of a 1 x 32 x 32 image: `layer1` 64 x 14 x 14, `layer2` 128 x 5 x 5, `layer3` 256 (flat).
+
+    Args:
+        image: channels, height, width; at least 32 pixels high and wide.
+        classes: K.
+        pretrained: must be false.
+
+    References:
+        Zhang, Jia, Pei, Wang, Li, Song. The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural
+        Networks. CVPR 2020. https://arxiv.org/abs/1911.07135
+
+    Raises:
+        InvalidConfigurationError: the image is too small, or `pretrained` is true.
+
+    Note:
+        Images larger than the published 32 x 32 only make `layer3` and the classifier wider.
+
+    Example:
+        >>> MCNN((1, 32, 32), 5).layers
+        ('layer1', 'layer2', 'layer3')
+    """
+
+    family: ClassVar[str] = "leaky_cnn"
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        require_size("mcnn", image, 32)
+        require_untrained("mcnn", pretrained)
+        channels, height, width = image
+        super().__init__(
+            {
+                "layer1": leaky_block(channels, 64, 7, padding=1, pool=True),
+                "layer2": leaky_block(64, 128, 5, pool=True),
+                "layer3": nn.Sequential(*leaky_block(128, 256, 5), nn.Flatten()),
+                "logits": nn.Linear(256 * _side(height) * _side(width), classes),
+            }
+        )
+
+
+def _side(pixels: int) -> int:
+    """Height or width of `layer3`: two unpadded 5 x 5 convolutions after 7 x 7 with padding 1, two halvings."""
+    return ((pixels - 4) // 2 - 4) // 2 - 4

@@ -1,0 +1,92 @@
+"""ResNet-34 with a 50-dimensional bottleneck: BiDO's target against VMI."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar
+
+import torchvision.models
+from torch import Tensor, nn
+
+from ..network import Network
+from ..requirements import Image, require_colour, require_size
+from ..weights.published import imagenet_state, transfer
+
+LATENT = 50
+
+
+class Rescale(nn.Module):
+    """Images in [0, 1] to [-1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """2 x - 1."""
+        return 2 * x - 1
+
+
+class ResNet34(Network):
+    """ResNet-34 that ends in a 50-dimensional layer, which BiDO attacks on CelebA by VMI.
+
+    Latents of a 64 x 64 image: `stem` (after the max pool) and `stage1` 64 x 16 x 16, `stage2` 128 x 8 x 8, `stage3`
+    256 x 4 x 4, `stage4` 512 x 2 x 2, `fc1` 50 (average pool, ReLU, batch norm, linear), `bn2` 50 (ReLU, batch norm).
+    Convolution weights start from N(0, 2 / (k k c_out)), which is torchvision's initialisation.
+
+    Args:
+        image: channels, height, width; at least 32 pixels high and wide.
+        classes: K.
+        pretrained: start stem and stages from torchvision's ImageNet weights (3 channels).
+
+    References:
+        He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016. https://arxiv.org/abs/1512.03385
+        Wang, Fu, Li, Khisti, Zemel, Makhzani. Variational Model Inversion Attacks. NeurIPS 2021.
+        https://arxiv.org/abs/2201.10787
+
+    Raises:
+        InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
+        MissingDataError: the ImageNet weights are not here and cannot be fetched.
+
+    Note:
+        The released network ends in a log-softmax; ours gives logits, whose cross-entropy is the same.
+
+    Note:
+        The last feature map is averaged over all positions; the released code pools 2 x 2, the same at 64 x 64.
+
+    Note:
+        The published targets are trained from scratch; ImageNet weights are our option.
+    """
+
+    family: ClassVar[str] = "resnet"
+    pretraining: ClassVar[str] = "ImageNet"
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        require_size("resnet34", image, 32)
+        trunk = torchvision.models.resnet34(weights=None)
+        trunk.fc = nn.Identity()
+        if pretrained:
+            require_colour("resnet34", image, "its ImageNet weights take no other; --set dataset.pretrained=false")
+            state = imagenet_state("resnet34")
+            kept = {key: value for key, value in state.items() if not key.startswith("fc.")}
+            transfer(trunk, kept, "the ImageNet weights of resnet34")
+        if image[0] != 3:
+            trunk.conv1 = nn.Conv2d(image[0], 64, 7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+        stem = OrderedDict(rescale=Rescale(), conv1=trunk.conv1, bn1=trunk.bn1, relu=trunk.relu, maxpool=trunk.maxpool)
+        super().__init__(
+            {
+                "stem": nn.Sequential(stem),
+                "stage1": trunk.layer1,
+                "stage2": trunk.layer2,
+                "stage3": trunk.layer3,
+                "stage4": trunk.layer4,
+                "fc1": nn.Sequential(
+                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ReLU(), nn.BatchNorm1d(512), nn.Linear(512, LATENT)
+                ),
+                "bn2": nn.Sequential(nn.ReLU(), nn.BatchNorm1d(LATENT)),
+                "logits": nn.Linear(LATENT, classes),
+            }
+        )
+
+    def backbone(self) -> tuple[dict[str, nn.Module], int]:
+        """Everything up to `fc1`, on whose output the published bottleneck sits."""
+        stages, width = super().backbone()
+        del stages["bn2"]
+        return stages, width

@@ -1,0 +1,95 @@
+"""ResNet-50 with a two-layer head: the encoder and utility classifier of adversarial reconstruction."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, ClassVar
+
+import torchvision.models
+from torch import nn
+
+from ..network import Network
+from ..requirements import Image, require_colour, require_size
+from ..weights.published import imagenet_state, transfer
+from .resnet34 import Rescale
+
+#: Outputs of ImageNet's own last layer, the encoding Z of the paper.
+LATENT = 1000
+#: Hidden units of the head f.
+HIDDEN = 512
+
+
+class ResNet50(Network):
+    """ResNet-50 up to ImageNet's own `fc`, then a two-layer MLP: Xiao et al.'s encoder and utility head.
+
+    The six cut layers of their Table 3, from input to output; the head f is the stage `logits`
+    (linear 1000 -> 512, ReLU, linear 512 -> K):
+
+    | latent | torchvision's modules | 224 x 224 | 64 x 64 | 32 x 32 |
+    |---|---|---|---|---|
+    | `conv1` | `conv1`, `bn1`, `relu`, `maxpool`, `layer1` | 256 x 56 x 56 | 256 x 16 x 16 | 256 x 8 x 8 |
+    | `conv2` | `layer2` | 512 x 28 x 28 | 512 x 8 x 8 | 512 x 4 x 4 |
+    | `conv3` | `layer3` | 1024 x 14 x 14 | 1024 x 4 x 4 | 1024 x 2 x 2 |
+    | `conv4` | `layer4` | 2048 x 7 x 7 | 2048 x 2 x 2 | 2048 x 1 x 1 |
+    | `avgpool` | `avgpool`, flattened | 2048 | 2048 | 2048 |
+    | `fc` | `fc`, no ReLU | 1000 | 1000 | 1000 |
+
+    Args:
+        image: channels, height, width; at least 32 pixels high and wide.
+        classes: K, or the number of attributes.
+        pretrained: start everything up to `fc` from torchvision's ImageNet weights (3 channels).
+
+    References:
+        He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016. https://arxiv.org/abs/1512.03385
+        Xiao, Tsai, Sohn, Chandraker, Yang. Adversarial Learning of Privacy-Preserving and Task-Oriented
+        Representations. AAAI 2020. https://arxiv.org/abs/1911.10143
+
+    Raises:
+        InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
+        MissingDataError: the ImageNet weights are not here and cannot be fetched.
+
+    Note:
+        The paper says of f only that it has two fully connected layers; 512 hidden units and ReLU are our choice.
+
+    Note:
+        The paper names the layers Conv1 to Conv4 (its appendix `layer1` to `layer4`) and does not define them; they are
+        the four groups of residual blocks here, the first with the stem before it.
+
+    Note:
+        The paper does not say whether the encoder starts from ImageNet weights; its `fc` has ImageNet's 1000 outputs.
+        The protocol decides, by `pretrained`.
+
+    Note:
+        Images are scaled to [-1, 1], as for `resnet34` and as the tanh of the paper's decoder suggests, not normalised
+        by the mean and deviation of ImageNet's channels; the paper does not say.
+    """
+
+    family: ClassVar[str] = "resnet"
+    pretraining: ClassVar[str] = "ImageNet"
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        require_size("resnet50", image, 32)
+        if pretrained:
+            require_colour("resnet50", image, "its ImageNet weights take no other; --set dataset.pretrained=false")
+        trunk: Any = torchvision.models.resnet50(weights=None)
+        if pretrained:
+            transfer(trunk, imagenet_state("resnet50"), "the ImageNet weights of resnet50")
+        if image[0] != 3:
+            trunk.conv1 = nn.Conv2d(image[0], 64, 7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+        stem = OrderedDict(rescale=Rescale(), conv1=trunk.conv1, bn1=trunk.bn1, relu=trunk.relu, maxpool=trunk.maxpool)
+        super().__init__(
+            {
+                "conv1": nn.Sequential(OrderedDict(**stem, layer1=trunk.layer1)),
+                "conv2": trunk.layer2,
+                "conv3": trunk.layer3,
+                "conv4": trunk.layer4,
+                "avgpool": nn.Sequential(trunk.avgpool, nn.Flatten()),
+                "fc": trunk.fc,
+                "logits": nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)),
+            }
+        )
+
+    def backbone(self) -> tuple[dict[str, nn.Module], int]:
+        """Everything up to `fc`: another head, such as a bottleneck, takes the place of f."""
+        return {name: self.stages[name] for name in self.layers}, LATENT

@@ -1,0 +1,51 @@
+"""SCNN: the judge of BiDO's MNIST experiments."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from ..layers import leaky_block
+from ..network import Network
+from ..requirements import Image, require_size, require_untrained
+
+
+class SCNN(Network):
+    """Five-layer convolutional network that judges reconstructed digits.
+
+    Latents of a 1 x 32 x 32 image: `layer1` 32 x 14 x 14, `layer2` 64 x 5 x 5, `layer3` 128 x 1 x 1, `layer4` 256 x 1 x
+    1, `layer5` 512 (flat).
+
+    Args:
+        image: channels, height, width; at least 32 pixels high and wide.
+        classes: K.
+        pretrained: must be false.
+
+    References:
+        Zhang, Jia, Pei, Wang, Li, Song. The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural
+        Networks. CVPR 2020. https://arxiv.org/abs/1911.07135
+
+    Raises:
+        InvalidConfigurationError: the image is too small, or `pretrained` is true.
+
+    Note:
+        Images larger than the published 32 x 32 are averaged over positions before the classifier, so that the
+        features that FID compares stay 512-dimensional.
+    """
+
+    family: ClassVar[str] = "leaky_cnn"
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        require_size("scnn", image, 32)
+        require_untrained("scnn", pretrained)
+        super().__init__(
+            {
+                "layer1": leaky_block(image[0], 32, 7, padding=1, pool=True),
+                "layer2": leaky_block(32, 64, 5, pool=True),
+                "layer3": leaky_block(64, 128, 5),
+                "layer4": leaky_block(128, 256, 3, padding=1),
+                "layer5": nn.Sequential(*leaky_block(256, 512, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+                "logits": nn.Linear(512, classes),
+            }
+        )

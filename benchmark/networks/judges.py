@@ -1,0 +1,136 @@
+"""Independent models that evaluators ask. The harness trains or loads them; evaluators only query them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..contracts import Protocol
+from ..errors import UnsupportedCellError
+from .catalog import embedder
+from .embedders.embedder import Embedder
+from .network import Network
+
+#: Images per forward pass of an embedder, which enlarges them.
+_CHUNK = 64
+
+
+class Judge:
+    """A trained classifier in evaluation mode, queried in chunks without gradients.
+
+    Args:
+        network: the classifier; its last latent are the features.
+        device: where it runs.
+        chunk: images per forward pass.
+        name: of the network, in `privbench list networks`.
+        test_accuracy: share of the judge's test images that it gets right; `None` if it was not tested.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        device: torch.device,
+        chunk: int = 256,
+        *,
+        name: str = "",
+        test_accuracy: float | None = None,
+    ) -> None:
+        self._network = network.eval().to(device)
+        self._device = device
+        self._chunk = chunk
+        self.name = name
+        self.test_accuracy = test_accuracy
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits `float32 N K` on the CPU, of `uint8 N C H W`."""
+        return torch.cat([self._network.logits(x).cpu() for x in self._batches(pixels)])
+
+    def features(self, pixels: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Last latent `float32 N D` on the CPU, of `uint8 N C H W`; `transform` maps each batch in [0, 1] first."""
+        change = transform or (lambda x: x)
+        return torch.cat([self._network.features(change(x)).cpu() for x in self._batches(pixels)])
+
+    def _batches(self, pixels: Tensor) -> Iterator[Tensor]:
+        with torch.inference_mode():
+            for begin in range(0, len(pixels), self._chunk):
+                part = pixels[begin : begin + self._chunk]
+                yield part.to(self._device).float().div(255)
+
+
+class Judges:
+    """The judges of one cell.
+
+    Args:
+        classifier: makes the evaluation classifier on first use.
+        device: where embedders run.
+        protocol: of the images.
+        second: makes the second judge on first use; `None` where there is none.
+    """
+
+    def __init__(
+        self,
+        classifier: Callable[[], Judge],
+        device: torch.device,
+        protocol: Protocol,
+        second: Callable[[], Judge] | None = None,
+    ) -> None:
+        self._make = classifier
+        self._make_second = second
+        self._device = device
+        self._protocol = protocol
+        self._classifier: Judge | None = None
+        self._second: Judge | None = None
+        self._embedders: dict[str, Embedder] = {}
+
+    @property
+    def classifier(self) -> Judge:
+        """The evaluation classifier of the protocol."""
+        if self._classifier is None:
+            self._classifier = self._make()
+        return self._classifier
+
+    @property
+    def second(self) -> Judge:
+        """The second judge: a classifier of another architecture and training.
+
+        Raises:
+            UnsupportedCellError: the evaluator does not name it in `judges`.
+        """
+        if self._second is None:
+            if self._make_second is None:
+                raise UnsupportedCellError(
+                    f"expected a second judge on {self._protocol.id}, got none; the evaluator must name 'second' in "
+                    "its attribute judges, and the protocol its network"
+                )
+            self._second = self._make_second()
+        return self._second
+
+    def embeddings(self, name: str, pixels: Tensor) -> Tensor:
+        """Unit vectors of images by a registered embedder, which is made on first use.
+
+        Args:
+            name: in `privbench list embedders`.
+            pixels: `uint8 N C H W`.
+
+        Returns:
+            `float32 N D` on the CPU.
+
+        Raises:
+            UnknownComponentError: nothing registers the name.
+            InvalidConfigurationError: the embedder means nothing on the protocol's images.
+            MissingDataError: its weights are not here and cannot be fetched, or are damaged.
+        """
+        if name not in self._embedders:
+            self._embedders[name] = embedder(name).to(self._device)
+        network = self._embedders[name]
+        with torch.inference_mode():
+            parts = (part.to(self._device).float().div(255) for part in torch.split(pixels, _CHUNK))
+            return torch.cat([network.embed(x, self._protocol).float().cpu() for x in parts])
+
+
+def accuracy(logits: Tensor, truth: Tensor) -> float:
+    """Share of right decisions in [0, 1]: largest logit for `int64 N`, sign of each logit for `bool N A`."""
+    decisions = logits > 0 if truth.dtype == torch.bool else logits.argmax(1)
+    return float((decisions == truth.cpu()).double().mean())

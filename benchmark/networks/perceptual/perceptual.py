@@ -1,0 +1,165 @@
+"""Perceptual networks: distance of images in the activations of a network that was trained to recognise objects."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...errors import InvalidConfigurationError
+from ..weights.named import read
+from ..weights.published import transfer
+
+
+class Perceptual(nn.Module, ABC):
+    r"""A fixed network g whose activations say how alike two images look.
+
+    $$d(a, b) = \sum_j \frac{1}{C_j H_j W_j s_j^2} \lVert g_j(a) - g_j(b) \rVert^2$$
+
+    with s_j = 1 unless the network declares `scales`.
+
+    A subclass names its weights, gives `layers`, and ends its `__init__` with `freeze`.
+
+    Args:
+        pretrained: use the published weights; otherwise random ones.
+
+    References:
+        Dosovitskiy, Brox. Generating Images with Perceptual Similarity Metrics based on Deep Networks. NIPS 2016.
+        https://arxiv.org/abs/1602.02644
+        Xiao, Tsai, Sohn, Chandraker, Yang. Adversarial Learning of Privacy-Preserving and Task-Oriented
+        Representations. AAAI 2020. https://arxiv.org/abs/1911.10143
+
+    Note:
+        The paper prints a squared norm; we take the mean over each activation, so that a weight such as lambda_2 does
+        not depend on the size of the images nor on the width of a layer.
+
+    Note:
+        The paper does not say how small images or grey ones enter the network: we repeat the grey channel and enlarge
+        bilinearly, the ratio of the sides kept, until the shorter side has `smallest` pixels; none is made smaller.
+    """
+
+    version: ClassVar[int] = 1
+    #: Name in `privbench weights ls`; `None`: it has no learned weights.
+    weights: ClassVar[str | None] = None
+    #: Least height and width that `layers` takes, in pixels: the last activation is 2 x 2 then.
+    smallest: ClassVar[int] = 32
+    #: s_j, by which activations are divided in a distance; empty for none.
+    scales: ClassVar[tuple[float, ...]] = ()
+
+    def __init__(self, *, pretrained: bool = True) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def layers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Activations, from input to output, of `N 3 H W` in [0, 1], at least `smallest` pixels high and wide."""
+
+    def activations(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Activations, from input to output, of images in [0, 1] of any size.
+
+        Args:
+            x: `float32 N C H W` in [0, 1], of 1 or 3 channels.
+
+        Raises:
+            InvalidConfigurationError: the images have another number of channels.
+        """
+        if x.shape[1] not in (1, 3):
+            raise InvalidConfigurationError(
+                f"expected images for {type(self).__name__} to have 1 or 3 channels, got {x.shape[1]}; "
+                "choose another data set, or weigh the perceptual distance by 0"
+            )
+        x = _enlarged(x.expand(-1, 3, -1, -1), self.smallest)
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distance `N` of images `a` and `b`, each `N C H W` in [0, 1]; differentiable in both, 0 where equal."""
+        first, second = self.activations(a), self.activations(b)
+        triples = zip(first, second, self.scales or (1.0,) * len(first), strict=True)
+        return torch.stack([((p - q) / s).square().flatten(1).mean(1) for p, q, s in triples]).sum(0)
+
+    def freeze(self) -> None:
+        """Nothing of the network is trained; gradients still reach the images."""
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Perceptual:
+        """Stay in evaluation mode, whatever the module around it does: g is fixed."""
+        super().train(False)
+        return self
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """The distance."""
+        return self.distance(a, b)
+
+
+class VGG16(Perceptual):
+    """VGG-16, which the paper measures perceptual distance with.
+
+    Five activations, conv1 to conv5: of 64, 128, 256, 512, 512 channels at 1, 1/2, 1/4, 1/8, 1/16 of the image's side.
+
+    Args:
+        pretrained: take torchvision's ImageNet weights `vgg16`; otherwise random ones.
+
+    References:
+        Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015.
+        https://arxiv.org/abs/1409.1556
+
+    Raises:
+        MissingDataError: the weights are not here and cannot be fetched, or are damaged.
+
+    Note:
+        The paper says "conv1 to conv5 layers of the VGG network": neither how deep the network is nor which of the
+        convolutions of a block. We take 16 layers and the last convolution of each block, after its ReLU and before the
+        pool: conv1_2, conv2_2, conv3_3, conv4_3, conv5_3.
+
+    Note:
+        Images are normalised by ImageNet's mean and deviation, as torchvision's weights were trained; the paper does
+        not say.
+    """
+
+    weights: ClassVar[str] = "vgg16"
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.features = _convolutions()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
+        if pretrained:
+            kept = {name: value for name, value in read(self.weights).items() if not name.startswith("classifier.")}
+            transfer(self, kept, f"the weights {self.weights}")
+        self.freeze()
+
+    def layers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the five blocks, before their pools."""
+        found = []
+        x = (x - self.mean) / self.deviation
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                found.append(x)
+            x = layer(x)
+        return (*found, x)
+
+
+def _convolutions() -> nn.Sequential:
+    """Convolutions of VGG-16 at the positions that torchvision's names count, up to the last ReLU."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for outputs, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        if layers:
+            layers.append(nn.MaxPool2d(2))
+        for _ in range(depth):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+            inputs = outputs
+    return nn.Sequential(*layers)
+
+
+def _enlarged(x: Tensor, smallest: int) -> Tensor:
+    """Images with a shorter side of at least `smallest` pixels."""
+    shorter = min(x.shape[-2:])
+    if shorter >= smallest:
+        return x
+    size = [-(-side * smallest // shorter) for side in x.shape[-2:]]
+    return functional.interpolate(x, size, mode="bilinear", align_corners=False)

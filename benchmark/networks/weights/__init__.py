@@ -1,0 +1,1 @@
+"""Published weights: which, where, how to import."""

@@ -1,0 +1,1 @@
+"""From cell to record: resolve, plan, stages, scoring."""

@@ -1,0 +1,122 @@
+"""How a target answers when it is asked twice, and whether its input has a gradient: signs of gradient masking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..core.seeds import derive
+from ..networks.network import Network
+from ..store.manifest import Artifact
+from ..training.context import frozen, seed_layers, task_loss
+from .matrix import Cell
+from .trained_models import load_target
+
+if TYPE_CHECKING:
+    from .stages import Workshop
+
+#: Private test images that a target is probed with, evenly spaced.
+IMAGES = 64
+#: Logits of one image are the same if they differ by less than this share of the largest: rounding on accelerators.
+ROUNDING = 1e-5
+#: A gradient of at most this norm is none: steps along it are lost in the rounding of pixels in [0, 1].
+NO_GRADIENT = 1e-12
+
+
+def of_target(cell: Cell, workshop: Workshop, target: Artifact) -> dict[str, Any]:
+    """Probe the target of a cell; every cell with that target finds the same.
+
+    Args:
+        cell: whose target it is.
+        workshop: where to compute.
+        target: the artifact of its stage.
+
+    Raises:
+        CorruptArtifactError: it is not the target that was stored.
+    """
+    test = workshop.images(cell.dataset, "private_test")
+    network = load_target(target, cell, test, workshop.device)
+    count = min(IMAGES, len(test))
+    chosen = test.select(torch.arange(count) * len(test) // max(1, count))
+    truth = chosen.truth(cell.dataset.component.protocol.task)
+    x = chosen.pixels.to(workshop.device).float().div(255)
+    return examine(network, x, truth.to(workshop.device), int(target.info["prediction_seed"]))
+
+
+def examine(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, Any]:
+    """Ask a target twice for the logits of some images, and for the gradient of its loss with respect to them.
+
+    The loss is that of an answer that the image does not have (the next label, or every attribute the other way
+    round), as for an attack that is on its way there: at the right answer the loss of a confident target is saturated,
+    and its gradient vanishes without any masking.
+
+    Args:
+        network: the target.
+        x: `float32 N C H W` in [0, 1].
+        truth: `int64 N` labels, or `bool N A` attributes.
+        seed: of the noise of a stochastic target.
+
+    Returns:
+        `n`: images; if there are any, `random_logits` and `random_decisions`: on how many the two answers differ by
+        more than rounding, and in what they decide; `zero_gradients`: how many have a gradient that is zero (norm at
+        most 1e-12) or not finite; `gradient_norm`: median Euclidean norm of the finite ones, `None` without any;
+        `gradient_failed`: why there is no gradient at all, or `None`.
+    """
+    if not len(x):
+        return {"n": 0}
+    network = network.to(x.device).eval()
+    with torch.no_grad():
+        first, second = (_seeded(network, x, derive(seed, "probe", turn)) for turn in (0, 1))
+    of_classes = truth.dtype != torch.bool
+    before, after = (logits.argmax(1, keepdim=True) if of_classes else logits > 0 for logits in (first, second))
+    facts = {
+        "n": len(x),
+        "random_logits": int(_differ(first, second).sum()),
+        "random_decisions": int((before != after).any(1).sum()),
+    }
+    return facts | _gradients(network, x, truth, derive(seed, "probe", "gradient"))
+
+
+def _seeded(network: Network, x: Tensor, seed: int) -> Tensor:
+    """Logits `N K`, with the global generators seeded, which noise layers draw from."""
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        seed_layers(x.device, seed)
+        return network.logits(x)
+
+
+def _differ(a: Tensor, b: Tensor) -> Tensor:
+    """Which rows of two sets of logits differ by more than rounding, `bool N`."""
+    a, b = a.double(), b.double()
+    scale = torch.maximum(a.abs(), b.abs()).amax(1, keepdim=True)
+    same = ((a - b).abs() <= ROUNDING * scale) | (a == b) | (a.isnan() & b.isnan())
+    return ~same.all(1)
+
+
+def _gradients(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, Any]:
+    x = x.clone().requires_grad_(True)
+    failed = None
+    gradient: Tensor | None = None
+    try:
+        with frozen(network):
+            logits = _seeded(network, x, seed)
+            wanted = ~truth if truth.dtype == torch.bool else (truth + 1) % logits.shape[1]
+            loss = task_loss(logits, wanted) * len(x)
+            if loss.requires_grad:
+                (gradient,) = torch.autograd.grad(loss, x, allow_unused=True)
+            else:
+                failed = "no operation of the target passes one on"
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as cause:  # an operation without a derivative; it fails every attack by gradients alike
+        failed = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    if gradient is None:
+        gradient = torch.zeros_like(x)
+    norms = gradient.detach().flatten(1).double().norm(dim=1)
+    usable = norms.isfinite()
+    return {
+        "zero_gradients": int((~usable | (norms <= NO_GRADIENT)).sum()),
+        "gradient_norm": float(norms[usable].median()) if bool(usable.any()) else None,
+        "gradient_failed": failed,
+    }

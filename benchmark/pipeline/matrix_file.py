@@ -1,0 +1,77 @@
+"""Matrices from TOML files."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidConfigurationError, UnknownComponentError
+from .matrix import Matrix, Selection
+
+
+def read_matrix(path: Path) -> Matrix:
+    """A matrix from a TOML file.
+
+    Raises:
+        InvalidConfigurationError: the file is not there, is not TOML, or an entry is wrong; the message gives the path
+            in the file, such as `attacks[1].iterations`.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidConfigurationError(f"expected matrix file {path} to exist; give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise InvalidConfigurationError(f"matrix file {path} cannot be read as TOML: {cause}") from cause
+    allowed = {"datasets", "defenses", "attacks", "evaluators", "seeds", "budget", "set"}
+    for name in table:
+        if name not in allowed:
+            raise UnknownComponentError(f"entry of {path.name}", name, allowed)
+    for name in ("defenses", "attacks"):
+        if name not in table:
+            raise InvalidConfigurationError(f"expected {path.name} to have {name}, a list of names or tables")
+    lists = {name: _selections(name, table[name]) for name in allowed & set(table) - {"seeds", "budget", "set"}}
+    seeds = table.get("seeds", [0])
+    if not isinstance(seeds, list):
+        raise InvalidConfigurationError(f"expected seeds to be a list of integers, got {seeds!r}")
+    return Matrix(
+        datasets=lists.get("datasets", (Selection("digits"),)),
+        defenses=lists["defenses"],
+        attacks=lists["attacks"],
+        evaluators=lists.get("evaluators"),
+        seeds=tuple(seeds),
+        budget=table.get("budget", "quick"),
+        settings=_flatten(table.get("set", {})),
+    )
+
+
+def _selections(name: str, values: Any) -> tuple[Selection, ...]:
+    if not isinstance(values, list) or not values:
+        raise InvalidConfigurationError(f"expected {name} to be a non-empty list of names or tables, got {values!r}")
+    return tuple(_selection(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def _selection(where: str, value: Any) -> Selection:
+    if isinstance(value, str):
+        return replace(Selection.parse(value), where=where)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise InvalidConfigurationError(f"expected {where} to be a name or a table with a name, got {value!r}")
+    fields = {key: entry for key, entry in value.items() if key not in ("name", "preset")}
+    preset = value.get("preset")
+    if preset is not None and not isinstance(preset, str):
+        raise InvalidConfigurationError(f"expected {where}.preset to be a name, got {preset!r}")
+    chosen = Selection.parse(value["name"])
+    return Selection(chosen.name, preset or chosen.preset, fields, where)
+
+
+def _flatten(table: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise InvalidConfigurationError(f"expected set to be a table of scope.field = value, got {table!r}")
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

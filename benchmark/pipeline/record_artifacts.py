@@ -1,0 +1,258 @@
+"""What stands behind a record: its cell, its artifacts in the store, the images they are about."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import registry
+from ..errors import IncompatibleRecordError, InvalidConfigurationError, MissingDataError, UnknownComponentError
+from ..records.record import Choice as RecordedChoice
+from ..records.record import Record
+from ..registry import Kind
+from .matrix import Cell, Choice, build, canonical
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..core.evidence import Encodings, Images
+    from ..store.manifest import Artifact
+    from ..store.store import Store
+    from .stages import Workshop
+
+#: What Figure 4 of Xiao et al. colours encodings of faces by.
+USUAL_ATTRIBUTES = ("Smiling", "Eyeglasses")
+#: The kinds of evidence that have pictures, each with what its images are about.
+PICTURES: dict[str, Literal["items", "labels"]] = {"PairedReconstructions": "items", "ClassReconstructions": "labels"}
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Pictures that an attack made.
+
+    Args:
+        about: `items`, positions of the originals in the private test images, or `labels`.
+        keys: the N items or labels.
+        pixels: `uint8 N C H W`; of labels, the first draw of the first trial.
+    """
+
+    about: Literal["items", "labels"]
+    keys: tuple[int, ...]
+    pixels: NDArray[np.uint8]
+
+    def of(self, keys: Sequence[int]) -> NDArray[np.uint8]:
+        """The pictures of the given items or labels, in that order."""
+        place = {key: index for index, key in enumerate(self.keys)}
+        return self.pixels[[place[key] for key in keys]]
+
+
+def cell_of(record: Record) -> Cell:
+    """The cell that a record is of, without evaluators.
+
+    Raises:
+        PrivbenchError: a component is not installed, or of another version or package than the one that was run.
+    """
+    cell = record.cell
+    dataset, defense, attack = (_choice(kind, getattr(cell, kind), record) for kind in ("dataset", "defense", "attack"))
+    return Cell(dataset, defense, attack, (), cell.seed, cell.budget)
+
+
+def _choice(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice:
+    cls = registry.load(kind, recorded.name)
+    distribution = registry.find(kind, recorded.name).distribution
+    ours, theirs = (distribution, cls.version), (recorded.distribution, recorded.version)
+    if ours != theirs:
+        raise IncompatibleRecordError(
+            f"{name_of(record)} was made with {kind} {recorded.name} of {theirs[0]}, version {theirs[1]}, and here it "
+            f"is of {ours[0]}, version {ours[1]}; make it again with `{shlex.join(record.command)}`"
+        )
+    component: Any = build(cls, recorded.fields, kind, recorded.name)
+    return Choice(kind, recorded.name, distribution, component)
+
+
+def name_of(record: Record) -> str:
+    """A record in a message."""
+    cell = record.cell
+    return f"the record of {cell.defense.name} under {cell.attack.name} on {record.protocol} ({record.key[:12]})"
+
+
+def artifact(record: Record, role: str, store: Store) -> Artifact:
+    """What the store holds of a record's stage.
+
+    Raises:
+        MissingDataError: it is not there any more.
+    """
+    reference = record.artifacts.get(role)
+    again = f"make it with `{shlex.join(record.command)}`"
+    if reference is None:
+        raise MissingDataError(f"{name_of(record)} names no {role}; {again}")
+    found = store.find(role, reference.key)
+    if found is None:
+        raise MissingDataError(f"the {role} of {name_of(record)} is not in the store {store.root}; {again}")
+    return found
+
+
+def reconstructions(record: Record, store: Store) -> Reconstructions:
+    """The pictures that a record's attack made.
+
+    Raises:
+        MissingDataError: the evidence is not in the store.
+        InvalidConfigurationError: the attack makes no pictures.
+    """
+    found = artifact(record, "evidence", store)
+    kind = next((group for group in found.groups if group in PICTURES), None)
+    if kind is None:
+        raise InvalidConfigurationError(
+            f"expected evidence that has pictures, got {', '.join(found.groups) or 'none'} in {name_of(record)}; "
+            "give records of an attack that reconstructs images"
+        )
+    tensors = found.tensors(kind)
+    about = PICTURES[kind]
+    pixels = tensors["pixels"] if about == "items" else tensors["pixels"][0, 0]
+    return Reconstructions(about, tuple(tensors[about].tolist()), pixels.numpy())
+
+
+def require_one_protocol(records: Sequence[Record]) -> None:
+    """Refuse to put records of several protocols side by side.
+
+    Raises:
+        InvalidConfigurationError: they are of several.
+    """
+    protocols = sorted({record.protocol for record in records})
+    if len(protocols) > 1:
+        raise InvalidConfigurationError(
+            f"expected records of one protocol, got {' and '.join(protocols)}; give the records of one"
+        )
+
+
+def columns(records: Sequence[Record], found: Sequence[Reconstructions], count: int) -> list[int]:
+    """At most `count` items or labels that all records have, evenly spaced.
+
+    Raises:
+        InvalidConfigurationError: the records are of several data sets or of both kinds, or have none in common.
+    """
+    require_one_protocol(records)
+    if len({each.about for each in found}) > 1:
+        kinds = {record.cell.attack.name: each.about for record, each in zip(records, found, strict=True)}
+        named = ", ".join(f"{about} by {attack}" for attack, about in sorted(kinds.items()))
+        raise InvalidConfigurationError(
+            f"expected reconstructions of single images or of labels, got both ({named}); give the records of one "
+            "attack, such as results/records/PROTOCOL/*/ATTACK"
+        )
+    common = sorted(set(found[0].keys).intersection(*(each.keys for each in found)))
+    if not common or len({each.pixels.shape[1:] for each in found}) > 1:
+        raise InvalidConfigurationError(
+            f"expected records with {found[0].about} in common, got none; give records of one data set configuration"
+        )
+    count = min(count, len(common))
+    return [common[index * len(common) // count] for index in range(count)]
+
+
+def originals(records: Sequence[Record], about: str, keys: Sequence[int], root: Path) -> NDArray[np.uint8]:
+    """The private images `uint8 N C H W` behind items, or the first private training image of each label.
+
+    Raises:
+        MissingDataError: the data set is not below `root`, or is another copy than the records'.
+    """
+    import torch
+
+    found: list[Tensor] = []
+    datasets = {canonical(choice.identity()): choice for choice in (cell_of(record).dataset for record in records)}
+    for choice in datasets.values():
+        images: Images = choice.component.load("private_test" if about == "items" else "private_train", root)
+        if about == "labels":
+            assert images.labels is not None
+            index = torch.tensor([int((images.labels == key).nonzero()[0]) for key in keys])
+        else:
+            index = torch.tensor(keys)
+        if int(index.max()) >= len(images):
+            raise MissingDataError(
+                f"expected at least {max(keys) + 1} private test images of {choice.name} in {root}, got {len(images)}; "
+                "point --data to the copy that the records were made with"
+            )
+        found.append(images.pixels[index])
+    if any(not torch.equal(each, found[0]) for each in found):
+        raise InvalidConfigurationError(
+            "expected records of the same private images, got data set configurations whose images differ; "
+            "give the records of one"
+        )
+    pixels: NDArray[np.uint8] = found[0].numpy()
+    return pixels
+
+
+def encodings(record: Record, workshop: Workshop, layer: str | None = None) -> Encodings:
+    """The latents of private test images that an attack on the record's target is given.
+
+    Args:
+        record: whose target is in the store.
+        workshop: where to compute.
+        layer: the cut layer; by default the attack's, which is the last latent where it has none.
+
+    Raises:
+        PrivbenchError: the target is not in the store or is damaged, or has no such layer.
+    """
+    from .victim_encodings import observe
+
+    cell = cell_of(record)
+    target = artifact(record, "target", workshop.store)
+    layer = layer or getattr(cell.attack.component, "layer", None)
+    evidence = record.artifacts["evidence"].key if "evidence" in record.artifacts else record.key
+    return observe(cell, workshop, target, evidence, layer)
+
+
+def attributes(
+    record: Record, names: Sequence[str], items: Tensor, workshop: Workshop
+) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Which of the private test images at `items` have the named attributes.
+
+    Attributes that are not of the record's task are read as well, where its data set knows them.
+
+    Args:
+        record: of an attribute task.
+        names: of attributes; without any, those of `USUAL_ATTRIBUTES`, or else the task's first two.
+        items: `int64 N`.
+        workshop: reads the data set.
+
+    Returns:
+        The names, and `bool N A`.
+
+    Raises:
+        UnknownComponentError: the data set has no such attribute.
+    """
+    dataset = cell_of(record).dataset
+    known = dataset.component.protocol.attributes
+    truth = workshop.images(dataset, "private_test").truth("attributes")
+    if not set(names or USUAL_ATTRIBUTES) <= set(known):
+        known, truth = _every_attribute(dataset, workshop)
+    if not names:
+        names = USUAL_ATTRIBUTES if set(USUAL_ATTRIBUTES) <= set(known) else known[:2]
+    for name in names:
+        if name not in known:
+            raise UnknownComponentError(f"attribute of {dataset.name}", name, known)
+    values: NDArray[np.bool_] = truth[items][:, [known.index(name) for name in names]].numpy()
+    return tuple(names), values
+
+
+def _every_attribute(dataset: Choice, workshop: Workshop) -> tuple[tuple[str, ...], Tensor]:
+    """Names and values of all attributes that a data set has under the defaults of its field `attributes`."""
+    import torch
+
+    protocol = dataset.component.protocol
+    test = workshop.images(dataset, "private_test")
+    if "attributes" not in type(dataset.component).model_fields:
+        return protocol.attributes, test.truth("attributes")
+    usual = type(dataset.component).model_fields["attributes"].get_default(call_default_factory=True)
+    component = dataset.component.model_copy(update={"attributes": usual})
+    annotated = workshop.images(Choice("dataset", dataset.name, dataset.distribution, component), "private_test")
+    if not torch.equal(annotated.pixels, test.pixels):
+        raise InvalidConfigurationError(
+            f"expected {dataset.name} to have the same private test images whatever its attributes, got others; "
+            f"name attributes of the record's task: {', '.join(protocol.attributes)}"
+        )
+    return component.protocol.attributes, annotated.truth("attributes")

@@ -1,0 +1,372 @@
+"""The stages: judges, target, negatives, prior, evidence, scores. Each reads artifacts and writes one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..access.open import View, open_view
+from ..contracts import Part
+from ..core import evidence as evidence_kinds
+from ..core.evidence import Encodings, Evidence, Images, Negatives, Predictions, Request
+from ..core.seeds import derive
+from ..errors import CorruptArtifactError, PrivbenchError
+from ..networks.judges import Judge, Judges, accuracy
+from ..networks.network import Network
+from ..store.manifest import Artifact
+from ..store.store import Store
+from ..training.batches import Augmentation
+from ..training.context import Context, Progress, cross_entropy
+from . import gradient_masking, negatives
+from .environment import environment, host_peak_memory, peak_memory, reset_peak_memory
+from .failures import Threads, is_out_of_memory
+from .matrix import Cell, Choice, canonical
+from .plan import Stage
+from .scoring import picture_of, score_with
+from .trained_models import judge_name, judge_network, load_judge, load_target, predict, state, target_source
+from .victim_encodings import observe
+
+#: How the images of each judge are augmented where those of the target are; digits have no mirror images.
+_JUDGES: Mapping[str, Augmentation] = {"judge": "flip", "second": "crop_flip"}
+_COSTS = ("seconds", "peak_memory_bytes", "images_at_once")
+
+
+class Workshop:
+    """Where stages run.
+
+    Args:
+        store: holds artifacts.
+        data_root: the data folder.
+        device: where to compute.
+        progress: told of every training step.
+    """
+
+    def __init__(self, store: Store, data_root: Path, device: torch.device, progress: Progress | None = None) -> None:
+        self.store = store
+        self.data_root = data_root
+        self.device = device
+        self.progress = progress
+        #: How often the stage that runs was begun again because memory ran out; it sends fewer images at once.
+        self.halvings = 0
+        self.threads = Threads()
+        self._images: dict[str, Images] = {}
+        self._context: Context | None = None
+
+    def images(self, dataset: Choice, part: Part) -> Images:
+        """One part of a data set, read once."""
+        key = canonical([dataset.identity(), part])
+        if key not in self._images:
+            self._images[key] = dataset.component.load(part, self.data_root)
+        return self._images[key]
+
+    def artifact(self, stage: Stage, role: str) -> Artifact:
+        """The artifact that a stage reads in a role; roles are named after the kinds of stages."""
+        found = self.store.find(role, stage.inputs[role])
+        if found is None:
+            raise CorruptArtifactError(f"{stage.title} needs a {role} that is no longer in the store; run it again")
+        return found
+
+    def context(self, stage: Stage) -> Context:
+        """What the stage's component works with."""
+        self._context = Context(
+            stage.cell.dataset.component.protocol,
+            self.device,
+            derive(0 if stage.kind in _JUDGES else stage.cell.seed, stage.key),
+            self.store.checkpoint(stage.kind, stage.key),
+            self.progress,
+            lambda: self.images(stage.cell.dataset, "public"),
+            self.halvings,
+        )
+        return self._context
+
+    def can_halve(self) -> bool:
+        """Whether the stage that ran would send fewer images at once if it began again."""
+        return self._context is not None and self._context.can_halve
+
+    def forget(self) -> None:
+        """Let go of what the stage that ran worked with."""
+        self._context = None
+
+
+def run(stage: Stage, workshop: Workshop) -> Artifact:
+    """Compute a stage and store its artifact; the caller holds the stage's lock.
+
+    An attack that runs out of memory goes on from its last checkpoint with half as many images at once, down to one.
+    """
+    workshop.halvings = 0
+    while (artifact := _tried(stage, workshop)) is None:
+        workshop.halvings += 1
+        gc.collect()
+        if workshop.device.type == "cuda":
+            torch.cuda.empty_cache()
+    workshop.store.checkpoint(stage.kind, stage.key).clear()
+    return artifact
+
+
+def _tried(stage: Stage, workshop: Workshop) -> Artifact | None:
+    """The artifact of a stage; `None` if memory ran out and halving may help."""
+    reset_peak_memory(workshop.device)
+    try:
+        with _deterministic(workshop.device), workshop.threads:
+            return _STAGES[stage.kind](stage, workshop)
+    except Exception as cause:
+        if is_out_of_memory(cause) and workshop.can_halve():
+            return None
+        raise
+    finally:
+        workshop.forget()
+
+
+@contextlib.contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Same bytes on the CPU; elsewhere some layers have no deterministic form, and none is asked for.
+
+    `torch.use_deterministic_algorithms` does the same after importing PyTorch's compiler, which takes seconds.
+    """
+    memory: Any = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
+    memory.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        memory.fill_uninitialized_memory = before[1]
+
+
+def _write(
+    stage: Stage,
+    workshop: Workshop,
+    context: Context,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    files: Mapping[str, bytes] | None = None,
+    **facts: Any,
+) -> Artifact:
+    workshop.threads.check()
+    info = {
+        "title": stage.title,
+        "sort": stage.sort,
+        "seconds": round(context.seconds, 3),
+        "peak_memory_bytes": peak_memory(workshop.device),
+        "host_peak_memory_bytes": host_peak_memory(),
+        "device": str(workshop.device),
+        "threads": torch.get_num_threads(),
+        **({"images_at_once": context.images_at_once} if workshop.halvings else {}),
+        "notes": context.notes,
+        "curves": context.curves,
+        **facts,
+    }
+    return workshop.store.write(
+        stage.kind, stage.key, tensors=tensors, info=info, inputs=dict(stage.inputs), files=files or {}
+    )
+
+
+def _judge(stage: Stage, workshop: Workshop) -> Artifact:
+    dataset, context = stage.cell.dataset, workshop.context(stage)
+    protocol, second = context.protocol, stage.kind == "second"
+    pretrained = protocol.pretrained if protocol.judge_pretrained is None else protocol.judge_pretrained
+    with context.seeded("initialise"):
+        network = judge_network(protocol, pretrained=pretrained, second=second)
+    train = workshop.images(dataset, "judge_train")
+    augmentation = "none" if protocol.augmentation == "none" else _JUDGES[stage.kind]
+    recipe = dataset.component.second_judge if second else dataset.component.judge
+    context.fit("judge", network, train, recipe, cross_entropy, sampler="shuffle", augmentation=augmentation)
+    test = workshop.images(dataset, "judge_test")
+    value = accuracy(Judge(network, workshop.device).logits(test.pixels), test.truth("classes"))
+    name = judge_name(protocol, second=second)
+    facts = {"network": name, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
+    return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=pretrained)
+
+
+def _target(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    private = workshop.images(cell.dataset, "private_train")
+    network: Network = cell.defense.component.train(private, context)
+    test = workshop.images(cell.dataset, "private_test")
+    truth = test.truth(context.protocol.task)
+    logits = predict(network, test.pixels, workshop.device, context.seed)
+    tensors = {"network": state(network), "predictions": {"logits": logits, "labels": truth}}
+    return _write(
+        stage,
+        workshop,
+        context,
+        tensors,
+        defense=cell.defense.identity(),
+        protocol=context.protocol.model_dump(mode="json"),
+        test_accuracy=accuracy(logits, truth),
+        n=len(test),
+        prediction_seed=context.seed,
+    )
+
+
+def _negatives(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    target = workshop.artifact(stage, "target")
+    network = load_target(target, cell, workshop.images(cell.dataset, "private_test"), workshop.device)
+    found = negatives.make(
+        network,
+        workshop.images(cell.dataset, "public"),
+        Predictions(**target.tensors("predictions")),
+        tuple(range(context.protocol.attacked)),
+        cell.dataset.component.negatives,
+        context,
+    )
+    tensors = {"Negatives": {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}}
+    return _write(stage, workshop, context, tensors, n=len(found.labels), fooled=int(found.fooled.sum()))
+
+
+def _prior(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    public = workshop.images(cell.dataset, "public")
+    attack = cell.attack.component
+    if attack.prior == "public":
+        prior, queries = attack.learn(None, public, context), {}
+    else:
+        with _view(stage, workshop, context) as view:
+            prior = attack.learn(view, public, context)
+            queries = _queries(view, cell)
+    return _write(stage, workshop, context, prior, queries=queries)
+
+
+def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    protocol, attack = context.protocol, cell.attack.component
+    prior: dict[str, dict[str, Tensor]] = {}
+    if "prior" in stage.inputs:
+        stored = workshop.artifact(stage, "prior")
+        prior = {group: stored.tensors(group) for group in stored.groups}
+    observed = _encodings(stage, workshop, stage.key)
+    request = Request(
+        tuple(range(protocol.attacked)),
+        protocol.draws,
+        protocol.trials,
+        protocol.group,
+        observed.z if observed else None,
+        observed.items if observed else None,
+    )
+    with _view(stage, workshop, context) as view:
+        found = attack.run(view, prior, request, context)
+        queries = _queries(view, cell)
+    if type(found).__name__ != attack.yields:
+        raise PrivbenchError(
+            f"expected attack {cell.attack.name} to return {attack.yields}, got {type(found).__name__}; "
+            "its author must correct `yields` or `run`"
+        )
+    tensors = {attack.yields: {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}}
+    return _write(stage, workshop, context, tensors, queries=queries)
+
+
+def _scores(stage: Stage, workshop: Workshop) -> Artifact:
+    cell, context = stage.cell, workshop.context(stage)
+    read = {role: workshop.artifact(stage, role) for role in stage.inputs}
+    items: dict[str, Any] = {
+        "Predictions": Predictions(**read["target"].tensors("predictions")),
+        cell.attack.component.yields: _evidence_of(cell, read["evidence"]),
+    }
+    if any("Encodings" in choice.component.needs for choice in cell.evaluators):
+        items["Encodings"] = _encodings(stage, workshop, stage.inputs["evidence"])
+    if "negatives" in read:
+        items["Negatives"] = Negatives(**read["negatives"].tensors("Negatives"))
+    evidence = Evidence(
+        context.protocol,
+        items,
+        lambda part: workshop.images(cell.dataset, part),  # type: ignore[arg-type]
+        cell.attack.component.model_dump(mode="json"),
+    )
+    judges = Judges(
+        lambda: load_judge(read["judge"], context.protocol, workshop.device),
+        workshop.device,
+        context.protocol,
+        (lambda: load_judge(read["second"], context.protocol, workshop.device, second=True))
+        if "second" in read
+        else None,
+    )
+    scores: dict[str, Any] = {}
+    failed = False
+    for choice in cell.evaluators:
+        found, broke = score_with(choice, evidence, judges)
+        failed |= broke
+        scores |= found
+    facts = _facts(read)
+    picture = picture_of(items)
+    files = {"scores.json": canonical(scores).encode()} | ({"picture.png": picture} if picture else {})
+    facts |= {"environment": environment(workshop.device), "failed": failed}
+    facts["probe"] = gradient_masking.of_target(cell, workshop, read["target"])
+    return _write(stage, workshop, context, {}, files, **facts)
+
+
+def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | None:
+    """What an attack on features has observed; `None` for other attacks.
+
+    The same for all stages that name the same evidence.
+    """
+    attack = stage.cell.attack.component
+    if attack.access != "features":
+        return None
+    target = workshop.artifact(stage, "target")
+    return observe(stage.cell, workshop, target, evidence, getattr(attack, "layer", None))
+
+
+@contextlib.contextmanager
+def _view(stage: Stage, workshop: Workshop, context: Context) -> Iterator[View]:
+    """The target as the stage's attack may see it, its queries counted across interruptions."""
+    attack = stage.cell.attack.component
+    with open_view(
+        attack.access,
+        target_source(workshop.artifact(stage, "target"), stage.cell, workshop),
+        device=workshop.device,
+        seed=context.seed,
+        layer=getattr(attack, "layer", None),
+    ) as view:
+        context.view = view
+        yield view
+
+
+def _queries(view: View, cell: Cell) -> dict[str, int]:
+    """What the attack asked of the target; refuses an attack that changed it."""
+    if not view.unchanged():
+        raise PrivbenchError(f"attack {cell.attack.name} changed the target's weights; its author must not train them")
+    return dict(view.queries)
+
+
+def _evidence_of(cell: Cell, artifact: Artifact) -> Any:
+    kind = cell.attack.component.yields
+    return getattr(evidence_kinds, kind)(**artifact.tensors(kind))
+
+
+def _facts(read: Mapping[str, Artifact]) -> dict[str, Any]:
+    """What a record says of the stages behind the scores."""
+    queries: dict[str, int] = {}
+    for role in ("prior", "evidence"):
+        for name, count in (read[role].info.get("queries", {}) if role in read else {}).items():
+            queries[name] = queries.get(name, 0) + count
+    about = ("network", "test_accuracy", "n", "pretrained")
+    judges = {role: {name: read[role].info[name] for name in about} for role in _JUDGES if role in read}
+    return {
+        "artifacts": {role: {"key": artifact.key, "digest": artifact.digest} for role, artifact in read.items()},
+        "costs": {
+            role: {name: artifact.info[name] for name in _COSTS if name in artifact.info}
+            for role, artifact in read.items()
+        },
+        "stage_curves": {role: artifact.info["curves"] for role, artifact in read.items() if artifact.info["curves"]},
+        "judge": judges.pop("judge", {}) | judges,
+        "queries": queries,
+    }
+
+
+_STAGES = {
+    "judge": _judge,
+    "second": _judge,
+    "target": _target,
+    "negatives": _negatives,
+    "prior": _prior,
+    "evidence": _evidence,
+    "scores": _scores,
+}

@@ -1,0 +1,135 @@
+"""Trained networks out of the store: targets and judges, loaded strictly and checked against what was stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..access.open import Source
+from ..contracts import Protocol
+from ..core.evidence import Images
+from ..core.seeds import derive
+from ..errors import CorruptArtifactError
+from ..networks.catalog import build
+from ..networks.judges import Judge, accuracy
+from ..networks.network import Network
+from ..store.manifest import Artifact
+from ..training.context import seed_layers
+from .matrix import Cell
+
+if TYPE_CHECKING:
+    from .stages import Workshop
+
+#: Images per forward pass when a whole part is predicted; part of what makes stochastic targets repeatable.
+CHUNK = 256
+#: Share of predictions of the first chunk that must come out as stored; leaves room for another device's rounding.
+AGREEMENT = 0.99
+
+
+def state(network: Network) -> dict[str, Tensor]:
+    """The network's parameters and buffers on the CPU."""
+    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+
+
+def predict(network: Network, pixels: Tensor, device: torch.device, seed: int) -> Tensor:
+    """Logits `float32 N K` on the CPU, of `uint8 N C H W`; a stochastic target is seeded chunk by chunk."""
+    network = network.to(device).eval()
+    devices = [device] if device.type == "cuda" else []
+    logits = []
+    with torch.inference_mode(), torch.random.fork_rng(devices):
+        for i, begin in enumerate(range(0, len(pixels), CHUNK)):
+            seed_layers(device, derive(seed, "predict", i))
+            part = pixels[begin : begin + CHUNK]
+            logits.append(network.logits(part.to(device).float().div(255)).cpu())
+    return torch.cat(logits)
+
+
+def load_target(artifact: Artifact, cell: Cell, test: Images, device: torch.device) -> Network:
+    """The target of a cell, ready to be attacked.
+
+    Args:
+        artifact: of the target stage.
+        cell: whose defense knows the architecture.
+        test: the private test images, on which the target must still say what it said when it was stored.
+        device: where to put it.
+
+    Raises:
+        CorruptArtifactError: keys or shapes differ, or the predictions are not those that were stored.
+    """
+    protocol = _untrained(cell.dataset.component.protocol)
+    network: Network = cell.defense.component.network(protocol)
+    load_strictly(network, artifact, f"target of {cell.defense.name}")
+    stored = artifact.tensors("predictions")["logits"][:CHUNK]
+    found = predict(network, test.pixels[: len(stored)], device, artifact.info["prediction_seed"])
+    agreement = accuracy(found, _decisions(stored, protocol)) if len(stored) else 1.0
+    if agreement < AGREEMENT:
+        raise CorruptArtifactError(
+            f"target of {cell.defense.name} repeats {agreement:.1%} of its stored predictions, expected at least "
+            f"{AGREEMENT:.0%}; remove {artifact.path} and run again"
+        )
+    return network
+
+
+def _decisions(logits: Tensor, protocol: Protocol) -> Tensor:
+    """What logits say: `int64 N` classes, or `bool N A` attributes."""
+    return logits.argmax(1) if protocol.task == "classes" else logits > 0
+
+
+def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device, *, second: bool = False) -> Judge:
+    """The evaluation classifier, or the second judge.
+
+    Raises:
+        CorruptArtifactError: keys or shapes differ.
+    """
+    network, name = judge_network(protocol, pretrained=False, second=second), judge_name(protocol, second=second)
+    load_strictly(network, artifact, f"{'second judge' if second else 'judge'} {name}")
+    return Judge(network, device, name=name, test_accuracy=artifact.info["test_accuracy"])
+
+
+def judge_name(protocol: Protocol, *, second: bool) -> str:
+    """The name of a judge's network."""
+    name = protocol.second_judge_network if second else protocol.judge_network
+    assert name is not None
+    return name
+
+
+def judge_network(protocol: Protocol, *, pretrained: bool, second: bool = False) -> Network:
+    """The untrained evaluation classifier, or the untrained second judge."""
+    return build(judge_name(protocol, second=second), protocol.image, protocol.judge_classes, pretrained=pretrained)
+
+
+def load_strictly(network: Network, artifact: Artifact, what: str) -> None:
+    """Load `network`'s weights; every key must be there, and no other.
+
+    Raises:
+        CorruptArtifactError: keys or shapes differ, as with the checkpoint of another network.
+    """
+    tensors = artifact.tensors("network")
+    expected = network.state_dict()
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    shapes = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    if missing or unexpected or shapes:
+        raise CorruptArtifactError(
+            f"weights in {artifact.path} are not those of the {what}: {len(missing)} keys are missing, "
+            f"{len(unexpected)} are unexpected, {len(shapes)} have another shape; remove the folder and run again"
+        )
+    network.load_state_dict(tensors, strict=True)
+
+
+def target_source(artifact: Artifact, cell: Cell, workshop: Workshop) -> Source:
+    """What `open_view` needs to show the target; the target is checked first."""
+    protocol = cell.dataset.component.protocol
+    test = workshop.images(cell.dataset, "private_test")
+    load_target(artifact, cell, test, workshop.device)
+    rebuild = {
+        "defense": cell.defense.name,
+        "fields": cell.defense.component.model_dump(mode="json"),
+        "protocol": _untrained(protocol).model_dump(mode="json"),
+    }
+    return Source(rebuild, lambda: artifact.tensors("network"), protocol)
+
+
+def _untrained(protocol: Protocol) -> Protocol:
+    return protocol.model_copy(update={"pretrained": False})

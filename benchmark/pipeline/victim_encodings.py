@@ -1,0 +1,50 @@
+"""What an attack on features is given: encodings of private test images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..access.open import FeaturesView, open_view
+from ..core.evidence import Encodings
+from ..core.seeds import derive
+from ..store.manifest import Artifact
+from .matrix import Cell
+from .trained_models import CHUNK, target_source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..contracts import Protocol
+    from .stages import Workshop
+
+
+def observe(cell: Cell, workshop: Workshop, target: Artifact, evidence: str, layer: str | None) -> Encodings:
+    """Latents of evenly spaced private test images; these are the victim's own queries, not the attack's.
+
+    Args:
+        cell: whose target it is; its protocol says how many images.
+        workshop: where to compute.
+        target: of the cell.
+        evidence: key of the evidence that is made of them, which decides the noise of a stochastic target.
+        layer: the cut layer, `None` for the last latent.
+    """
+    test = workshop.images(cell.dataset, "private_test")
+    items = items_of(cell.dataset.component.protocol, len(test))
+    with open_view(
+        "features",
+        target_source(target, cell, workshop),
+        device=workshop.device,
+        seed=derive(cell.seed, evidence, "observed"),
+        layer=layer,
+    ) as victim:
+        assert isinstance(victim, FeaturesView)
+        z = [victim.features(part.float().div(255)) for part in torch.split(test.pixels[items], CHUNK)]
+    return Encodings(torch.cat(z).cpu(), items)
+
+
+def items_of(protocol: Protocol, test: int) -> Tensor:
+    """Which of `test` private test images an attack on features observes, evenly spaced: `int64 N`."""
+    count = min(protocol.observed, test)
+    return torch.arange(count) * test // max(1, count)

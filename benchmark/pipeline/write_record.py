@@ -1,0 +1,119 @@
+"""From scores artifacts to records."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..analysis.flags import Lineage, of_cell
+from ..contracts import Protocol
+from ..records.record import SCHEMA, CellIdentity, Record, save
+from ..registry import load
+from ..store.manifest import Artifact
+from .matrix import Cell, Selection, digest, resolve
+from .plan import Plan, Stage
+
+
+def write_record(plan: Plan, key: str, artifact: Artifact, results: Path) -> tuple[Record, Path]:
+    """Save the record of a cell, whose scores have this key."""
+    record = make_record(plan.cells[key], plan.stages[key], artifact)
+    return record, save(record, results, artifact.file("picture.png") if record.picture else None)
+
+
+def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
+    """The record of one cell, made from its scores artifact alone."""
+    info = artifact.info
+    identity, changed = cell.identity(), changes(cell)
+    key = digest({"cell": identity, "scores": stage.key})
+    scores: dict[str, Any] = json.loads(artifact.file("scores.json"))
+    artifacts = {**info["artifacts"], "scores": {"key": artifact.key, "digest": artifact.digest}}
+    values = {
+        "schema_version": SCHEMA,
+        "key": key,
+        "protocol": cell.dataset.component.protocol.id,
+        "cell": identity,
+        "changed": changed,
+        "command": command(cell, changed),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "scores": {name: _without_flags(score) for name, score in scores.items()},
+        "not_run": dict(cell.not_run),
+        "access": cell.attack.component.access,
+        "queries": info["queries"],
+        "costs": info["costs"],
+        "environment": info["environment"],
+        "artifacts": artifacts,
+        "judge": info["judge"],
+        "curves": info["stage_curves"],
+        "flags": _flags(cell, info, scores),
+        "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
+    }
+    return Record.model_validate(values)
+
+
+def _flags(cell: Cell, info: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What casts doubt on the cell's scores; artifacts of older versions lack some facts, which then show nothing."""
+    protocol: Protocol = cell.dataset.component.protocol
+    judge = info["judge"]
+    return of_cell(
+        scores=scores,
+        judge=judge,
+        curves=info["stage_curves"],
+        falling=cell.attack.component.falling,
+        probe=info.get("probe"),
+        target=lineage(protocol.target_network, pretrained=protocol.pretrained),
+        judges=[lineage(one["network"], pretrained=bool(one.get("pretrained"))) for one in _judges(judge)],
+    )
+
+
+def _judges(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The facts of the first judge and of the second, where there are any."""
+    return [one for one in (facts, facts.get("second")) if one]
+
+
+def _without_flags(score: Mapping[str, Any]) -> dict[str, Any]:
+    """A score as a record holds it: its flags are among the record's."""
+    return {name: value for name, value in score.items() if name != "flags"}
+
+
+def lineage(network: str, *, pretrained: bool) -> Lineage:
+    """Where a registered network that was trained here comes from."""
+    kind = load("network", network)
+    return Lineage(network, kind.family, kind.pretraining if pretrained else "")
+
+
+def command(cell: Cell | CellIdentity, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The command that runs the cell again: names, and every field that they alone would not give."""
+    words = ["privbench", "run", "--dataset", cell.dataset.name, "--defense", cell.defense.name]
+    words += ["--attack", cell.attack.name]
+    words += ["--budget", cell.budget, "--seed", str(cell.seed)]
+    for choice in cell.evaluators:
+        words += ["--evaluator", choice.name]
+    for scope, fields in changed.items():
+        for path, value in fields.items():
+            words += ["--set", f"{scope}.{path}={json.dumps(value)}"]
+    return words
+
+
+def changes(cell: Cell) -> dict[str, dict[str, Any]]:
+    """The fields that the names and the budget alone would not give, by kind (by name for evaluators)."""
+    found = {}
+    for choice in (cell.dataset, cell.defense, cell.attack, *cell.evaluators):
+        usual = resolve(choice.kind, Selection(choice.name), cell.budget, {}, cell.dataset).component
+        fields = dict(_differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json")))
+        if fields:
+            found[choice.name if choice.kind == "evaluator" else choice.kind] = fields
+    return found
+
+
+def _differences(values: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        other = usual.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(value, other, f"{prefix}{name}.")
+        elif value != other:
+            found.append((f"{prefix}{name}", value))
+    return found

@@ -1,0 +1,298 @@
+"""The JSON result of one cell: schema, reading and writing.
+
+A record stands alone: it can be read and reported without the components that made it, and its command runs the cell
+again. Files are small and made for review: sorted keys, one line per number or per short list.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
+
+from ..contracts import Access, Budget, Configuration, Definition
+from ..errors import IncompatibleRecordError, StorageError
+
+#: Raised when the meaning or set of fields changes; older readers refuse newer records.
+SCHEMA = 1
+#: A larger file is not read.
+MAX_BYTES = 8 << 20
+#: Deeper nesting is not read; a record needs about eight levels.
+MAX_DEPTH = 24
+_LINE = 110
+#: Parts of a record with JSON of any form in them.
+_ANY_JSON = ("cell", "changed", "judge")
+
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$")]
+Interval = tuple[float, float]
+
+
+class Choice(Configuration):
+    """A configured component."""
+
+    name: Name
+    distribution: str = Field(description="package that registers it")
+    version: int = Field(description="raised when a change of the component alters results")
+    fields: dict[str, JsonValue]
+    files: dict[str, Hash] = Field(default_factory=dict, description="SHA-256 of weights that it used, by name")
+
+
+class CellIdentity(Configuration):
+    """What was run."""
+
+    dataset: Choice
+    defense: Choice
+    attack: Choice
+    evaluators: tuple[Choice, ...]
+    seed: int = Field(ge=0)
+    budget: Budget
+
+
+class RecordedScore(Configuration):
+    """A score (see `evidence.Score`) with its evaluator and its definition."""
+
+    evaluator: Name
+    definition: Definition
+    value: float | None
+    n: int = Field(0, ge=0)
+    interval: Interval | None = None
+    intervals: dict[str, Interval | None] = Field(default_factory=dict)
+    spreads: dict[str, float | None] = Field(default_factory=dict)
+    chance: float | None = None
+    per_class: tuple[float | None, ...] | None = None
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_value_or_reason(self) -> RecordedScore:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a score has either a value or a reason why there is none")
+        return self
+
+
+class Cost(Configuration):
+    """What a stage took on the machine that computed it."""
+
+    seconds: float = Field(ge=0)
+    peak_memory_bytes: int | None = Field(None, ge=0)
+    computed_here: bool | None = Field(None, description="false if the stage came from the store")
+    images_at_once: int | None = Field(
+        None, ge=1, description="after memory ran out: images that an attack then sent through networks at once"
+    )
+
+
+class Environment(Configuration):
+    """Versions and hardware."""
+
+    privbench: str
+    python: str
+    torch: str
+    platform: str
+    cpu: str
+    cores: int | None
+    device: str
+    threads: int
+    commit: str | None = Field(None, description="commit of the checkout, if there was one")
+
+
+class ArtifactReference(Configuration):
+    """A stored result of a stage."""
+
+    key: Hash
+    digest: Hash
+
+
+class Flag(Configuration):
+    """A finding that casts doubt on the scores."""
+
+    name: str
+    message: str
+
+
+class Record(Configuration):
+    """The result of one cell."""
+
+    schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
+    key: Hash
+    protocol: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}/v[0-9]{1,6}$")]
+    cell: CellIdentity
+    changed: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict, description="by kind of component, the fields that the user set"
+    )
+    command: tuple[str, ...] = Field(description="runs the cell again")
+    created: str = Field(description="UTC, ISO 8601")
+    scores: dict[Name, RecordedScore]
+    not_run: dict[str, str] = Field(default_factory=dict, description="by evaluator, why it did not run")
+    access: Access | None = Field(None, description="what the attack may see of the target; older records do not say")
+    queries: dict[str, int] = Field(default_factory=dict, description="what the attack asked of the target")
+    costs: dict[str, Cost] = Field(default_factory=dict, description="by stage")
+    environment: Environment
+    artifacts: dict[str, ArtifactReference] = Field(default_factory=dict, description="by stage")
+    judge: dict[str, JsonValue] = Field(default_factory=dict)
+    curves: dict[str, dict[str, dict[str, tuple[tuple[int, float | None], ...]]]] = Field(
+        default_factory=dict, description="by stage, loop and series: step and value"
+    )
+    flags: tuple[Flag, ...] = ()
+    picture: str | None = Field(None, description="file beside the record: rows are draws, columns labels")
+
+    @field_validator("created")
+    @classmethod
+    def _is_utc(cls, value: str) -> str:
+        import datetime
+
+        if datetime.datetime.fromisoformat(value).utcoffset() != datetime.timedelta(0):
+            raise ValueError("a UTC time such as 2026-01-31T12:00:00+00:00")
+        return value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Record:
+        if self.picture not in (None, f"{self.key}.png"):
+            raise ValueError("picture is named after the key")
+        strangers = {score.evaluator for score in self.scores.values()} - {
+            choice.name for choice in self.cell.evaluators
+        }
+        if strangers:
+            raise ValueError(f"scores of {', '.join(sorted(strangers))}, which the cell does not list")
+        return self
+
+    def evaluator(self, score: str) -> Choice:
+        """The configured evaluator behind a score."""
+        return next(choice for choice in self.cell.evaluators if choice.name == self.scores[score].evaluator)
+
+    def text(self) -> str:
+        """The content of the file."""
+        return _layout(self.model_dump(mode="json")) + "\n"
+
+
+def location(record: Record, results_root: Path) -> Path:
+    """Where a record is kept: `records/PROTOCOL/DEFENSE/ATTACK/KEY.json`."""
+    parts = (record.protocol.replace("/", "-"), record.cell.defense.name, record.cell.attack.name)
+    return results_root.joinpath("records", *parts, f"{record.key}.json")
+
+
+def save(record: Record, results_root: Path, picture_png: bytes | None = None) -> Path:
+    """Write a record, and the picture before it, each at once or not at all.
+
+    Args:
+        record: what to write.
+        results_root: the results folder.
+        picture_png: the picture that `record.picture` names.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    assert (picture_png is None) == (record.picture is None)
+    path = location(record, results_root)
+    content = record.text().encode()
+    if len(content) > MAX_BYTES:
+        raise StorageError(f"expected a record of at most {MAX_BYTES} bytes, got {len(content)}; record fewer curves")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if picture_png is not None:
+            replace(path.with_suffix(".png"), picture_png)
+        replace(path, content)
+    except OSError as cause:
+        reason = cause.strerror or str(cause)
+        raise StorageError(f"record {path} cannot be written: {reason}; choose another results folder") from cause
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        IncompatibleRecordError: the file cannot be read, is not a record, or is of a newer schema.
+    """
+    value = _parse(path)
+    schema = value.get("schema_version") if isinstance(value, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise IncompatibleRecordError(f"{path} is not a record: it has no schema_version; remove it from the results")
+    if schema > SCHEMA:
+        raise IncompatibleRecordError(
+            f"record {path} has schema {schema} and this privbench reads up to {SCHEMA}; upgrade privbench"
+        )
+    try:
+        return Record.model_validate(value)
+    except ValidationError as cause:
+        problem = cause.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "the whole"
+        message = f"record {path} is damaged: {where}: {problem['msg']}; run its cell again or remove it"
+        raise IncompatibleRecordError(message) from None
+
+
+def _parse(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+        value = from_json(content, allow_inf_nan=False)
+        _check(value)
+    except OSError as cause:
+        raise IncompatibleRecordError(
+            f"record {path} cannot be read: {cause.strerror or cause}; check the path and its permissions"
+        ) from cause
+    except ValueError as cause:
+        raise IncompatibleRecordError(
+            f"record {path} cannot be read: {cause}; run its cell again or remove it"
+        ) from None
+    return value
+
+
+def _check(value: Any) -> None:
+    """Refuse deep nesting and numbers that overflow where the schema takes any JSON; elsewhere it refuses both."""
+    level = [value[part] for part in _ANY_JSON if part in value] if isinstance(value, dict) else []
+    for _ in range(MAX_DEPTH):
+        if any(type(item) is float and not math.isfinite(item) for item in level):
+            raise ValueError("a number is out of range")
+        containers = (item.values() if type(item) is dict else item for item in level if type(item) in (dict, list))
+        level = [child for items in containers for child in items]
+    if level:
+        raise ValueError("it is nested too deeply")
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in place of another, at once or not at all; its folder is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _layout(value: Any, indent: int = 0) -> str:
+    """JSON with sorted keys and an indent of 1; a list without containers stays on one line if it is short."""
+    if isinstance(value, dict) and value:
+        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_layout(value[key], indent + 1)}" for key in sorted(value)]
+        return _block("{", lines, "}", indent)
+    if isinstance(value, list) and value:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        if len(line) <= _LINE and not any(isinstance(item, dict | list) and item for item in value):
+            return line
+        return _block("[", [_layout(item, indent + 1) for item in value], "]", indent)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _block(opening: str, lines: list[str], closing: str, indent: int) -> str:
+    pad = "\n" + " " * (indent + 1)
+    return f"{opening}{pad}{(',' + pad).join(lines)}\n{' ' * indent}{closing}"

@@ -1,0 +1,1 @@
+"""Figures: reconstructions, t-SNE, trade-off."""

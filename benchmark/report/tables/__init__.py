@@ -1,0 +1,1 @@
+"""Tables: console, CSV, Markdown, LaTeX."""

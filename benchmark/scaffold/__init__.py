@@ -1,0 +1,1 @@
+"""Templates of new packages, for `privbench new`."""

@@ -1,0 +1,1 @@
+"""Cached artifacts, local and shared."""

@@ -1,0 +1,193 @@
+"""Looking after the shared tier of a store: what is published, what is wrong with it, what can go."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import CorruptArtifactError
+from .layout import BLOBS, FORMAT_FILE, QUARANTINE, TEMPORARY, is_key, is_kind, split_name
+from .maintenance import Entry, Keep, Problem, is_kept, seconds
+from .manifest import FileFacts, Manifest
+from .shared import Remote, blob_name, checked
+
+log = logging.getLogger("privbench")
+#: Younger blobs stay although no manifest names them: their writer may be about to publish it.
+GRACE_SECONDS = 86400.0
+_READERS = 8
+_BLOB = re.compile(rf"{BLOBS}/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Published:
+    """A manifest as it was read."""
+
+    kind: str
+    key: str
+    name: str
+    data: bytes
+
+    def manifest(self) -> Manifest:
+        return checked(self.data, self.kind, self.key)
+
+    def entry(self) -> Entry:
+        entry = Entry(self.kind, self.key, len(self.data), None, path=Path(self.name), state="damaged", tier="shared")
+        try:
+            manifest = self.manifest()
+        except CorruptArtifactError:
+            return entry
+        total = entry.bytes + sum(facts.bytes for facts in manifest.files.values())
+        return dataclasses.replace(
+            entry, bytes=total, created=manifest.created, inputs=manifest.inputs, state="artifact"
+        )
+
+
+def entries(remote: Remote) -> list[Entry]:
+    """Every published artifact, by kind and key; only manifests are read, and damage is tolerated."""
+    if not remote.exists():
+        return []
+    return [each.entry() for each in _published(remote, remote.files.sizes())]
+
+
+def check(remote: Remote, repair: bool) -> list[Problem]:
+    """Every problem of the tier, by name, after reading all that its manifests name; unnamed blobs are none."""
+    if not remote.exists():
+        return []
+    sizes = remote.files.sizes()
+    found = [*_strays(remote, sizes, repair), *_damaged(remote, _published(remote, sizes), repair)]
+    return sorted(found, key=lambda problem: str(problem.path))
+
+
+def collect(
+    remote: Remote, keep: Keep, older_than_days: float | None, dry_run: bool, *, artifacts: bool
+) -> list[Entry]:
+    """Remove blobs that no manifest names, leftovers and the quarantine, where older than the grace period.
+
+    Args:
+        remote: the tier.
+        keep: artifacts to keep.
+        older_than_days: spare younger artifacts.
+        dry_run: remove nothing.
+        artifacts: remove those that are not kept, too.
+
+    Returns:
+        What was removed, or would be.
+    """
+    if not remote.exists():
+        return []
+    now = datetime.now(UTC) if dry_run else remote.now()
+    old = _ages(remote, now)
+    sizes = remote.files.sizes()
+    published = list(_published(remote, sizes))
+    limit = None if older_than_days is None else time.time() - 86400 * older_than_days
+    removed: list[Entry] = []
+    unwanted: set[str] = set()
+    for each in published if artifacts else ():
+        entry = each.entry()
+        if not is_kept(entry, keep) and _is_older(entry, limit) and old(each.name):
+            if not dry_run:
+                remote.withdraw(each.kind, each.key, each.data)
+            removed.append(entry)
+            unwanted.add(each.name)
+    named = {blob for each in published if each.name not in unwanted for blob in _blobs(each)}
+    for entry in _rubbish(sizes, named):
+        if old(entry.path.as_posix()):
+            if not dry_run:
+                remote.files.remove(entry.path.as_posix())
+            removed.append(entry)
+    return removed
+
+
+def _published(remote: Remote, names: Iterable[str]) -> Iterator[_Published]:
+    """All manifests, several read at a time; those that vanish meanwhile are left out."""
+    pairs = [pair for pair in map(_pair, sorted(names)) if pair is not None]
+    with ThreadPoolExecutor(_READERS) as readers:
+        for (kind, key), data in zip(pairs, readers.map(lambda pair: remote.manifest(*pair), pairs), strict=True):
+            if data is not None:
+                yield _Published(kind, key, f"{kind}/{key[:2]}/{key}.json", data)
+
+
+def _pair(name: str) -> tuple[str, str] | None:
+    """Kind and key of a manifest; `None` for other names."""
+    kind, _, rest = name.partition("/")
+    prefix, _, file = rest.partition("/")
+    key = file.removesuffix(".json")
+    fits = file.endswith(".json") and is_kind(kind) and is_key(key) and prefix == key[:2]
+    return (kind, key) if fits else None
+
+
+def _strays(remote: Remote, names: Iterable[str], repair: bool) -> Iterator[Problem]:
+    for name in names:
+        begin = name.partition("/")[0]
+        if name == FORMAT_FILE or begin in (TEMPORARY, QUARANTINE) or _pair(name) or _BLOB.fullmatch(name):
+            continue
+        if repair:
+            remote.files.move(name, f"{QUARANTINE}/unknown-unknown-{secrets.token_hex(8)}")
+        yield Problem(Path(name), "it is not part of a store", repaired=repair, tier="shared")
+
+
+def _damaged(remote: Remote, published: Iterable[_Published], repair: bool) -> Iterator[Problem]:
+    known: dict[FileFacts, str | None] = {}
+    for each in published:
+        reason = _damage(remote, each, known)
+        if reason is None or remote.manifest(each.kind, each.key) != each.data:
+            continue
+        if repair:
+            remote.quarantine(each.kind, each.key, each.data, CorruptArtifactError(reason))
+        yield Problem(Path(each.name), reason, each.kind, each.key, repaired=repair, tier="shared")
+
+
+def _damage(remote: Remote, each: _Published, known: dict[FileFacts, str | None]) -> str | None:
+    """What is wrong with an artifact, one phrase; every blob is read once, however many name it."""
+    try:
+        manifest = each.manifest()
+    except CorruptArtifactError as damage:
+        return f"its manifest is damaged: {damage}"
+    for facts in manifest.files.values():
+        if facts not in known:
+            known[facts] = remote.blob_damage(facts)
+        if known[facts] is not None:
+            return known[facts]
+    return None
+
+
+def _blobs(each: _Published) -> list[str]:
+    try:
+        return [blob_name(facts.sha256) for facts in each.manifest().files.values()]
+    except CorruptArtifactError:
+        return []
+
+
+def _rubbish(sizes: dict[str, int], named: set[str]) -> Iterator[Entry]:
+    """What no manifest names."""
+    for name in sorted(sizes):
+        begin, _, rest = name.partition("/")
+        if begin == QUARANTINE:
+            kind, key = split_name(rest) or ("", "")
+            yield Entry(kind, key, sizes[name], None, path=Path(name), state="quarantined", tier="shared")
+        elif begin == TEMPORARY or (_BLOB.fullmatch(name) and name not in named):
+            yield Entry("", "", sizes[name], None, path=Path(name), state="leftover", tier="shared")
+
+
+def _ages(remote: Remote, now: datetime | None) -> Callable[[str], bool]:
+    """Says whether a file is older than the grace period, by the clock of the tier; of unknown age none is."""
+
+    def old(name: str) -> bool:
+        written = remote.files.modified(name)
+        return now is not None and written is not None and (now - written).total_seconds() > GRACE_SECONDS
+
+    if now is None:
+        log.warning("%s keeps no times, so that nothing of it is removed", remote.url)
+    return old
+
+
+def _is_older(entry: Entry, limit: float | None) -> bool:
+    written = seconds(entry.created)
+    return limit is None or written is None or written < limit

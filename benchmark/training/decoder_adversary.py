@@ -1,0 +1,112 @@
+"""The decoder attack of Xiao et al. (Eqs. 1 to 5): what an attacker trains, and what their defense trains against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..networks.decoders import Decoder, ImageDiscriminator
+from ..networks.perceptual.perceptual import Perceptual
+from ..networks.requirements import Image
+from .context import update
+
+
+def pixel_distance(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """L_p of each image (Eq. 1): the mean over pixels and channels of the squared difference, on a scale of [-1, 1].
+
+    Args:
+        reconstruction: `N C H W` in [0, 1].
+        x: `N C H W` in [0, 1].
+
+    Returns:
+        `N`, in [0, 4].
+
+    Note:
+        Printed is a squared norm, without a unit or a size of the image. The mean keeps weights independent of the
+        size; the scale is that of the tanh in which the published decoder ends.
+    """
+    return 4 * (reconstruction - x).square().flatten(1).mean(1)
+
+
+class Adversary:
+    """A decoder with what it is trained by: pixels, and if wanted a discriminator and a perceptual distance.
+
+    `min_Dec L_p + mu_1 L_adv + mu_2 L_perc`, with `L_adv = mean log(1 - D(x^))` (Eq. 2) and
+    `L_perc = mean ||g(x^) - g(x)||^2` (Eq. 4); `max_D mean log D(x) + log(1 - D(x^))`.
+
+    Args:
+        latent: shape of one Z.
+        image: channels, height, width.
+        max_channels: of the decoder.
+        learning_rate: of Adam, for decoder and discriminator.
+        mu_1: weight of L_adv; at 0 there is no discriminator.
+        mu_2: weight of L_perc; at 0 `perceptual` is not used here.
+        perceptual: g, or `None`.
+        device: where to compute.
+
+    Note:
+        Eq. 3 as printed has the terms of real and reconstructed images swapped, so that its maximum would call every
+        reconstruction real; with Eq. 2 only the standard order makes a game, and that is what is done.
+    """
+
+    def __init__(
+        self,
+        latent: Sequence[int],
+        image: Image,
+        *,
+        max_channels: int,
+        learning_rate: float,
+        mu_1: float,
+        mu_2: float,
+        perceptual: Perceptual | None,
+        device: torch.device,
+    ) -> None:
+        self.mu_1, self.mu_2 = mu_1, mu_2
+        self.perceptual = perceptual
+        self.decoder = Decoder(latent, image, max_channels).to(device)
+        self._optimizer = _adam(self.decoder, learning_rate)
+        self.state: dict[str, nn.Module | torch.optim.Optimizer] = {
+            "decoder": self.decoder,
+            "decoder_optimizer": self._optimizer,
+        }
+        if mu_1:
+            self._discriminator = ImageDiscriminator(image).to(device)
+            self._critic = _adam(self._discriminator, learning_rate)
+            self.state |= {"discriminator": self._discriminator, "discriminator_optimizer": self._critic}
+
+    def step(self, z: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Update the discriminator, then the decoder, on latents `z` (constants) of images `x`.
+
+        Returns:
+            The decoder's losses, unweighted, by name.
+        """
+        reconstruction = self.decoder(z)
+        losses = {"pixels": pixel_distance(reconstruction, x).mean()}
+        total = losses["pixels"]
+        if self.mu_1:
+            losses["discriminator"] = self._judge(reconstruction.detach(), x)
+            losses["adversarial"] = functional.logsigmoid(-self._discriminator(reconstruction)).mean()
+            total = total + self.mu_1 * losses["adversarial"]
+        if self.mu_2:
+            losses["perceptual"] = self.perceptual_distance(reconstruction, x)
+            total = total + self.mu_2 * losses["perceptual"]
+        update(self._optimizer, total)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def perceptual_distance(self, reconstruction: Tensor, x: Tensor) -> Tensor:
+        """L_perc, the mean over the images."""
+        assert self.perceptual is not None
+        return self.perceptual.distance(reconstruction, x).mean()
+
+    def _judge(self, reconstruction: Tensor, x: Tensor) -> Tensor:
+        real, fake = self._discriminator(x), self._discriminator(reconstruction)
+        loss = -(functional.logsigmoid(real) + functional.logsigmoid(-fake)).mean()
+        update(self._critic, loss)
+        return loss.detach()
+
+
+def _adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
