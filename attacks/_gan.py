@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..benchmark.training.batches import Batches
-from ..benchmark.training.context import frozen, update
+from ..benchmark.training.optimisation import frozen, update
 from ._inversion import adam
 from .networks.dcgan import DCDiscriminator, DCGenerator
 from .networks.stylegan import StyleDiscriminator, StyleGenerator

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..benchmark.access.open import WhiteBoxView
+from ..benchmark.access.views import WhiteBoxView
 
 if TYPE_CHECKING:
     from ..benchmark.training.context import Context

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from ..benchmark.access.open import FeaturesView, View
-from ..benchmark.contracts import Access, Attack, Prior, StageKind, Task, setting
+from ..benchmark.access.views import FeaturesView, View
+from ..benchmark.contracts import Attack, Prior
+from ..benchmark.core.config import Access, StageKind, Task, setting
 from ..benchmark.core.evidence import Images, PairedReconstructions, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog

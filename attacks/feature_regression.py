@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..benchmark.access.open import FeaturesView, View
-from ..benchmark.contracts import Access, Attack, Prior, StageKind, Task, setting
+from ..benchmark.access.views import FeaturesView, View
+from ..benchmark.contracts import Attack, Prior
+from ..benchmark.core.config import Access, StageKind, Task, setting
 from ..benchmark.core.evidence import FeatureEstimates, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog
 from ..benchmark.networks.weights.named import files_of
 from ..benchmark.training.batches import Batches
-from ..benchmark.training.context import update
+from ..benchmark.training.optimisation import update
 from ._inversion import adam, restored, weights
 
 if TYPE_CHECKING:

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..benchmark.access.open import View, WhiteBoxView
-from ..benchmark.contracts import Access, Attack, Prior, setting
+from ..benchmark.access.views import View, WhiteBoxView
+from ..benchmark.contracts import Attack, Prior
+from ..benchmark.core.config import Access, setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
-from ..benchmark.training.context import Context, frozen, update
+from ..benchmark.training.context import Context
+from ..benchmark.training.optimisation import frozen, update
 from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
 from .networks.discriminators import Critic
 from .networks.generators import Generator

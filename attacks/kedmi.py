@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..benchmark.access.open import View, WhiteBoxView
-from ..benchmark.contracts import Access, Attack, Prior, setting
+from ..benchmark.access.views import View, WhiteBoxView
+from ..benchmark.contracts import Attack, Prior
+from ..benchmark.core.config import Access, setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
-from ..benchmark.training.context import Context, frozen, update
+from ..benchmark.training.context import Context
+from ..benchmark.training.optimisation import frozen, update
 from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
 from .networks.discriminators import LabelDiscriminator
 from .networks.generators import Generator

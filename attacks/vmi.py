@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..benchmark.access.open import View, WhiteBoxView
-from ..benchmark.contracts import Access, Attack, Prior, setting
+from ..benchmark.access.views import View, WhiteBoxView
+from ..benchmark.contracts import Attack, Prior
+from ..benchmark.core.config import Access, setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches

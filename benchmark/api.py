@@ -9,20 +9,22 @@ from typing import Any, Literal
 
 from . import registry
 from .analysis.record_set import Records
-from .contracts import Budget, Task
+from .core.config import Budget, Task
 from .core.paths import Address, data_root, require_writable, results_root, store_root
 from .errors import InvalidConfigurationError, PrivbenchError, UnsupportedCellError
-from .networks.network import Network
-from .pipeline.matrix import Cell, Matrix, Selection, resolve
+from .networks.classifiers.network import Network
+from .pipeline.cell import Cell, Selection
+from .pipeline.matrix import Matrix
 from .pipeline.plan import Plan, make
-from .pipeline.stages import Workshop
+from .pipeline.resolve import resolve
+from .pipeline.session import Workshop
 from .pipeline.trained_models import load_target as _load_target
 from .pipeline.write_record import write_record
 from .records.record import Record
 from .runners import local
 from .store.manifest import Artifact
 from .store.store import Store
-from .training.context import choose_device
+from .training.device import choose_device
 
 Runner = Literal["local", "ray"]
 #: An attack for each task: a target is planned as part of a cell, and does not depend on the attack.

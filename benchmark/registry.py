@@ -118,36 +118,13 @@ def load(kind: Kind, name: str) -> type[Any]:
     except Exception as cause:
         reason = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
         raise BrokenComponentError(f"{kind} {name!r} ({entry.target}) does not import: {reason}") from cause
-    base = _base(kind)
-    if not (isinstance(component, type) and issubclass(component, base)):
-        raise BrokenComponentError(f"expected {kind} {name!r} ({entry.target}) to be a subclass of {base.__name__}")
+    if not isinstance(component, type) or getattr(component, "kind", None) != kind:
+        base = kind.capitalize()
+        raise BrokenComponentError(f"expected {kind} {name!r} ({entry.target}) to be a subclass of {base}")
     missing = sorted(getattr(component, "__abstractmethods__", ()))
     if missing:
         raise BrokenComponentError(f"{kind} {name!r} ({entry.target}) does not define {', '.join(missing)}")
     return component
-
-
-def _base(kind: Kind) -> type[Any]:
-    if kind in MODULES:
-        return _module_base(kind)
-    from . import contracts
-
-    bases: dict[str, type[Any]] = {
-        "dataset": contracts.Dataset,
-        "defense": contracts.Defense,
-        "attack": contracts.Attack,
-        "evaluator": contracts.Evaluator,
-    }
-    return bases[kind]
-
-
-def _module_base(kind: Kind) -> type[Any]:
-    from .networks.embedders.embedder import Embedder
-    from .networks.network import Network
-    from .networks.perceptual.perceptual import Perceptual
-
-    bases: dict[str, type[Any]] = {"network": Network, "embedder": Embedder, "perceptual": Perceptual}
-    return bases[kind]
 
 
 def singular(word: str, kinds: Iterable[Kind] = KINDS) -> Kind:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from ..benchmark.contracts import Defense, Recipe, Task, setting
+from ..benchmark.contracts import Defense
+from ..benchmark.core.config import Recipe, Task, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.networks.network import Network
+    from ..benchmark.networks.classifiers.network import Network
     from ._dependence import Measure
 
 
@@ -55,7 +56,7 @@ class BiDO(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean (binary) cross-entropy in nats, plus the regulariser over all latents of `network`."""
-        from ..benchmark.training.context import task_loss
+        from ..benchmark.training.optimisation import task_loss
         from ._dependence import regulariser
 
         latents, logits = network.trace(x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..benchmark.networks.network import Network
+from ..benchmark.networks.classifiers.network import Network
 
 #: Subtracted before the softplus, so that the noise starts small: softplus(-5) = 0.0067.
 SHIFT = 5.0

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..benchmark.contracts import Recipe
+from ..benchmark.core.config import Recipe
 
 Values = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..benchmark.contracts import Recipe, setting
+from ..benchmark.core.config import Recipe, setting
 from . import _recipes
 from ._bido import BiDO, preset
 

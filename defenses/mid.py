@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..benchmark.contracts import Defense, Protocol, Recipe, Task, setting
+from ..benchmark.contracts import Defense
+from ..benchmark.core.config import Protocol, Recipe, Task, setting
 from . import _recipes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.networks.network import Network
+    from ..benchmark.networks.classifiers.network import Network
 
 
 def _preset(beta: float, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class MID(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean (binary) cross-entropy of one noisy pass, plus beta times the mean KL, in nats."""
-        from ..benchmark.training.context import task_loss
+        from ..benchmark.training.optimisation import task_loss
         from ._bottleneck import Bottleneck
 
         bottleneck = network.stages["bottleneck"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..benchmark.contracts import Defense, Recipe, Task, setting
+from ..benchmark.contracts import Defense
+from ..benchmark.core.config import Recipe, Task, setting
 from . import _recipes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmark.networks.network import Network
+    from ..benchmark.networks.classifiers.network import Network
 
 
 class NoDefense(Defense):
@@ -48,6 +49,6 @@ class NoDefense(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy in nats, of attributes binary cross-entropy."""
-        from ..benchmark.training.context import cross_entropy
+        from ..benchmark.training.optimisation import cross_entropy
 
         return cross_entropy(network, x, y)

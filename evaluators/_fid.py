@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Protocol
+from ..benchmark.core.config import Protocol
 from ..benchmark.core.evidence import Images, Score
 from ..benchmark.core.statistics import sample_std, student
 from ._frechet import Moments, frechet_distance

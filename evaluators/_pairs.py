@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Protocol
+from ..benchmark.core.config import Protocol
 from ..benchmark.core.evidence import Evidence, Images, PairedReconstructions, Score
 from ..benchmark.core.statistics import Interval, clustered, sample_std, student
 from ..benchmark.errors import InvalidConfigurationError

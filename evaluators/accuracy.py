@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..benchmark.contracts import Definition, Evaluator
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, Predictions, Score
 from ..benchmark.core.statistics import wilson
 from ._topk import not_finite, top_k

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition, Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ._hits import summary
 from ._topk import not_finite, top_k

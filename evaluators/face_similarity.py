@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Definition, Evaluator, Protocol, StageKind, setting
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition, Protocol, StageKind, setting
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ..benchmark.errors import MissingDataError
 from ._cosine import cosine, not_finite, unit

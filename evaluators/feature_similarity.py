@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ..benchmark.contracts import Definition, Evaluator
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, FeatureEstimates, Score
 from ..benchmark.errors import InvalidConfigurationError
 from ._cosine import cosine, not_finite

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ..benchmark.contracts import Definition, Evaluator, Protocol
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition, Protocol
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ._fid import first_of_each, over_trials, without_labels
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition, Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
 from ..benchmark.core.statistics import sample_std, student
 from ._fid import first_of_each, rank_deficient, sizes, without_labels

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Definition, Evaluator
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Encodings, Evidence, Score
 from ..benchmark.core.statistics import Interval, jackknife
 

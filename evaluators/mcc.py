@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Definition, Evaluator, setting
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition, setting
 from ..benchmark.core.evidence import Evidence, Predictions, Score
 from ..benchmark.core.statistics import Interval, percentile
 from ._topk import not_finite

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..benchmark.contracts import Definition, Evaluator
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, Score
 from ._pairs import Values, kinds, measured, pairs, summary, unrelated
 from .mse import mean_squared_error

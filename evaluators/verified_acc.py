@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmark.contracts import Definition, Evaluator, Protocol, setting
+from ..benchmark.contracts import Evaluator
+from ..benchmark.core.config import Definition, Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Negatives, Score
 from ..benchmark.core.statistics import wilson
 from ._hits import summary

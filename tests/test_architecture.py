@@ -1,129 +1,261 @@
 """Imports run one way, there are no cycles, and what must start fast does not import torch."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPONENTS = ("attacks", "defenses", "evaluators")
+
+#: Folders and files of the package, bottom to top. Each imports only itself and what stands before it. A file belongs
+#: to the longest name that it starts with. Everything that a file imports counts: at its top, inside functions, and
+#: for type checkers alone.
+ORDER = (
+    "benchmark/errors.py",
+    "benchmark/core",
+    "benchmark/files",
+    "benchmark/registry.py",
+    "benchmark/networks/weights",
+    "benchmark/networks/classifiers/network.py",
+    "benchmark/networks/classifiers",
+    "benchmark/networks/embedders",
+    "benchmark/networks/perceptual",
+    "benchmark/networks",
+    "benchmark/access",
+    "benchmark/training",
+    "benchmark/contracts.py",
+    "benchmark/datasets",
+    "benchmark/store",
+    "benchmark/records",
+    "benchmark/analysis",
+    "attacks/networks",
+    "attacks",
+    "defenses",
+    "evaluators",
+    "benchmark/pipeline",
+    "benchmark/runners",
+    "benchmark/exports",
+    "benchmark/papers",
+    "benchmark/api.py",
+    "benchmark/report/formatting.py",
+    "benchmark/report/tables",
+    "benchmark/report/figures",
+    "benchmark/report/html",
+    "benchmark/report",
+    "benchmark/submissions",
+    "benchmark/testing",
+    "benchmark/scaffold",
+    "benchmark/doctor.py",
+    "benchmark/cli",
+)
+#: What the folders of components may import of one another: nothing. They meet in the registry.
+COMPONENTS = ("attacks", "defenses", "evaluators", "benchmark/datasets")
 #: What a component may import from the harness.
 OPEN = (
-    "contracts",
-    "evidence",
-    "access",
-    "networks",
-    "training",
-    "datasets",
-    "errors",
-    "judges",
-    "seeds",
-    "statistics",
+    "benchmark/errors.py",
+    "benchmark/core",
+    "benchmark/files",
+    "benchmark/registry.py",
+    "benchmark/networks",
+    "benchmark/access",
+    "benchmark/training",
+    "benchmark/contracts.py",
 )
+#: Modules whose import must not import torch.
 LIGHT = (
     "contracts",
-    "evidence",
-    "spec",
-    "records",
-    "record",
+    "core.evidence",
+    "pipeline.matrix",
+    "analysis.record_set",
+    "records.record",
     "registry",
     "errors",
-    "folders",
-    "plan",
+    "core.paths",
+    "pipeline.plan",
     "cli.main",
-    "report.board",
+    "report.html.board",
 )
+LONGEST = 350
 
 
-def modules() -> dict[str, Path]:
-    found = {}
-    for folder in ("benchmark", *COMPONENTS):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def sources(root: Path) -> dict[str, Path]:
+    """Files of the package by their path from `root`, with `/`."""
+    folders = ("benchmark", "attacks", "defenses", "evaluators")
+    return {
+        path.relative_to(root).as_posix(): path
+        for folder in folders
+        for path in sorted((root / folder).rglob("*.py"))
+        if "templates" not in path.parts
+    }
 
 
-def imports(name: str, path: Path, known: dict[str, Path], *, top_only: bool = False) -> set[str]:
-    """Modules of the project that a file imports; at module level only, if asked."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    found = set()
-    nodes = _top(tree) if top_only else ast.walk(tree)
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+def imports(root: Path) -> dict[str, set[str]]:
+    """For each file the files of the package that it imports, wherever the statement stands."""
+    files = sources(root)
+    return {name: set(_imported(name, path, files)) - {name} for name, path in files.items()}
+
+
+def _imported(name: str, path: Path, files: Mapping[str, Path]) -> Iterator[str]:
+    package = name.split("/")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            strays = [alias.name for alias in node.names if alias.name.split(".")[0] == "privbench"]
+            assert not strays, f"{name} imports {strays[0]} absolutely; write it as a relative import"
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            assert (node.module or "").split(".")[0] != "privbench", f"{name} imports {node.module} absolutely"
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
             for alias in node.names:
-                full = ".".join([*base, alias.name])
-                found.add(full if full in known else ".".join(base))
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            assert not any(n.split(".")[0] == "privbench" for n in names), f"{name} imports privbench absolutely"
-    return found - {""}
+                for target in ([*base, alias.name], base):
+                    found = _file("/".join(target), files)
+                    if found:
+                        yield found
+                        break
 
 
-def _top(tree: ast.Module) -> list[ast.AST]:
-    """Statements that run on import: not in functions, not under TYPE_CHECKING."""
-    found: list[ast.AST] = []
-    todo: list[ast.AST] = list(tree.body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            todo += node.orelse
-            continue
-        found.append(node)
-        todo += list(ast.iter_child_nodes(node))
-    return found
+def _file(target: str, files: Mapping[str, Path]) -> str | None:
+    return next((name for name in (f"{target}.py", f"{target}/__init__.py") if name in files), None)
 
 
-def test_components_import_only_the_open_part_of_the_harness() -> None:
-    known = modules()
-    for name, path in known.items():
-        folder = name.split(".")[0]
-        if folder not in COMPONENTS:
-            continue
-        for target in imports(name, path, known):
-            first, _, rest = target.partition(".")
-            allowed = first == folder or (first == "benchmark" and rest.split(".")[0] in OPEN)
-            assert allowed, f"{name} imports {target}"
+def room(name: str, rooms: tuple[str, ...] = ORDER) -> str | None:
+    """The entry of `rooms` that a file belongs to."""
+    found = [entry for entry in rooms if name == entry or name.startswith(f"{entry}/")]
+    return max(found, key=len, default=None)
 
 
-def test_the_harness_reaches_components_only_by_name() -> None:
-    known = modules()
-    for name, path in known.items():
-        if name.startswith("benchmark"):
-            strays = {target for target in imports(name, path, known) if target.split(".")[0] in COMPONENTS}
-            assert not strays, f"{name} imports {strays}"
+def faults(root: Path) -> list[str]:
+    """What is wrong with the imports below `root`, one sentence each."""
+    graph = imports(root)
+    found = [f"{name} has no place in ORDER" for name in graph if room(name) is None and not _is_root(name)]
+    for name, targets in graph.items():
+        for target in sorted(targets):
+            above, below = room(name), room(target)
+            if above is None or below is None:
+                continue
+            if ORDER.index(below) > ORDER.index(above):
+                found.append(f"{name} imports {target}, against the order")
+            component, other = room(name, COMPONENTS), room(target, COMPONENTS)
+            if other and component and component != other:
+                found.append(f"{name} imports {target}, a component of another kind")
+            if component and not other and room(target, OPEN) is None:
+                found.append(f"{name} imports {target}, which is closed to components")
+            if other and not component:
+                found.append(f"{name} imports {target} and must reach it through the registry")
+    return found + [f"cycle: {' -> '.join(cycle)}" for cycle in cycles(graph)]
 
 
-def test_only_the_command_line_prints_and_nothing_imports_it() -> None:
-    known = modules()
-    for name, path in known.items():
-        if not name.startswith("benchmark.cli"):
-            reached = {target for target in imports(name, path, known) if target.startswith("benchmark.cli")}
-            assert not reached, f"{name} imports {reached}"
+def _is_root(name: str) -> bool:
+    return name == "benchmark/__init__.py"
 
 
-def test_no_import_cycles() -> None:
-    known = modules()
-    graph = {name: imports(name, path, known, top_only=True) & set(known) for name, path in known.items()}
-    state: dict[str, int] = {}
+def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Every file that lies on a cycle of imports, by strongly connected components, larger than one file."""
+    numbers: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert state.get(name) != 1, f"cycle: {' -> '.join([*path, name])}"
-        if state.get(name) == 2:
-            return
-        state[name] = 1
-        for target in sorted(graph[name] - {name}):
-            visit(target, (*path, name))
-        state[name] = 2
+    def visit(name: str) -> None:
+        numbers[name] = lowest[name] = len(numbers)
+        stack.append(name)
+        for target in sorted(graph.get(name, ())):
+            if target not in numbers:
+                visit(target)
+                lowest[name] = min(lowest[name], lowest[target])
+            elif target in stack:
+                lowest[name] = min(lowest[name], numbers[target])
+        if lowest[name] == numbers[name]:
+            component = []
+            while not component or component[-1] != name:
+                component.append(stack.pop())
+            if len(component) > 1:
+                found.append(sorted(component))
 
     for name in graph:
-        visit(name, ())
+        if name not in numbers:
+            visit(name)
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    assert faults(ROOT) == []
+
+
+def test_the_order_names_what_exists() -> None:
+    files = sources(ROOT)
+    for entry in ORDER:
+        assert any(room(name) == entry for name in files), f"{entry} holds no file"
+
+
+def test_folders_have_no_cycles() -> None:
+    """A folder is one node here, without the folders in it."""
+    graph: dict[str, set[str]] = {}
+    for name, targets in imports(ROOT).items():
+        folder = name.rpartition("/")[0]
+        graph.setdefault(folder, set()).update(target.rpartition("/")[0] for target in targets)
+    for folder, targets in graph.items():
+        targets.discard(folder)
+    roots = {"benchmark"}  # the five files at the root stand at different heights
+    graph = {folder: targets - roots for folder, targets in graph.items() if folder not in roots}
+    assert cycles(graph) == []
+
+
+def _copy(folder: Path, **planted: str) -> Path:
+    """A tree with the folders of the package, two empty files in each, and what is planted."""
+    for entry in ORDER:
+        path = folder / entry
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix:
+            path.write_text("", encoding="utf-8")
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            for name in ("one", "two"):
+                (path / f"{name}.py").write_text("", encoding="utf-8")
+    for name, text in planted.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_tree_without_faults_has_none(tmp_path: Path) -> None:
+    assert faults(_copy(tmp_path, benchmark__runners__one="from ..pipeline.one import run\n")) == []
+
+
+def test_a_cycle_through_a_lazy_import_is_a_fault(tmp_path: Path) -> None:
+    lazy = "def late():\n    from .two import x\n    return x\n"
+    root = _copy(tmp_path, benchmark__store__one=lazy, benchmark__store__two="from .one import late\n")
+    assert faults(root) == ["cycle: benchmark/store/one.py -> benchmark/store/two.py"]
+
+
+def test_a_type_only_import_against_the_order_is_a_fault(tmp_path: Path) -> None:
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..pipeline.two import Plan\n"
+    root = _copy(tmp_path, benchmark__core__one=typed)
+    assert faults(root) == ["benchmark/core/one.py imports benchmark/pipeline/two.py, against the order"]
+
+
+def test_a_module_without_a_place_is_a_fault(tmp_path: Path) -> None:
+    root = _copy(tmp_path, benchmark__helpers="")
+    assert faults(root) == ["benchmark/helpers.py has no place in ORDER"]
+
+
+def test_an_import_of_a_component_is_a_fault(tmp_path: Path) -> None:
+    root = _copy(tmp_path, benchmark__pipeline__one="from ...attacks import one\n")
+    assert faults(root) == [
+        "benchmark/pipeline/one.py imports attacks/one.py and must reach it through the registry",
+    ]
+
+
+def test_only_the_command_line_prints() -> None:
+    for name, path in sources(ROOT).items():
+        if not name.startswith("benchmark/cli/"):
+            calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+            prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+            assert not prints, f"{name} prints at line {prints[0].lineno}"
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -133,5 +265,8 @@ def test_listing_and_reporting_do_not_import_torch(module: str) -> None:
 
 
 def test_files_can_be_read_in_one_sitting() -> None:
-    long = {str(path): n for path in modules().values() if (n := len(path.read_text("utf-8").splitlines())) > 450}
-    assert not long
+    """A longer file says why in its docstring, in a line that begins with `Length:`."""
+    for name, path in sources(ROOT).items():
+        text = path.read_text(encoding="utf-8")
+        reason = re.search(r"^Length: ", ast.get_docstring(ast.parse(text)) or "", re.MULTILINE)
+        assert len(text.splitlines()) <= LONGEST or reason, f"{name} is longer than {LONGEST} lines"

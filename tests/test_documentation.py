@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.pipeline.matrix import Selection, resolve
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.resolve import resolve
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "protocols.md").read_text(encoding="utf-8")
 

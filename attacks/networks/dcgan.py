@@ -6,7 +6,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from ...benchmark.networks.requirements import Image, require_square
+from ...benchmark.networks.classifiers.requirements import Image, require_square
 
 
 class DCGenerator(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ...benchmark.networks.requirements import Image, require_square
+from ...benchmark.networks.classifiers.requirements import Image, require_square
 
 
 class Generator(nn.Module):

@@ -15,11 +15,11 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ..contracts import Protocol
-from ..core.seeds import derive
+from ..core.config import Protocol
+from ..core.seeds import derive, seed_layers
 from ..errors import InvalidConfigurationError, PrivbenchError
-from ..training.context import seed_layers
-from .open import Source, build, check_images
+from .open import Source, build
+from .views import check_images
 from .wire import receive, send
 
 #: Images per forward pass.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..contracts import BUDGETS, Definition, gives_no
+from ..core.config import BUDGETS, Definition, gives_no
 from ..records.record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..contracts import Definition
+from ..core.config import Definition
 from ..records.record import Interval, RecordedScore
 from . import letter_display, rank_bootstrap
 from .aggregate import Row, Section, Summary, bounds, evaluator_of, latest

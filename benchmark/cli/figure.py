@@ -102,12 +102,12 @@ def tsne(
     records, problems = _load(record)
     chosen = _chosen(records, "evidence", as_given)
     from ..core.paths import data_root, store_root
-    from ..pipeline.stages import Workshop
+    from ..pipeline.session import Workshop
     from ..report.figures import labels
     from ..report.figures.image_figures import plane
     from ..report.figures.tsne import clouds
     from ..store.store import Store
-    from ..training.context import choose_device
+    from ..training.device import choose_device
 
     workshop = Workshop(Store(store_root(store)), data_root(data), choose_device(device))
     found, groups = clouds(chosen, workshop, attribute, layer, seed)

@@ -56,7 +56,8 @@ def matrix_of(
     Raises:
         PrivbenchError: a file, name or setting is wrong.
     """
-    from ..pipeline.matrix import Matrix, Selection, parse_settings
+    from ..pipeline.cell import Selection
+    from ..pipeline.matrix import Matrix, parse_settings
     from ..pipeline.matrix_file import read_matrix
 
     def chosen(names: list[str], usual: tuple[Selection, ...]) -> tuple[Selection, ...]:

@@ -11,7 +11,7 @@ import typer
 from ..registry import KINDS, MODULES
 
 if TYPE_CHECKING:
-    from ..contracts import Configuration
+    from ..core.config import Configuration
 
 #: In place of the summary of a name that is registered twice.
 _CLASH = "registered more than once and usable by nobody: uninstall one of the packages"
@@ -80,8 +80,8 @@ def show(
 def _fields(component: type[Configuration]) -> Any:
     """Fields in the order of the class, those of nested configurations with dotted names, with their values."""
     from ..analysis.aggregate import flat
-    from ..contracts import BUDGETS
-    from ..pipeline.matrix import budget_values, defaults
+    from ..core.config import BUDGETS
+    from ..pipeline.resolve import budget_values, defaults
 
     standard = flat(defaults(component))
     by_budget = {budget: flat(budget_values(component, budget)) for budget in BUDGETS}
@@ -92,7 +92,7 @@ def _fields(component: type[Configuration]) -> Any:
 
 def _descriptions(component: type[Configuration], prefix: str = "") -> Any:
     """Names and meanings of the fields."""
-    from ..contracts import Configuration
+    from ..core.config import Configuration
 
     for field, info in component.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Configuration):

@@ -44,7 +44,7 @@ def submit(
     folder = (output or results_root(results) / "submissions" / _name(name, found)).expanduser()
     import torch
 
-    from ..pipeline.stages import Workshop
+    from ..pipeline.session import Workshop
     from ..store.store import Store
     from ..submissions.bundle import submit as make
 

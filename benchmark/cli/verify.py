@@ -63,7 +63,7 @@ def _verify(folder: Path, data: Path | None, store: str | None, device: str | No
     root = store_root(store)
     import torch
 
-    from ..pipeline.stages import Workshop
+    from ..pipeline.session import Workshop
     from ..store.store import Store
     from ..submissions.rerun import Rerun
     from ..submissions.verify import verify as check

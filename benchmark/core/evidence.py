@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..contracts import Protocol, Task
+    from .config import Protocol, Task
 
 
 @dataclass(frozen=True)

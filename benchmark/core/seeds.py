@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+import torch
+
 
 def derive(*parts: int | str) -> int:
     """A 63-bit seed from names and numbers, the same on every machine, process and Python version.
@@ -30,3 +32,16 @@ def derive(*parts: int | str) -> int:
             raise TypeError(f"expected each part to be an integer or a string, got {part!r}")
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") & (2**63 - 1)
+
+
+def seed_layers(device: torch.device, seed: int) -> None:
+    """Seed the global generators that layers such as dropout draw from, on the CPU and on `device`.
+
+    `torch.manual_seed` does the same for every device there may be, and formats a stack trace each time where CUDA has
+    not been used yet: milliseconds, at every step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

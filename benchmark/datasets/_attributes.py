@@ -14,7 +14,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from ..contracts import Part, Protocol, setting
+from ..core.config import Part, Protocol, setting
 from ..core.evidence import Images
 from ..errors import MissingDataError
 from . import _celeba_files as release

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import Dataset, Part, Recipe, setting
+from ..contracts import Dataset
+from ..core.config import Part, Recipe, setting
 from ..core.evidence import Images
 from ..errors import MissingDataError
 from . import _celeba_files as release

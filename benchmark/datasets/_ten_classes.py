@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..contracts import Dataset, Part, setting
+from ..contracts import Dataset
+from ..core.config import Part, setting
 from ..core.evidence import Images
 
 Partition = Literal["train", "test"]

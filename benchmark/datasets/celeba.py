@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from ..contracts import Protocol, setting
+from ..core.config import Protocol, setting
 from ..errors import MissingDataError
 from ._celeba_files import PUBLISHED
 from ._faces import GMI_BOX, Faces, Split, by_identity, require_whole

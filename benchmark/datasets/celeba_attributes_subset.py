@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..contracts import Protocol, setting
+from ..core.config import Protocol, setting
 from ..errors import MissingDataError
 from ._attributes import AttributeFaces, Size
 

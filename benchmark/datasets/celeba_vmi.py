@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..contracts import Protocol, Recipe, setting
+from ..core.config import Protocol, Recipe, setting
 from ..errors import MissingDataError
 from ._celeba_files import PUBLISHED
 from ._faces import Faces, Split, by_identity, require_whole

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..contracts import Protocol, Recipe, setting
+from ..core.config import Protocol, Recipe, setting
 from . import files
 from ._download import download
 from ._ten_classes import Labelled, Partition, TenClasses

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from ..contracts import Protocol, Recipe, setting
+from ..core.config import Protocol, Recipe, setting
 from ._split import held_out
 from ._ten_classes import Labelled, Partition, TenClasses
 

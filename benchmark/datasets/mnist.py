@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import Protocol, Recipe, setting
+from ..core.config import Protocol, Recipe, setting
 from ..errors import MissingDataError
 from . import files
 from ._download import download

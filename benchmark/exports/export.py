@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import logging
-import os
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..contracts import Protocol
+from ..core.config import Protocol
 from ..core.seeds import derive
 from ..errors import (
     CorruptArtifactError,
     IncompatibleRecordError,
     InvalidConfigurationError,
     MissingDataError,
-    PrivbenchError,
-    StorageError,
 )
 from ..files import atomic
+from ..files.atomic import write_folder
 from ..files.tensors import pack
 from ..files.untrusted import parse_json, read_bounded
-from ..networks.network import Network
+from ..networks.classifiers.network import Network
 from ..pipeline import record_artifacts
-from ..pipeline.matrix import Cell, Choice
+from ..pipeline.cell import Cell, Choice
 from ..pipeline.trained_models import CHUNK, load_strictly, load_target, predict
 from ..records.record import ArtifactReference, Record
 from ..records.record import Choice as RecordedChoice
@@ -207,64 +203,6 @@ def _is_export(folder: Path) -> bool:
         return parse_json(data, MANIFEST, exported.MAX_MANIFEST).get("format") == exported.FORMAT
     except (MissingDataError, CorruptArtifactError):
         return False
-
-
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make a folder of files, whole or not at all; the caller has made sure that one there may be replaced.
-
-    Args:
-        folder: to be made.
-        files: by name, or by a relative path with `/`.
-
-    Raises:
-        StorageError: it cannot be written; what was there stays.
-    """
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    with _storage_errors(folder):
-        atomic.make_folder(folder.absolute().parent)
-        try:
-            temporary.mkdir()
-            for name, content in files.items():
-                atomic.make_folder((temporary / name).parent)
-                atomic.write_new(temporary / name, content)
-            atomic.sync_folder(temporary)
-            publish(temporary, folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                atomic.remove(temporary)
-            raise
-
-
-def publish(temporary: Path, folder: Path) -> None:
-    """Put a finished folder in place of `folder`; one that is there is put back if that fails.
-
-    Raises:
-        OSError: it cannot be moved.
-    """
-    away = folder.with_name(f"{temporary.name}.earlier")
-    had = os.path.lexists(folder)
-    if had:
-        folder.rename(away)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        if had:
-            away.rename(folder)
-        raise
-    atomic.sync_folder(folder.absolute().parent)
-    if had:
-        atomic.remove(away)
-
-
-@contextlib.contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except PrivbenchError:
-        raise
-    except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
-        raise StorageError(f"cannot write {folder}: {reason}; choose another folder") from cause
 
 
 def choose(records: Mapping[Path, Record], cell: str) -> Record:

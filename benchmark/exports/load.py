@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contracts import Protocol
+from ..core.config import Protocol
 from ..core.evidence import Images
 from ..errors import (
     CorruptArtifactError,
@@ -21,9 +21,9 @@ from ..errors import (
 from ..files.safetensors_header import DTYPES, MAX_HEADER, Layout, layouts
 from ..files.tensors import unpack
 from ..files.untrusted import shown
+from ..networks.classifiers.network import Network
 from ..networks.judges import accuracy
-from ..networks.network import Network
-from ..pipeline.matrix import build
+from ..pipeline.resolve import build
 from ..pipeline.trained_models import AGREEMENT, predict
 from ..records.record import Choice
 from ..registry import Kind, find, load

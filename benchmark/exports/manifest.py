@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, JsonValue, StrictInt, StringConstraints, ValidationError, field_validator
 
-from ..contracts import Budget, Configuration
+from ..core.config import Budget, Configuration
 from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError
 from ..files.untrusted import parse_json, read_bounded, shown
 from ..records.record import ArtifactReference, Choice, Hash, Name
@@ -229,7 +229,7 @@ def read_weights(folder: Path, weights: Weights) -> bytes:
 
 def _fault(path: Path, data: bytes, sound: bool, weights: Weights) -> str | None:
     """What the file is instead of the weights; `None` if it has their size and hash, and can be safetensors."""
-    from ..networks.weights.importing import other_kind
+    from ..files.safetensors_header import other_kind
 
     kind = other_kind(path, data[:512])
     if kind or sound:

@@ -20,7 +20,7 @@ from urllib.request import url2pathname
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 
-from ..contracts import Budget, Configuration
+from ..core.config import Budget, Configuration
 from ..core.paths import cache_root
 from ..errors import (
     CorruptArtifactError,
@@ -246,7 +246,7 @@ def _cached(place: str, name: str, entry: Entry) -> Path:
 
 def _download(place: str, name: str, entry: Entry, folder: Path) -> None:
     """Fetch a target into `folder`, verified before it is put there."""
-    from .export import publish
+    from ..files.atomic import publish
 
     base = f"{place}/{entry.folder}"
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
@@ -279,7 +279,8 @@ def fetch(zoo: Zoo, name: str, folder: Path) -> Exported:
     Raises:
         PrivbenchError: there is no such target, it is not what it should be, or the folder cannot be written.
     """
-    from .export import require_replaceable, write_folder
+    from ..files.atomic import write_folder
+    from .export import require_replaceable
 
     require_replaceable(folder)
     source = locate(zoo, name)
@@ -304,7 +305,8 @@ def add(source: Path, root: Path, name: str | None = None) -> tuple[str, Entry]:
         InvalidConfigurationError: the name is taken by another target, or is no name; or `root` is something else.
         PrivbenchError: the export is not sound, or the zoo cannot be written.
     """
-    from .export import require_replaceable, write_folder
+    from ..files.atomic import write_folder
+    from .export import require_replaceable
     from .load import load_export
 
     load_export(source)

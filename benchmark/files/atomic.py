@@ -6,12 +6,17 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 
-from ..errors import StorageError
+from ..errors import (
+    PrivbenchError,
+    StorageError,
+)
 
 _CHUNK = 1 << 24
 _ELSEWHERE = "with --store or PRIVBENCH_STORE"
@@ -140,3 +145,80 @@ def children(folder: Path) -> list[Path]:
             return sorted(folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make a folder of files, whole or not at all; the caller has made sure that one there may be replaced.
+
+    Args:
+        folder: to be made.
+        files: by name, or by a relative path with `/`.
+
+    Raises:
+        StorageError: it cannot be written; what was there stays.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    with _storage_errors(folder):
+        make_folder(folder.absolute().parent)
+        try:
+            temporary.mkdir()
+            for name, content in files.items():
+                make_folder((temporary / name).parent)
+                write_new(temporary / name, content)
+            sync_folder(temporary)
+            publish(temporary, folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                remove(temporary)
+            raise
+
+
+def publish(temporary: Path, folder: Path) -> None:
+    """Put a finished folder in place of `folder`; one that is there is put back if that fails.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    away = folder.with_name(f"{temporary.name}.earlier")
+    had = os.path.lexists(folder)
+    if had:
+        folder.rename(away)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if had:
+            away.rename(folder)
+        raise
+    sync_folder(folder.absolute().parent)
+    if had:
+        remove(away)
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PrivbenchError:
+        raise
+    except OSError as cause:
+        reason = (cause.strerror or str(cause)).lower()
+        raise StorageError(f"cannot write {folder}: {reason}; choose another folder") from cause
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in place of another, at once or not at all; its folder is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

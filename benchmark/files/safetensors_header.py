@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ..errors import CorruptArtifactError
+from ..errors import (
+    CorruptArtifactError,
+)
 from .untrusted import parse_json, shown
 
 #: A larger header is not read; that of a network of a thousand tensors takes a hundred kilobytes.
@@ -92,3 +96,26 @@ def _layout(value: Any, name: str, source: str) -> Layout:
     assert isinstance(dtype, str)
     assert isinstance(shape, list)
     return Layout(DTYPES[dtype], tuple(shape))
+
+
+def other_kind(file: Path, head: bytes) -> str | None:
+    """Which kind of file it is, other than safetensors, as far as that can be told from its beginning.
+
+    Args:
+        file: to look into, where it is an archive.
+        head: its first bytes.
+    """
+    if begins_like(head, file.stat().st_size):
+        return None
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        return "a web page"
+    if head.startswith(b"\x80"):
+        return "a pickle, which can run code when read"
+    if not head.startswith(b"PK\x03\x04"):
+        return None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            arrays = any(name.endswith(".npy") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return "a damaged archive"
+    return "a NumPy archive, to be converted" if arrays else "a pickle of PyTorch, which can run code when read"

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import CorruptArtifactError, MissingDataError
-from ..store.manifest import MAX_DEPTH, depth
+from .documents import MAX_DEPTH, depth
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
 #: A relative folder has at most so many parts.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .classifiers.network import Network
 from .embedders.embedder import Embedder
-from .network import Network
 from .perceptual.perceptual import Perceptual
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .requirements import Image
+from .classifiers.requirements import Image
 
 #: Channels before the image and after each halving above it, as in Figure 6: 64, 256, 512, 1024, 2048.
 _WIDTHS = (64, 256, 512, 1024, 2048)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..contracts import Protocol
+from ..core.config import Protocol
 from ..errors import UnsupportedCellError
 from .catalog import embedder
+from .classifiers.network import Network
 from .embedders.embedder import Embedder
-from .network import Network
 
 #: Images per forward pass of an embedder, which enlarges them.
 _CHUNK = 64

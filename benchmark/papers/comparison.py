@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ..analysis.aggregate import Row as OurRow
 from ..analysis.aggregate import Section, Summary, flat, sections
 from ..analysis.record_set import Records
-from ..contracts import BUDGETS, Budget
+from ..core.config import BUDGETS, Budget
 from ..errors import InvalidConfigurationError
 from ..records.record import Record
 from .table import Column, Published, Row, Table, require_results

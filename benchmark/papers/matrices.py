@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contracts import Budget
+from ..core.canonical import canonical
+from ..core.config import Budget
 from ..errors import InvalidConfigurationError
-from ..pipeline.matrix import Matrix, Selection, canonical
+from ..pipeline.cell import Selection
+from ..pipeline.matrix import Matrix
 from .table import Row, Table, require_results
 
 

@@ -16,9 +16,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from .. import registry
 from ..analysis.aggregate import flat
-from ..contracts import Budget, Configuration
+from ..core.config import Budget, Configuration
 from ..errors import InvalidConfigurationError, UnknownComponentError
-from ..pipeline.matrix import Selection, resolve
+from ..pipeline.cell import Selection
+from ..pipeline.resolve import resolve
 
 Unit = Literal["per cent", "distance", "similarity", "decibel", "ratio", "weight"]
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..core.seeds import derive
-from ..networks.network import Network
+from ..core.seeds import derive, seed_layers
+from ..networks.classifiers.network import Network
 from ..store.manifest import Artifact
-from ..training.context import frozen, seed_layers, task_loss
-from .matrix import Cell
+from ..training.optimisation import frozen, task_loss
+from .cell import Cell
 from .trained_models import load_target
 
 if TYPE_CHECKING:
-    from .stages import Workshop
+    from .session import Workshop
 
 #: Private test images that a target is probed with, evenly spaced.
 IMAGES = 64

@@ -7,123 +7,20 @@ or its family), and what the user sets.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from .. import registry
-from ..contracts import (
-    BUDGETS,
-    Attack,
-    Budget,
-    Component,
-    Configuration,
-    Dataset,
-    Defense,
-    Evaluator,
-    StageKind,
-    gives_no,
-)
+from ..contracts import Attack, Dataset, Defense, Evaluator
+from ..core.config import BUDGETS, Budget, gives_no
 from ..errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
-from ..registry import Kind
+from .cell import Cell, Choice, Selection
+from .resolve import resolve
 
-#: Raised when the way keys are made changes; it is part of every key.
-KEY_FORMAT = 1
 SCOPES = ("dataset", "defense", "attack", "evaluator")
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; equal values give equal text.
-
-    Example:
-        >>> canonical({"b": 1, "a": [0.5, None]})
-        '{"a":[0.5,null],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A component by name, with what the user sets.
-
-    Args:
-        name: registered name.
-        preset: named settings, or `None` for those of the data set.
-        fields: values by field; nested fields as nested mappings.
-        where: how the user wrote it, for messages.
-    """
-
-    name: str
-    preset: str | None = None
-    fields: Mapping[str, Any] | None = None
-    where: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Selection:
-        """From `name` or `name:preset`."""
-        name, _, preset = text.partition(":")
-        return cls(name.strip(), preset.strip() or None)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A configured component with the name it was found under."""
-
-    kind: Kind
-    name: str
-    distribution: str
-    component: Any
-
-    def identity(self, stage: StageKind | None = None) -> dict[str, Any]:
-        """What of it decides the result of `stage` (of any stage by default)."""
-        files = self.component.files(stage)
-        return {
-            "name": self.name,
-            "distribution": self.distribution,
-            "version": type(self.component).version,
-            "fields": self.component.config(stage),
-            **({"files": dict(files)} if files else {}),
-        }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Data set x defense x attack x seed, under a budget."""
-
-    dataset: Choice
-    defense: Choice
-    attack: Choice
-    evaluators: tuple[Choice, ...]
-    seed: int
-    budget: Budget
-    #: Evaluators that do not apply, with the reason.
-    not_run: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Short name for progress and messages."""
-        return f"{self.dataset.name} {self.defense.name} {self.attack.name} seed {self.seed}"
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that names the cell."""
-        return {
-            "dataset": self.dataset.identity(),
-            "defense": self.defense.identity(),
-            "attack": self.attack.identity(),
-            "evaluators": [choice.identity() for choice in self.evaluators],
-            "seed": self.seed,
-            "budget": self.budget,
-        }
 
 
 @dataclass(frozen=True)
@@ -208,111 +105,6 @@ def _check_numbers(matrix: Matrix) -> None:
             raise InvalidConfigurationError(f"expected seed to be an integer from 0 to 2**63 - 1, got {seed!r}")
     if not matrix.seeds:
         raise InvalidConfigurationError("expected seeds to name at least one seed, got none")
-
-
-def resolve(
-    kind: Kind,
-    selection: Selection,
-    budget: Budget,
-    settings: Mapping[str, Any],
-    dataset: Choice | None = None,
-) -> Choice:
-    """Find a component and give its fields their values.
-
-    Raises:
-        UnknownComponentError: no such component, preset or field.
-        InvalidConfigurationError: a value is out of range or of the wrong type.
-    """
-    cls = registry.load(kind, selection.name)
-    values = defaults(cls)
-    _merge(values, _preset(cls, selection, dataset))
-    _merge(values, budget_values(cls, budget))
-    _merge(values, _of_dataset(cls, dataset, f"@{budget}"))
-    where = selection.where or kind
-    changes: dict[str, Any] = {}
-    _merge(changes, dict(selection.fields or {}))
-    for scope in (kind, selection.name):
-        for path, value in settings.items():
-            first, _, rest = path.partition(".")
-            if first == scope:
-                _merge(changes, _nest(rest.split("."), value))
-    _merge(values, changes)
-    entry = registry.find(kind, selection.name)
-    return Choice(kind, selection.name, entry.distribution, build(cls, values, where, selection.name))
-
-
-def build(cls: type[Configuration], values: Mapping[str, Any], where: str, name: str) -> Any:
-    """Validate `values` into `cls`, with errors that name the field as the user wrote it."""
-    try:
-        return cls.model_validate(values)
-    except ValidationError as cause:
-        problem = cause.errors(include_url=False)[0]
-        path = ".".join([where, *map(str, problem["loc"])])
-        if problem["type"] == "extra_forbidden":
-            owner: Any = cls
-            for part in problem["loc"][:-1]:
-                owner = owner.model_fields[str(part)].annotation
-            parent = path.rpartition(".")[0]
-            known = [f"{parent}.{field}" for field in owner.model_fields]
-            raise UnknownComponentError(f"field of {name}", path, known) from None
-        reason = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise InvalidConfigurationError(f"expected {path} to be {reason}, got {problem['input']!r}") from None
-
-
-def defaults(cls: type[Configuration]) -> dict[str, Any]:
-    """The published defaults of every field that has one, nested configurations as dictionaries."""
-    values: dict[str, Any] = {}
-    for name, info in cls.model_fields.items():
-        if not info.is_required():
-            value = info.get_default(call_default_factory=True)
-            values[name] = value.model_dump() if isinstance(value, Configuration) else value
-    return values
-
-
-def budget_values(cls: type[Configuration], budget: Budget) -> dict[str, Any]:
-    """The values that differ from the published ones under `budget`, nested."""
-    values: dict[str, Any] = {}
-    for name, info in cls.model_fields.items():
-        extra = info.json_schema_extra
-        budgets = extra.get("budgets", {}) if isinstance(extra, dict) else {}
-        if isinstance(budgets, dict) and budget in budgets:
-            values[name] = budgets[budget]
-        nested = info.annotation
-        if isinstance(nested, type) and issubclass(nested, Configuration):
-            inner = budget_values(nested, budget) | values.get(name, {})
-            if inner:
-                values[name] = inner
-    return values
-
-
-def _preset(cls: type[Component], selection: Selection, dataset: Choice | None) -> Mapping[str, Any]:
-    if selection.preset is not None:
-        if selection.preset not in cls.presets:
-            raise UnknownComponentError(f"preset of {selection.name}", selection.preset, cls.presets)
-        return cls.presets[selection.preset]
-    return _of_dataset(cls, dataset)
-
-
-def _of_dataset(cls: type[Component], dataset: Choice | None, suffix: str = "") -> Mapping[str, Any]:
-    """The preset named after the data set, or else after its family; with a suffix, that of a budget."""
-    if dataset is None:
-        return {}
-    for name in (dataset.name, type(dataset.component).family):
-        if name + suffix in cls.presets:
-            return cls.presets[name + suffix]
-    return {}
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    return {path[0]: _nest(path[1:], value) if len(path) > 1 else value}
 
 
 def _evaluators(

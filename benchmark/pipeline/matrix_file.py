@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidConfigurationError, UnknownComponentError
-from .matrix import Matrix, Selection
+from .cell import Selection
+from .matrix import Matrix
 
 
 def read_matrix(path: Path) -> Matrix:

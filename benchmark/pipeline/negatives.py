@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 
 from ..core.evidence import Images, Negatives, Predictions
-from ..core.seeds import derive
-from ..training.context import frozen, seed_layers
+from ..core.seeds import derive, seed_layers
+from ..training.optimisation import frozen
 from .trained_models import CHUNK, predict
 
 if TYPE_CHECKING:
-    from ..networks.network import Network
+    from ..networks.classifiers.network import Network
     from ..training.context import Context
 
-#: Part of the keys of what is made here; raised when a change alters it.
-VERSION = 1
 #: Images drawn for each that is pushed: one that the target takes for every label it could be pushed to is of no use.
 _SPARE = 2
 

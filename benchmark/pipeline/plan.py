@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..contracts import StageKind
+from ..core.canonical import digest
+from ..core.config import StageKind
 from ..errors import InvalidConfigurationError, PrivbenchError
 from ..registry import find, load
-from .matrix import KEY_FORMAT, Cell, Choice, digest, unsupported
+from .cell import Cell, Choice
+from .matrix import unsupported
 
+#: Raised when the way keys are made changes; it is part of every key.
+KEY_FORMAT = 1
+#: Raised when a change alters the calibrated negatives; part of the keys of that stage.
+NEGATIVES = 1
 #: Raised when a change of `probe` alters what a scores stage finds out about its target.
 PROBE = 1
 
@@ -220,10 +226,8 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> N
         network = identities.network(protocol.second_judge_network or "")
         inputs["second"] = stage("second", f"second judge {data}", {}, network=network)
     if any("Negatives" in choice.component.needs for choice in cell.evaluators):
-        from .negatives import VERSION
-
         title = f"negatives {data} {cell.defense.name} seed {cell.seed}"
-        inputs["negatives"] = stage("negatives", title, {"target": target}, method=VERSION)
+        inputs["negatives"] = stage("negatives", title, {"target": target}, method=NEGATIVES)
     scores = stage(
         "scores",
         f"scores {cell.title}",

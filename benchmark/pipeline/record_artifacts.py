@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import registry
+from ..core.canonical import canonical
 from ..errors import IncompatibleRecordError, InvalidConfigurationError, MissingDataError, UnknownComponentError
 from ..records.record import Choice as RecordedChoice
 from ..records.record import Record
 from ..registry import Kind
-from .matrix import Cell, Choice, build, canonical
+from .cell import Cell, Choice
+from .resolve import build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ..core.evidence import Encodings, Images
     from ..store.manifest import Artifact
     from ..store.store import Store
-    from .stages import Workshop
+    from .session import Workshop
 
 #: What Figure 4 of Xiao et al. colours encodings of faces by.
 USUAL_ATTRIBUTES = ("Smiling", "Eyeglasses")

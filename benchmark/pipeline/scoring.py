@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.evidence import Evidence, Score
 from ..errors import PrivbenchError
-from .matrix import Choice
+from .cell import Choice
 from .picture import grid_png
 
 if TYPE_CHECKING:

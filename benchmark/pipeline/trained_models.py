@@ -8,19 +8,18 @@ import torch
 from torch import Tensor
 
 from ..access.open import Source
-from ..contracts import Protocol
+from ..core.config import Protocol
 from ..core.evidence import Images
-from ..core.seeds import derive
+from ..core.seeds import derive, seed_layers
 from ..errors import CorruptArtifactError
 from ..networks.catalog import build
+from ..networks.classifiers.network import Network
 from ..networks.judges import Judge, accuracy
-from ..networks.network import Network
 from ..store.manifest import Artifact
-from ..training.context import seed_layers
-from .matrix import Cell
+from .cell import Cell
 
 if TYPE_CHECKING:
-    from .stages import Workshop
+    from .session import Workshop
 
 #: Images per forward pass when a whole part is predicted; part of what makes stochastic targets repeatable.
 CHUNK = 256

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..access.open import FeaturesView, open_view
+from ..access.open import open_view
+from ..access.views import FeaturesView
 from ..core.evidence import Encodings
 from ..core.seeds import derive
 from ..store.manifest import Artifact
-from .matrix import Cell
+from .cell import Cell
 from .trained_models import CHUNK, target_source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..contracts import Protocol
-    from .stages import Workshop
+    from ..core.config import Protocol
+    from .session import Workshop
 
 
 def observe(cell: Cell, workshop: Workshop, target: Artifact, evidence: str, layer: str | None) -> Encodings:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.flags import Lineage, of_cell
-from ..contracts import Protocol
+from ..core.canonical import digest
+from ..core.config import Protocol
 from ..records.record import SCHEMA, CellIdentity, Record, save
 from ..registry import load
 from ..store.manifest import Artifact
-from .matrix import Cell, Selection, digest, resolve
+from .cell import Cell, Selection
 from .plan import Plan, Stage
+from .resolve import resolve
 
 
 def write_record(plan: Plan, key: str, artifact: Artifact, results: Path) -> tuple[Record, Path]:

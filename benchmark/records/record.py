@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
-from ..contracts import Access, Budget, Configuration, Definition
+from ..core.config import Access, Budget, Configuration, Definition
 from ..errors import IncompatibleRecordError, StorageError
+from ..files.atomic import replace
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
 SCHEMA = 1
@@ -259,25 +258,6 @@ def _check(value: Any) -> None:
         level = [child for items in containers for child in items]
     if level:
         raise ValueError("it is nested too deeply")
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in place of another, at once or not at all; its folder is there.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _layout(value: Any, indent: int = 0) -> str:

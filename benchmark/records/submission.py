@@ -22,10 +22,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, StringConstraints, ValidationError
 
-from ..contracts import Configuration
+from ..core.canonical import canonical
+from ..core.config import Configuration
 from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError
 from ..files.untrusted import parse_json, read_bounded, shown
-from ..pipeline.matrix import canonical
 from ..store.manifest import TENSORS
 from .record import Hash, Record, location, read
 

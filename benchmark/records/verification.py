@@ -14,10 +14,11 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from ..contracts import Configuration
+from ..core.config import Configuration
 from ..errors import CorruptArtifactError, IncompatibleRecordError, StorageError
+from ..files.atomic import replace
 from ..files.untrusted import parse_json, read_bounded, shown
-from .record import Hash, Name, replace
+from .record import Hash, Name
 from .submission import Text
 
 FORMAT = "privbench verification"

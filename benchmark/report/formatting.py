@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..analysis.aggregate import Section, Summary
-from ..contracts import Definition
+from ..core.config import Definition
 from ..records.record import Interval
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ..errors import PrivbenchError
 from ..pipeline.failures import is_out_of_memory, raised_in
 from ..pipeline.plan import Stage
-from ..pipeline.stages import Workshop, run
+from ..pipeline.session import Workshop
+from ..pipeline.stages import run
 from ..store.manifest import Artifact
 from ..store.store import Store
 

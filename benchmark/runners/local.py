@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from ..pipeline.plan import Plan, Stage
-from ..pipeline.stages import Workshop
-from ..training.context import Progress
+from ..pipeline.session import Workshop
+from ..training.progress import Progress
 from . import memory
 from .attempt import attempt
 from .processes import Processes

@@ -17,8 +17,8 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from ..pipeline.plan import Stage
-from ..pipeline.stages import Workshop
-from ..training.context import Progress
+from ..pipeline.session import Workshop
+from ..training.progress import Progress
 from . import memory
 from .attempt import Report
 from .scheduler import Done

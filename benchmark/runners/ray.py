@@ -21,7 +21,7 @@ from ... import __version__
 from ..errors import InvalidConfigurationError
 from ..pipeline.plan import Plan, Stage
 from ..store.store import Store
-from ..training.context import Progress
+from ..training.progress import Progress
 from . import memory
 from .attempt import Report
 from .processes import slow

@@ -13,9 +13,9 @@ from typing import Any
 
 from ... import __version__
 from ..errors import PrivbenchError
-from ..pipeline.matrix import Choice
+from ..pipeline.cell import Choice
 from ..pipeline.plan import Stage
-from ..pipeline.stages import Workshop
+from ..pipeline.session import Workshop
 from ..store.store import Store, open_store
 from .attempt import Report, attempt
 from .worker import Looping, Place, Telling, Warnings

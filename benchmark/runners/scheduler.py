@@ -17,7 +17,7 @@ from ..errors import CorruptArtifactError, StorageError
 from ..pipeline.plan import Plan, Stage
 from ..store.manifest import Artifact
 from ..store.store import Store
-from ..training.context import Progress, Silent
+from ..training.progress import Progress, Silent
 from .attempt import Report, usable
 
 #: A stage may be lost so many times more often where it had not begun.

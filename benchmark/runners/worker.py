@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from ..pipeline.stages import Workshop
+from ..pipeline.session import Workshop
 from ..store.store import open_store
-from ..training.context import Progress
+from ..training.progress import Progress
 from .attempt import Report, attempt
 
 #: Variables that libraries, imported later, read their number of threads from.

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from ..contracts import Configuration
+from ..core.config import Configuration
 from ..errors import CorruptArtifactError, InvalidConfigurationError
 from ..files import atomic
+from ..files.documents import MAX_DEPTH, depth
 from ..files.tensors import unpack
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ FORMAT = 1
 NAME = "manifest.json"
 TENSORS = ".safetensors"
 MAX_BYTES = 1 << 26
-MAX_DEPTH = 64
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
 #: Digits alone, in UTC; whether it is a real date shows when its age is asked for.
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?([+]00:00|Z)$"
@@ -179,20 +179,6 @@ def unseal(line: bytes) -> dict[str, Any]:
 
 def _sealed(body: bytes) -> bytes:
     return body + _SEAL % hashlib.sha256(body).hexdigest().encode()
-
-
-def depth(value: Any) -> int:
-    """Levels of nested lists and objects; one beyond the limit stands for all deeper ones."""
-    level, values = 0, [value]
-    while values and level <= MAX_DEPTH:
-        values = [child for each in values for child in _members(each)]
-        level += bool(values)
-    return level
-
-
-def _members(value: Any) -> Iterable[Any]:
-    members = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return (member for member in members if isinstance(member, dict | list | tuple))
 
 
 def check_file_names(files: Iterable[str], groups: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts import Evaluator
 from ..errors import IncompatibleRecordError, InvalidConfigurationError
-from ..exports.export import write_folder
+from ..files.atomic import write_folder
 from ..files.tensors import pack
 from ..pipeline import record_artifacts
 from ..records import submission
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..analysis.record_set import Records
-    from ..pipeline.stages import Workshop
+    from ..pipeline.session import Workshop
 
 log = logging.getLogger("privbench")
 _SHORT = 16

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import registry
-from ..contracts import Definition, Protocol
+from ..core.config import Definition, Protocol
 from ..errors import CorruptArtifactError, IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..pipeline import record_artifacts
-from ..pipeline.matrix import Cell, Choice, Selection, build, defaults, resolve
+from ..pipeline.cell import Cell, Choice, Selection
+from ..pipeline.resolve import build, defaults, resolve
 from ..pipeline.write_record import changes, command
 from ..records.record import Choice as RecordedChoice
 from ..records.record import Record

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..contracts import Part, Protocol
 from ..core import evidence as evidence_kinds
+from ..core.config import Part, Protocol
 from ..core.evidence import Images
 from ..errors import CorruptArtifactError
 from ..files.png import require_png

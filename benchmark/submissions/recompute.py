@@ -11,12 +11,12 @@ from pydantic import JsonValue
 
 from ..analysis.flags import of_cell
 from ..contracts import Evaluator
+from ..core.canonical import digest
 from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..networks.judges import Judges
 from ..pipeline import record_artifacts, stages
-from ..pipeline.matrix import digest
 from ..pipeline.plan import Plan, Stage, make
 from ..pipeline.scoring import score_with
 from ..pipeline.trained_models import load_judge
@@ -26,7 +26,7 @@ from ..records.verification import CheckedScore
 from .check_components import Components
 
 if TYPE_CHECKING:
-    from ..pipeline.stages import Workshop
+    from ..pipeline.session import Workshop
     from ..store.manifest import Artifact
 
 #: How much of a score may differ between two computations from the same bytes by the same judges: float32 sums round

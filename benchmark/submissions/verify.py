@@ -13,7 +13,7 @@ from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError, PrivbenchError
 from ..files.untrusted import shown
 from ..pipeline import record_artifacts
-from ..pipeline.stages import Workshop
+from ..pipeline.session import Workshop
 from ..records.record import Record
 from ..records.submission import Entry, Submission, by_group, read_submission
 from ..records.verification import CheckedRecord, CheckedScore, Verification

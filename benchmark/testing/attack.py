@@ -14,9 +14,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from ..access.open import FeaturesView, Source, View, open_view
-from ..contracts import Access, Prior, Task
+from ..access.open import Source, open_view
+from ..access.views import FeaturesView, View
+from ..contracts import Prior
 from ..core import evidence as kinds
+from ..core.config import Access, Task
 from ..core.evidence import Images, Request
 from ..errors import PrivbenchError
 from ..files.tensors import pack, unpack
@@ -321,7 +323,8 @@ def _weights(task: Task, seed: int) -> bytes:
 
 
 def _defense() -> Any:
-    from ..pipeline.matrix import Selection, resolve
+    from ..pipeline.cell import Selection
+    from ..pipeline.resolve import resolve
 
     return choose("defense", "none", resolve("dataset", Selection("digits"), "smoke", {})).component
 

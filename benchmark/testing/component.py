@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import registry
+from ..core.canonical import canonical
 from ..core.paths import data_root
 from ..errors import BrokenComponentError
-from ..pipeline.matrix import Choice, Selection, canonical, resolve
+from ..pipeline.cell import Choice, Selection
+from ..pipeline.resolve import resolve
 from ..registry import Kind
 
 T = TypeVar("T")

@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from .. import registry
-from ..contracts import BUDGETS, Configuration, StageKind
+from ..core.canonical import canonical
+from ..core.config import BUDGETS, Configuration, StageKind
 from ..errors import BrokenComponentError, PrivbenchError, UnknownComponentError
-from ..pipeline.matrix import Selection, canonical, resolve
+from ..pipeline.cell import Selection
+from ..pipeline.resolve import resolve
 from .check import broken, require
 from .component import Subject
 

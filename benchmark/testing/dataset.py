@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import registry
-from ..contracts import Part
+from ..core.config import Part
 from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
 from ..networks.catalog import build

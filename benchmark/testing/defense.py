@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..access.open import Source, build
-from ..contracts import Task
+from ..core.config import Task
 from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
 from ..files.tensors import pack, unpack
-from ..networks.network import Network
+from ..networks.classifiers.network import Network
 from ..pipeline.trained_models import state
 from ..training.context import Context
 from .check import broken, made, require

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contracts import Protocol
+from ..core.config import Protocol
 from ..errors import InvalidConfigurationError
 from .check import broken, made, require
 from .component import Subject

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from .. import registry
-from ..contracts import Part, Protocol, Task
 from ..core import evidence as kinds
+from ..core.config import Part, Protocol, Task
 from ..core.evidence import Evidence, Images, Score
 from ..errors import PrivbenchError
 from ..networks.catalog import build

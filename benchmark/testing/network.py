@@ -8,13 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..contracts import Recipe
+from ..core.config import Recipe
 from ..errors import InvalidConfigurationError, PrivbenchError
 from ..files.tensors import pack, unpack
-from ..networks.network import Network
-from ..pipeline.matrix import Choice, Selection, resolve
+from ..networks.classifiers.network import Network
+from ..pipeline.cell import Choice, Selection
+from ..pipeline.resolve import resolve
 from ..pipeline.trained_models import state
-from ..training.context import Context, cross_entropy
+from ..training.context import Context
+from ..training.optimisation import cross_entropy
 from .check import broken, made, require, sentence
 from .component import Subject
 from .configuration import described, registered

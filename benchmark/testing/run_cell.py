@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.record_set import load_records
-from ..contracts import Task
+from ..core.config import Task
 from ..errors import PrivbenchError
-from ..pipeline.matrix import Cell, Choice, Selection, resolve
+from ..pipeline.cell import Cell, Choice, Selection
 from ..pipeline.plan import make
-from ..pipeline.stages import Workshop
+from ..pipeline.resolve import resolve
+from ..pipeline.session import Workshop
 from ..pipeline.write_record import write_record
 from ..records.record import Record
 from ..runners import local

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import registry
-from ..contracts import Dataset, Part, Protocol, Recipe, Task, setting
+from ..contracts import Dataset
+from ..core.canonical import digest
+from ..core.config import Part, Protocol, Recipe, Task, setting
 from ..core.evidence import Images
-from ..networks.network import Network
-from ..pipeline.matrix import digest
+from ..networks.classifiers.network import Network
 from ..pipeline.trained_models import predict
 from ..store.checkpoint import Checkpoint
 from ..store.store import Store

@@ -13,27 +13,25 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Optimizer
 
 from ... import __version__
-from ..contracts import Protocol as DataProtocol
-from ..contracts import Recipe
+from ..core.config import Protocol as DataProtocol
+from ..core.config import Recipe
 from ..core.evidence import Images
-from ..core.seeds import derive
-from ..errors import DivergedError, InvalidConfigurationError
-from ..networks.network import Network
+from ..core.seeds import derive, seed_layers
+from ..errors import DivergedError
+from ..networks.classifiers.network import Network
 from .batches import Batches
-from .state import State as State
-from .state import extracted, live, restore, unsound
+from .optimisation import learning_rate, make_optimizer, update
+from .progress import Progress, Silent
+from .state import Checkpoint, State, extracted, live, restore, unsound
 
 if TYPE_CHECKING:
-    from ..access.open import View
-    from ..store.checkpoint import Checkpoint
+    from ..access.views import View
 
 log = logging.getLogger("privbench")
 #: A checkpoint is written after this many seconds, and later again if writing one is slow.
@@ -47,32 +45,6 @@ _VERSIONS = {"privbench": __version__, "torch": str(torch.__version__)}
 
 Step = Callable[[int, torch.Generator], Mapping[str, Tensor]]
 Loss = Callable[[Network, Tensor, Tensor], Tensor]
-
-
-class Progress(Protocol):
-    """What a loop reports to; the command line draws it."""
-
-    def begin(self, name: str, total: int, done: int) -> None:
-        """A loop of `total` steps starts at step `done`."""
-
-    def advance(self, done: int, losses: Mapping[str, float]) -> None:
-        """`done` steps are over."""
-
-    def end(self) -> None:
-        """The loop is over."""
-
-
-class Silent:
-    """Reports to nobody."""
-
-    def begin(self, name: str, total: int, done: int) -> None:
-        """Ignore."""
-
-    def advance(self, done: int, losses: Mapping[str, float]) -> None:
-        """Ignore."""
-
-    def end(self) -> None:
-        """Ignore."""
 
 
 class Context:
@@ -342,84 +314,3 @@ class _Keeper:
             f"{self._name} diverged: {what} at step {i + 1} of {self._steps} ({kept}); lower the learning rate or the "
             f"weight of the regulariser"
         )
-
-
-def seed_layers(device: torch.device, seed: int) -> None:
-    """Seed the global generators that layers such as dropout draw from, on the CPU and on `device`.
-
-    `torch.manual_seed` does the same for every device there may be, and formats a stack trace each time where CUDA has
-    not been used yet: milliseconds, at every step.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-
-
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The step size in `epoch` (from 0)."""
-    return recipe.learning_rate * recipe.gamma ** sum(epoch >= milestone for milestone in recipe.milestones)
-
-
-def make_optimizer(recipe: Recipe, network: nn.Module) -> Optimizer:
-    """The recipe's optimiser over the parameters that want a gradient."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    nesterov = recipe.nesterov and recipe.momentum > 0
-    return torch.optim.SGD(
-        parameters,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=nesterov,
-        weight_decay=recipe.weight_decay,
-    )
-
-
-@contextlib.contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the parameters of `module` inside the block."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
-
-
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of `optimizer` down `loss`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-
-
-def task_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy in nats: of classes `int64 N`, or of attributes `bool N A`, each a binary decision."""
-    if y.dtype == torch.bool:
-        return functional.binary_cross_entropy_with_logits(logits, y.to(logits.dtype))
-    return functional.cross_entropy(logits, y)
-
-
-def cross_entropy(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """The task's loss of the logits, in nats."""
-    return task_loss(network.logits(x), y)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-
-    Raises:
-        InvalidConfigurationError: this machine has none of that name.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in counts or (index and not index.isdigit()):
-        raise InvalidConfigurationError(f"expected device to be auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    if int(index or 0) >= counts[kind]:
-        raise InvalidConfigurationError(f"expected device {name!r} to exist, got {counts[kind]} of its kind; use auto")
-    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..networks.classifiers.requirements import Image
 from ..networks.decoders import Decoder, ImageDiscriminator
 from ..networks.perceptual.perceptual import Perceptual
-from ..networks.requirements import Image
-from .context import update
+from .optimisation import update
 
 
 def pixel_distance(reconstruction: Tensor, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,16 @@ from torch.optim import Optimizer
 
 State = Mapping[str, nn.Module | Optimizer]
 Groups = dict[str, dict[str, Tensor]]
+
+
+class Checkpoint(Protocol):
+    """Storage of the states of a stage's loops; the store implements it."""
+
+    def load(self, name: str) -> tuple[Groups, dict[str, Any]] | None:
+        """Return the tensors and facts saved for loop `name`, or `None`."""
+
+    def save(self, name: str, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]) -> None:
+        """Replace what is saved for loop `name`."""
 
 
 def extracted(state: State) -> tuple[Groups, dict[str, Any]]:

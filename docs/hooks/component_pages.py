@@ -9,8 +9,9 @@ from docstrings import parts, prose, table
 from privbench.benchmark import registry
 from privbench.benchmark.analysis.aggregate import flat
 from privbench.benchmark.cli.main import app
-from privbench.benchmark.contracts import BUDGETS, Configuration, Protocol
-from privbench.benchmark.pipeline.matrix import Selection, defaults, resolve
+from privbench.benchmark.core.config import BUDGETS, Configuration, Protocol
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.resolve import defaults, resolve
 from privbench.benchmark.registry import KINDS, Kind
 
 PLURALS = {kind: f"{kind}s" for kind in KINDS}

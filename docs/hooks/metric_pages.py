@@ -8,7 +8,7 @@ from typing import get_args
 from component_pages import built_in
 from privbench.benchmark import registry
 from privbench.benchmark.analysis.record_set import load_records
-from privbench.benchmark.contracts import Definition
+from privbench.benchmark.core.config import Definition
 from privbench.benchmark.report.formatting import ARROWS, number, unit_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

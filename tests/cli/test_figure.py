@@ -17,7 +17,8 @@ from PIL import Image
 from privbench.benchmark import registry
 from privbench.benchmark.analysis.record_set.record import Record, save
 from privbench.benchmark.cli.figure import app
-from privbench.benchmark.contracts import Attack, Dataset, Protocol, setting
+from privbench.benchmark.contracts import Attack, Dataset
+from privbench.benchmark.core.config import Protocol, setting
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import (
     IncompatibleRecordError,
@@ -28,8 +29,9 @@ from privbench.benchmark.errors import (
 )
 from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.pipeline import record_artifacts
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
-from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
+from privbench.benchmark.pipeline.session import Workshop
 from privbench.benchmark.pipeline.trained_models import predict, state
 from privbench.benchmark.store.store import Store
 from typer.testing import CliRunner

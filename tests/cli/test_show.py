@@ -6,8 +6,9 @@ import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.analysis.aggregate import flat
 from privbench.benchmark.cli.main import app
-from privbench.benchmark.contracts import BUDGETS
-from privbench.benchmark.pipeline.matrix import Selection, resolve
+from privbench.benchmark.core.config import BUDGETS
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.resolve import resolve
 from typer.testing import CliRunner
 
 COMPONENTS = [(kind, name) for kind in ("dataset", "defense", "attack") for name in registry.names(kind)]

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from privbench.benchmark.cli.store import app
 from privbench.benchmark.errors import InvalidConfigurationError, StorageError
+from privbench.benchmark.store.maintenance import Entry
+from privbench.benchmark.store.store import Store
 from privbench.benchmark.store.store import store as store_module
-from privbench.benchmark.store.store import Entry, Store
 from typer.testing import CliRunner
 
 KEYS = {name: character * 64 for name, character in {"kept": "a", "old": "b", "young": "c", "damaged": "d"}.items()}

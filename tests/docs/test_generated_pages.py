@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.registry import KINDS, MODULES
 
 _spec = importlib.util.spec_from_file_location("blocks", Path(__file__).with_name("blocks.py"))

@@ -48,7 +48,8 @@ def read_matrix(data: bytes, folder: Path) -> None:
 
 def read_settings(data: bytes, folder: Path) -> None:
     """A value of `--set`, for each kind of component and as a whole."""
-    from privbench.benchmark.pipeline.matrix import Matrix, Selection, parse_settings
+    from privbench.benchmark.pipeline.cell import Selection
+    from privbench.benchmark.pipeline.matrix import Matrix, parse_settings
 
     text = data.decode("utf-8", "replace")
     scope, known, value = text.partition("=")
@@ -62,7 +63,8 @@ def read_settings(data: bytes, folder: Path) -> None:
 
 
 def read_selection(data: bytes, folder: Path) -> None:
-    from privbench.benchmark.pipeline.matrix import Selection, resolve
+    from privbench.benchmark.pipeline.cell import Selection
+    from privbench.benchmark.pipeline.resolve import resolve
 
     for kind in ("dataset", "defense", "attack", "evaluator"):
         try:

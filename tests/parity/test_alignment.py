@@ -5,7 +5,7 @@ import cmath
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.networks.embedders.alignment import (
     ARCFACE,

@@ -7,9 +7,9 @@ import torch
 from privbench.attacks import _inversion, gmi, kedmi
 from privbench.attacks._gan import r1
 from privbench.attacks.networks.discriminators import LabelDiscriminator
-from privbench.benchmark.access.open import WhiteBoxView
-from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.access.views import WhiteBoxView
+from privbench.benchmark.core.config import Protocol
+from privbench.benchmark.networks.classifiers.network import Network
 from torch import nn
 
 PROTOCOL = Protocol(

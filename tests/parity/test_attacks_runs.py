@@ -13,13 +13,13 @@ from privbench.attacks.gmi import GMI
 from privbench.attacks.kedmi import KEDMI
 from privbench.attacks.networks.minibatch import MinibatchDiscrimination
 from privbench.attacks.vmi import VMI
-from privbench.benchmark.access.open import WhiteBoxView
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.access.views import WhiteBoxView
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images, Request
 from privbench.benchmark.core.seeds import derive
-from privbench.benchmark.networks.network import Network
-from privbench.benchmark.training.context import context as training
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.training.context import Context
+from privbench.benchmark.training.context import context as training
 from torch import nn
 from torch.nn import functional
 

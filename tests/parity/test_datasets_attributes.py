@@ -18,7 +18,9 @@ from privbench.benchmark.datasets._decoded import decoded_path
 from privbench.benchmark.datasets.celeba_attributes import CelebAAttributes
 from privbench.benchmark.datasets.celeba_attributes_subset import CelebAAttributesSubset
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.pipeline.matrix import Selection, parse_settings, resolve
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import parse_settings
+from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.training.context import batches
 from privbench.benchmark.training.context.batches import Batches
 

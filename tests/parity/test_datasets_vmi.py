@@ -11,7 +11,8 @@ from privbench.benchmark.datasets import _celeba_files, celeba_vmi
 from privbench.benchmark.datasets._faces import by_identity
 from privbench.benchmark.datasets.celeba_vmi import CelebAVMI, choose
 from privbench.benchmark.errors import MissingDataError
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.training.context.batches import Batches, augment
 
 PARTS = ("private_train", "private_test", "public")

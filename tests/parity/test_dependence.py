@@ -6,7 +6,8 @@ import pytest
 import torch
 from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.pipeline.matrix import Selection, resolve
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.resolve import resolve
 from privbench.defenses import _dependence as dependence
 from privbench.defenses.bido_coco import BiDOCOCO
 from privbench.defenses.bido_hsic import BiDOHSIC

@@ -10,7 +10,7 @@ import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.networks import catalog
 from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
 from privbench.benchmark.networks.embedders.facenet_vggface2 import FaceNetVGGFace2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark import registry
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.networks.embedders.hog import HOG
 from skimage.feature import hog

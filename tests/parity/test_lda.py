@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Encodings, Evidence, Images
 from privbench.benchmark.core.statistics import jackknife
 from privbench.evaluators import lda as module

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Evidence, Predictions
 from privbench.evaluators import mcc as module
 from privbench.evaluators.mcc import MCC, binary_mcc, class_mcc

@@ -4,8 +4,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from privbench.benchmark.contracts import Protocol
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.core.config import Protocol
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.defenses._bottleneck import Bottleneck, insert
 from privbench.defenses.mid import MID
 from torch import nn

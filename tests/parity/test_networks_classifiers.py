@@ -12,7 +12,7 @@ from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
 from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.classifiers import resnet34, vgg
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.networks.classifiers.network import Network
 from safetensors.torch import load, save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode

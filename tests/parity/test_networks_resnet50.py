@@ -8,7 +8,7 @@ import torchvision.models
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
 from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.classifiers import resnet50
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.defenses._bottleneck import insert
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor

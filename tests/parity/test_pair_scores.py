@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Evidence, Images, PairedReconstructions
 from privbench.benchmark.core.statistics import clustered, student
 from privbench.benchmark.errors import InvalidConfigurationError

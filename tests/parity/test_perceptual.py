@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 import torch
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.networks.perceptual.perceptual.efficientnet_lite0 import EfficientNetLite0
 from privbench.benchmark.networks.perceptual.perceptual import VGG16, Perceptual
+from privbench.benchmark.networks.perceptual.perceptual.efficientnet_lite0 import EfficientNetLite0
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import vgg16

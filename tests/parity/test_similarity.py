@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark import networks
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import (
     ClassReconstructions,
     Evidence,

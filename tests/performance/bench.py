@@ -15,12 +15,13 @@ from pathlib import Path
 import bench_attacks
 import bench_defenses
 import torch
-from privbench.benchmark.contracts import Protocol, Recipe
+from privbench.benchmark.core.config import Protocol, Recipe
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.pipeline.environment import environment
+from privbench.benchmark.training.context import Context
 from privbench.benchmark.training.context.batches import Batches
-from privbench.benchmark.training.context import Context, cross_entropy, make_optimizer
+from privbench.benchmark.training.optimisation import cross_entropy, make_optimizer
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 MNIST = Protocol(

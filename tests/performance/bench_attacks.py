@@ -16,8 +16,8 @@ from privbench.attacks._inversion import IMAGES_AT_ONCE, descend, parts
 from privbench.attacks.kedmi import _GAN, KEDMI, fakeness
 from privbench.attacks.networks.discriminators import LabelDiscriminator
 from privbench.attacks.networks.generators import Generator
-from privbench.benchmark.access.open import WhiteBoxView
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.access.views import WhiteBoxView
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.training.context import Context

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from privbench.benchmark.networks.catalog import build
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.defenses import _dependence as dependence
 from privbench.defenses.bido_hsic import BiDOHSIC
 from privbench.defenses.none import NoDefense

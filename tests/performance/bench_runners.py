@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.pipeline.session import Workshop
 from privbench.benchmark.runners import local, ray
 from privbench.benchmark.runners.attempt import usable
 from privbench.benchmark.runners.ray_cluster import Cluster

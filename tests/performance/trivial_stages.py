@@ -2,8 +2,10 @@
 
 import torch
 from privbench.benchmark.contracts import Defense
+from privbench.benchmark.core.canonical import digest
 from privbench.benchmark.pipeline import stages
-from privbench.benchmark.pipeline.matrix import Cell, Choice, Matrix, Selection, digest
+from privbench.benchmark.pipeline.cell import Cell, Choice, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import Plan, Stage
 
 

@@ -15,19 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from privbench.benchmark.access.open import Source, build, open_view, server
 from privbench.benchmark.access.open import process as access_process
-from privbench.benchmark.access.open import server
-from privbench.benchmark.access.open import (
-    FeaturesView,
-    LostTargetError,
-    ScoresView,
-    Source,
-    WhiteBoxView,
-    build,
-    open_view,
-)
 from privbench.benchmark.access.open.wire import receive, send
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.access.process import LostTargetError
+from privbench.benchmark.access.views import FeaturesView, ScoresView, WhiteBoxView
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -47,7 +40,7 @@ PROTOCOL = Protocol(
 TOYS = """
 import os, signal, torch
 from torch import nn
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.networks.classifiers.network import Network
 
 class Noise(nn.Module):
     def __init__(self, scale):

@@ -8,13 +8,17 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from privbench.benchmark import api, registry
-from privbench.benchmark.contracts import Attack, Dataset, Protocol
+from privbench.benchmark.contracts import Attack, Dataset
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, PrivbenchError
-from privbench.benchmark.networks.network import Network
-from privbench.benchmark.pipeline.matrix import Cell, Matrix, Selection, resolve
+from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.pipeline.cell import Cell, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import make
-from privbench.benchmark.pipeline.stages import Workshop, run
+from privbench.benchmark.pipeline.resolve import resolve
+from privbench.benchmark.pipeline.session import Workshop
+from privbench.benchmark.pipeline.stages import run
 from privbench.benchmark.pipeline.trained_models import load_target, predict
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.training.context.batches import Batches

@@ -11,10 +11,12 @@ import pytest
 import torch
 from privbench.benchmark import api
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.contracts import Attack, Protocol
+from privbench.benchmark.contracts import Attack
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.networks.network import Network
-from privbench.benchmark.pipeline.matrix import Cell, Choice, Matrix, Selection
+from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.pipeline.cell import Cell, Choice, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import make
 from privbench.defenses.mid import MID
 from privbench.defenses.none import NoDefense

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.contracts import Definition, Evaluator
+from privbench.benchmark.contracts import Evaluator
+from privbench.benchmark.core.config import Definition
 from privbench.benchmark.datasets.digits import Digits
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import Plan, make
 
 

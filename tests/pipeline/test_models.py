@@ -6,9 +6,11 @@ import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError
 from privbench.benchmark.networks.catalog import build
-from privbench.benchmark.pipeline.matrix import Cell, Matrix, Selection
+from privbench.benchmark.pipeline.cell import Cell, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.trained_models import load_strictly, load_target, predict, state
-from privbench.benchmark.store.store import Artifact, Store
+from privbench.benchmark.store.manifest import Artifact
+from privbench.benchmark.store.store import Store
 
 CPU = torch.device("cpu")
 IMAGE = (1, 32, 32)

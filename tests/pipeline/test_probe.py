@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.analysis.flags import of_cell
-from privbench.benchmark.networks.network import Network
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.pipeline import gradient_masking
-from privbench.benchmark.pipeline.matrix import Cell, Matrix, Selection
+from privbench.benchmark.pipeline.cell import Cell, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import make
-from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.pipeline.session import Workshop
 from privbench.benchmark.pipeline.trained_models import predict, state
 from privbench.benchmark.pipeline.write_record import make_record
-from privbench.benchmark.store.store import Artifact, Store
+from privbench.benchmark.store.manifest import Artifact
+from privbench.benchmark.store.store import Store
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark.pipeline.matrix import Selection, resolve
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.training.context import Context
-from privbench.defenses import _reconstruction_game
+from privbench.defenses import adversarial_reconstruction
 from typer.testing import CliRunner
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def game(**fields):
     chosen, digits = defense(recipe__batch_size=8, **fields)
     context = Context(digits.protocol, CPU, 0, public=lambda: digits.load("public", Path("nowhere")))
     images = digits.load("private_train", Path("nowhere")).select(torch.arange(24))
-    return _reconstruction_game._Game(chosen, images, context)
+    return adversarial_reconstruction._Game(chosen, images, context)
 
 
 def weights(module):

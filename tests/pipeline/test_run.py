@@ -15,8 +15,9 @@ import pytest
 import torch
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
-from privbench.benchmark.contracts import StageKind
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.core.config import StageKind
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import make
 from privbench.benchmark.store.store import Store
 

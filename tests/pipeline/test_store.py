@@ -15,8 +15,9 @@ import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.files import atomic
+from privbench.benchmark.store.manifest import Artifact
+from privbench.benchmark.store.store import Store
 from privbench.benchmark.store.store.manifest import MAX_DEPTH
-from privbench.benchmark.store.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from privbench.benchmark.contracts import Protocol, Recipe
+from privbench.benchmark.core.config import Protocol, Recipe
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import DivergedError, InvalidConfigurationError
-from privbench.benchmark.networks.network import Network
-from privbench.benchmark.training.context import Context, choose_device, cross_entropy, learning_rate
+from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.training.context import Context
+from privbench.benchmark.training.device import choose_device
+from privbench.benchmark.training.optimisation import cross_entropy, learning_rate
 from torch import nn
 
 PROTOCOL = Protocol(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, StorageError
 from privbench.benchmark.networks import catalog
 from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet

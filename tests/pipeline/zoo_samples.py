@@ -6,10 +6,13 @@ from pathlib import Path
 import torch
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set.record import Record, save
+from privbench.benchmark.core.canonical import digest
 from privbench.benchmark.pipeline import stages
-from privbench.benchmark.pipeline.matrix import Matrix, Selection, digest
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import make
-from privbench.benchmark.store.store import Artifact, Store
+from privbench.benchmark.store.manifest import Artifact
+from privbench.benchmark.store.store import Store
 
 SETTINGS = {"defense.recipe.max_steps": 1, "defense.recipe.batch_size": 8}
 ENVIRONMENT = {"privbench": "0", "python": "3", "torch": "2", "platform": "", "cpu": "", "cores": 1, "device": "cpu"}

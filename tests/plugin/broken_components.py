@@ -23,7 +23,7 @@ from privbench.benchmark.errors import MissingDataError
 from privbench.benchmark.networks.embedders.embedder import Embedder
 from privbench.benchmark.networks.perceptual.perceptual import Perceptual
 from privbench.benchmark.testing.samples import Sample
-from privbench.benchmark.training.context import cross_entropy, update
+from privbench.benchmark.training.optimisation import cross_entropy, update
 from pydantic import ConfigDict
 from torch import nn
 from torch.nn import functional

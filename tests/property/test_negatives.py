@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Images, Negatives, Predictions
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.judges import Judge, accuracy
-from privbench.benchmark.networks.network import Network
 from privbench.benchmark.pipeline import negatives
 from privbench.benchmark.pipeline.negatives import Ball, log_odds, make
 from privbench.benchmark.pipeline.trained_models import predict

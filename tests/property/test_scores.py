@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
 from privbench.benchmark.core.statistics import stratified, student, two_level, wilson
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.judges import Judge, Judges
-from privbench.benchmark.networks.network import Network
 from privbench.evaluators import _inception
 from privbench.evaluators._frechet import Moments, frechet_distance
 from privbench.evaluators.attack_acc import AttackAcc

@@ -5,19 +5,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from privbench.benchmark.contracts import Configuration, Recipe, setting
+from privbench.benchmark.core.canonical import canonical, digest
+from privbench.benchmark.core.config import Configuration, Recipe, setting
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
-from privbench.benchmark.pipeline.matrix import (
-    Matrix,
-    Selection,
-    budget_values,
-    canonical,
-    defaults,
-    digest,
-    parse_settings,
-    resolve,
-)
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix, parse_settings
 from privbench.benchmark.pipeline.matrix_file import read_matrix
+from privbench.benchmark.pipeline.resolve import budget_values, defaults, resolve
 
 json_values = st.recursive(
     st.none()

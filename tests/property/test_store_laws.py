@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.errors import CorruptArtifactError
 from privbench.benchmark.files.tensors import pack, unpack
-from privbench.benchmark.store.store.manifest import Manifest, examine, seal, unseal
 from privbench.benchmark.store.store import Store
+from privbench.benchmark.store.store.manifest import Manifest, examine, seal, unseal
 
 KEY = "0123456789abcdef" * 4
 DTYPES = [

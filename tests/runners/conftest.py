@@ -11,7 +11,8 @@ import torch
 from privbench.benchmark import api, registry
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.runners.scheduler import Quiet
 
 

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from privbench.attacks import _inversion
-from privbench.benchmark.contracts import Protocol
+from privbench.benchmark.core.config import Protocol
+from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.failures import is_out_of_memory
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import make
-from privbench.benchmark.pipeline.stages import Workshop, run
+from privbench.benchmark.pipeline.session import Workshop
+from privbench.benchmark.pipeline.stages import run
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.training.context import Context
 

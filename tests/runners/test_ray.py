@@ -11,7 +11,8 @@ import pytest
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.runners import ray as runner
 from privbench.benchmark.runners import ray_tasks
 from privbench.benchmark.runners.ray_cluster import ClusterError

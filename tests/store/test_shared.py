@@ -14,10 +14,10 @@ from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.pipeline.plan import Plan, Stage
 from privbench.benchmark.runners.scheduler import look
-from privbench.benchmark.store.store import shared_files
+from privbench.benchmark.store.manifest import Artifact
+from privbench.benchmark.store.store import Store, shared_files
 from privbench.benchmark.store.store.manifest import seal, unseal
 from privbench.benchmark.store.store.shared import MAX_FILES, Remote
-from privbench.benchmark.store.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62

@@ -15,8 +15,9 @@ from privbench.benchmark.analysis.record_set.record import Record, location
 from privbench.benchmark.analysis.record_set.submission import INDEX
 from privbench.benchmark.cli.main import main
 from privbench.benchmark.files.tensors import pack, unpack
-from privbench.benchmark.pipeline.matrix import Matrix, Selection
-from privbench.benchmark.pipeline.stages import Workshop
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
+from privbench.benchmark.pipeline.session import Workshop
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.submissions import verify
 from privbench.benchmark.submissions.verify import Finding

@@ -8,9 +8,9 @@ from facenet_pytorch import InceptionResnetV1
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..network import Network
-from ..requirements import Image, require_colour, require_size
 from ..weights.published import transfer, vggface2_state
+from .network import Network
+from .requirements import Image, require_colour, require_size
 
 
 class Embedding(nn.Module):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from ..network import Network
-from ..requirements import Image, require_size, require_untrained
+from .network import Network
+from .requirements import Image, require_size, require_untrained
 
 #: Height and width of the second feature map, of which the third convolution leaves one position.
 _SIDE = 5

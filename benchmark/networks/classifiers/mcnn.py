@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from ..layers import leaky_block
-from ..network import Network
-from ..requirements import Image, require_size, require_untrained
+from .layers import leaky_block
+from .network import Network
+from .requirements import Image, require_size, require_untrained
 
 
 class MCNN(Network):

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torchvision.models
 from torch import Tensor, nn
 
-from ..network import Network
-from ..requirements import Image, require_colour, require_size
 from ..weights.published import imagenet_state, transfer
+from .network import Network
+from .requirements import Image, require_colour, require_size
 
 LATENT = 50
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torchvision.models
 from torch import nn
 
-from ..network import Network
-from ..requirements import Image, require_colour, require_size
 from ..weights.published import imagenet_state, transfer
+from .network import Network
+from .requirements import Image, require_colour, require_size
 from .resnet34 import Rescale
 
 #: Outputs of ImageNet's own last layer, the encoding Z of the paper.

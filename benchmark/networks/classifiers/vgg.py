@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..layers import relu_block, unshifted_norm
-from ..network import Network
-from ..requirements import Image, require_colour, require_size
 from ..weights.published import imagenet_state, transfer
+from .layers import relu_block, unshifted_norm
+from .network import Network
+from .requirements import Image, require_colour, require_size
 
 _WIDTHS = (64, 128, 256, 512, 512)
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from ...errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
-    from ...contracts import Protocol
+    from ...core.config import Protocol
 
 Box = tuple[int, int, int, int]
 #: Where eyes, nose and corners of the mouth lie on average in CelebA's aligned frame: x + iy, left and top first.

@@ -13,7 +13,7 @@ from .alignment import DLIB, align, require_face_box
 from .embedder import Embedder
 
 if TYPE_CHECKING:
-    from ...contracts import Protocol
+    from ...core.config import Protocol
 
 #: Red, green and blue that dlib subtracts.
 _MEAN = (122.782, 117.001, 104.298)

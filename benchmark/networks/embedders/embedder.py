@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ...contracts import Protocol
+    from ...core.config import Protocol
 
 
 class Embedder(nn.Module, ABC):
@@ -20,6 +20,7 @@ class Embedder(nn.Module, ABC):
         pretrained: take the weights named by `weights`; otherwise random ones, for tests and for strict loading.
     """
 
+    kind: ClassVar[str] = "embedder"
     version: ClassVar[int] = 1
     #: It means something on aligned faces only.
     faces: ClassVar[bool] = True

@@ -14,7 +14,7 @@ from .alignment import align, require_face_box, square
 from .embedder import Embedder
 
 if TYPE_CHECKING:
-    from ...contracts import Protocol
+    from ...core.config import Protocol
 
 #: GMI's crop of CelebA's aligned frame: 108 x 108 pixels around the centre.
 CHIP = square(35, 55, 108, Embedding.size)

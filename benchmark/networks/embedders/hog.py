@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...contracts import Protocol
+from ...core.config import Protocol
 from ...errors import InvalidConfigurationError
 from .embedder import Embedder
 

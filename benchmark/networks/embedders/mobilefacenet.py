@@ -12,7 +12,7 @@ from .alignment import ARCFACE, align, require_face_box
 from .embedder import Embedder
 
 if TYPE_CHECKING:
-    from ...contracts import Protocol
+    from ...core.config import Protocol
 
 
 class MobileFaceNet(Embedder):

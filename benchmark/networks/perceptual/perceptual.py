@@ -41,6 +41,7 @@ class Perceptual(nn.Module, ABC):
         bilinearly, the ratio of the sides kept, until the shorter side has `smallest` pixels; none is made smaller.
     """
 
+    kind: ClassVar[str] = "perceptual"
     version: ClassVar[int] = 1
     #: Name in `privbench weights ls`; `None`: it has no learned weights.
     weights: ClassVar[str | None] = None

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from ...errors import (
     MissingDataError,
     StorageError,
 )
-from ...files.safetensors_header import begins_like
+from ...files.safetensors_header import other_kind
 from ...files.tensors import pack, unpack
 from ...registry import Kind, load, names
 from .named import Manifest, published
@@ -112,29 +111,6 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             f"expected {file} to be a whole safetensors file, got {len(data):,} bytes that are not one "
             f"({cause.__cause__}); copy or convert it again"
         ) from cause
-
-
-def other_kind(file: Path, head: bytes) -> str | None:
-    """Which kind of file it is, other than safetensors, as far as that can be told from its beginning.
-
-    Args:
-        file: to look into, where it is an archive.
-        head: its first bytes.
-    """
-    if begins_like(head, file.stat().st_size):
-        return None
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        return "a web page"
-    if head.startswith(b"\x80"):
-        return "a pickle, which can run code when read"
-    if not head.startswith(b"PK\x03\x04"):
-        return None
-    try:
-        with zipfile.ZipFile(file) as archive:
-            arrays = any(name.endswith(".npy") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return "a damaged archive"
-    return "a NumPy archive, to be converted" if arrays else "a pickle of PyTorch, which can run code when read"
 
 
 def _fitted(name: str, file: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

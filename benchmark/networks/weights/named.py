@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
-from ...contracts import Configuration
+from ...core.config import Configuration
 from ...core.paths import weights_root
 from ...errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError
 

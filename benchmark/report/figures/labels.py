@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...analysis.aggregate import flat
-from ...contracts import BUDGETS
+from ...core.config import BUDGETS
 from ...records.record import Choice, Record
 from ..formatting import plain
 

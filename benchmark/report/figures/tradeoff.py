@@ -8,7 +8,7 @@ from typing import Any
 
 from ...analysis.aggregate import Row, Section, Summary, flat
 from ...analysis.record_set import Records
-from ...contracts import Definition
+from ...core.config import Definition
 from ...errors import InvalidConfigurationError, UnknownComponentError
 from ..formatting import plain, title
 from .labels import in_order, varied, written

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...analysis.aggregate import Summary
-from ...contracts import Definition
+from ...core.config import Definition
 from ..formatting import plain, unit_of
 from .style import COLOURS, DPI, GREY, MARKERS, NORMAL, SMALL, across, height_of, styled, width_of
 from .tradeoff import Panel, Series, Spot, Tradeoff

@@ -15,7 +15,7 @@ from .image_figures import Cloud, Group, groups_of_classes, groups_of_signs
 from .labels import labels
 
 if TYPE_CHECKING:
-    from ...pipeline.stages import Workshop
+    from ...pipeline.session import Workshop
 
 #: Fewer points have no neighbourhood to show.
 LEAST = 10

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from ...analysis.flags import EXPLANATIONS
 from ...analysis.record_set import Records
-from ...contracts import BUDGETS
+from ...core.config import BUDGETS
 from ...records.verification import EXPLANATIONS as LEVELS
 from .. import formatting
 from . import definitions, svg

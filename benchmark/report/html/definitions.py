@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...analysis.aggregate import MEASURES
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.record import Record
 from ..formatting import number, unit_of
 

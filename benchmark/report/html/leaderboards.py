@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...analysis.aggregate import Row, Section, Summary
 from ...analysis.ranking import Ranking, Standing, rankings
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.record import Flag, Record
 from ...records.verification import LEVELS, Level
 from .. import formatting

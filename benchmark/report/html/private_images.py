@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...core.canonical import canonical
 from ...errors import PrivbenchError
 from ...pipeline import record_artifacts
-from ...pipeline.matrix import canonical
 from ...pipeline.picture import grid_png
 from ...records.record import Record
 

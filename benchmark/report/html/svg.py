@@ -14,7 +14,7 @@ from functools import lru_cache
 from markupsafe import Markup
 
 from ...analysis.aggregate import Row, Section, Summary
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.record import Interval
 from ..formatting import number, plain, told_apart, unit_of
 

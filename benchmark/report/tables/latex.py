@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...analysis.aggregate import Row, Section
 from ...analysis.record_set import Records
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.record import Interval
 from ...records.verification import LEGEND as LEVEL_LEGEND
 from ..formatting import Shown, number, plain, seed_list, shown, title

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...analysis.aggregate import Section, Summary
 from ...analysis.flags import between as between_cells
 from ...analysis.ranking import Ranking, Standing, count, primary
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.record import Interval
 from ..formatting import Shown, between, heading, number, plain, shown
 

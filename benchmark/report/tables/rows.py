@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...analysis.aggregate import Row, Section
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.verification import LEVELS
 from ..formatting import heading, number, plain, shared_chance
 

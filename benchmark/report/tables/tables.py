@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...analysis.aggregate import Row, Section
 from ...analysis.record_set import Records
-from ...contracts import Definition
+from ...core.config import Definition
 from ...records.verification import LEGEND as LEVEL_LEGEND
 from ..formatting import LEGEND, number, plain, seed_list, shared_chance, shown, title
 from .leaderboard import LEGEND as RANK_LEGEND

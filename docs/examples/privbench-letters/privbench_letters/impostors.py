@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from privbench import Attack, ClassReconstructions, Images, PrivbenchError, Request, setting
-from privbench.benchmark.contracts import Access, Prior
+from privbench.benchmark.contracts import Prior
+from privbench.benchmark.core.config import Access
 
 if TYPE_CHECKING:
-    from privbench.benchmark.access.open import ScoresView
+    from privbench.benchmark.access.views import ScoresView
     from privbench.benchmark.training.context import Context
 
 #: Images in one question to the target.

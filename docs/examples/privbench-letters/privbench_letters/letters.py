@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from privbench import Dataset, Images, Protocol, setting
-from privbench.benchmark.contracts import Part
+from privbench.benchmark.core.config import Part
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidConfigurationError
+from ...errors import InvalidConfigurationError
 
 
 class Network(nn.Module):
@@ -32,6 +32,7 @@ class Network(nn.Module):
         (('flat',), torch.Size([2, 3]), torch.Size([2, 4]))
     """
 
+    kind: ClassVar[str] = "network"
     version: ClassVar[int] = 1
     #: The design that networks of other depths or widths share with it, such as `vgg`; empty if none is known.
     family: ClassVar[str] = ""

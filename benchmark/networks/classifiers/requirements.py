@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidConfigurationError
+from ...errors import InvalidConfigurationError
 
 Image = tuple[int, int, int]
 

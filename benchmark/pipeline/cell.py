@@ -1,0 +1,84 @@
+"""Cells, and the selections and choices of components that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.config import Budget, StageKind
+from ..registry import Kind
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A component by name, with what the user sets.
+
+    Args:
+        name: registered name.
+        preset: named settings, or `None` for those of the data set.
+        fields: values by field; nested fields as nested mappings.
+        where: how the user wrote it, for messages.
+    """
+
+    name: str
+    preset: str | None = None
+    fields: Mapping[str, Any] | None = None
+    where: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Selection:
+        """From `name` or `name:preset`."""
+        name, _, preset = text.partition(":")
+        return cls(name.strip(), preset.strip() or None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A configured component with the name it was found under."""
+
+    kind: Kind
+    name: str
+    distribution: str
+    component: Any
+
+    def identity(self, stage: StageKind | None = None) -> dict[str, Any]:
+        """What of it decides the result of `stage` (of any stage by default)."""
+        files = self.component.files(stage)
+        return {
+            "name": self.name,
+            "distribution": self.distribution,
+            "version": type(self.component).version,
+            "fields": self.component.config(stage),
+            **({"files": dict(files)} if files else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Data set x defense x attack x seed, under a budget."""
+
+    dataset: Choice
+    defense: Choice
+    attack: Choice
+    evaluators: tuple[Choice, ...]
+    seed: int
+    budget: Budget
+    #: Evaluators that do not apply, with the reason.
+    not_run: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Short name for progress and messages."""
+        return f"{self.dataset.name} {self.defense.name} {self.attack.name} seed {self.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that names the cell."""
+        return {
+            "dataset": self.dataset.identity(),
+            "defense": self.defense.identity(),
+            "attack": self.attack.identity(),
+            "evaluators": [choice.identity() for choice in self.evaluators],
+            "seed": self.seed,
+            "budget": self.budget,
+        }

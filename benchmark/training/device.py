@@ -1,0 +1,32 @@
+"""Choice of the computing device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import InvalidConfigurationError
+from .state import State as State
+
+if TYPE_CHECKING:
+    pass
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        InvalidConfigurationError: this machine has none of that name.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in counts or (index and not index.isdigit()):
+        raise InvalidConfigurationError(f"expected device to be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if int(index or 0) >= counts[kind]:
+        raise InvalidConfigurationError(f"expected device {name!r} to exist, got {counts[kind]} of its kind; use auto")
+    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
