@@ -35,7 +35,7 @@ lint: install
 	$(BIN)/python tests/check_types.py
 
 bench: install
-	$(BIN)/python tests/performance/bench.py --write docs/performance.md
+	$(BIN)/python tests/slow/performance/bench.py --write docs/performance.md
 
 docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

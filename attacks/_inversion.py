@@ -22,9 +22,9 @@ Part = tuple[slice, int]
 M = TypeVar("M", bound=nn.Module)
 
 
-def at_once(context: Context) -> int:
+def chunk_size(context: Context) -> int:
     """How many images go through the networks at once; fewer when memory ran out, which changes rounding only."""
-    return context.at_once(IMAGES_AT_ONCE.get(context.device.type, IMAGES_AT_ONCE["cpu"]))
+    return context.chunk_size(IMAGES_AT_ONCE.get(context.device.type, IMAGES_AT_ONCE["cpu"]))
 
 
 def parts(labels: int, group: int, repeats: int, limit: int, *, whole: bool) -> list[Part]:

@@ -48,7 +48,7 @@ class DecoderAttack(Attack):
     yields: ClassVar[str] = "PairedReconstructions"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
-    falling: ClassVar[Mapping[str, str]] = {"decoder": "pixels"}
+    decreasing_losses: ClassVar[Mapping[str, str]] = {"decoder": "pixels"}
 
     layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
     mu_1: float = setting(0.0, "weight of the adversarial loss", ge=0, stages=("prior",))
@@ -100,6 +100,6 @@ class DecoderAttack(Attack):
         decoder = Decoder(request.encodings.shape[1:], context.protocol.image, self.max_channels)
         decoder = restored(decoder, prior["decoder"], context.device)
         with torch.no_grad():
-            parts = torch.split(request.encodings, context.at_once(256))
+            parts = torch.split(request.encodings, context.chunk_size(256))
             found = [quantise(decoder(z.to(context.device))) for z in parts]
         return PairedReconstructions(torch.cat(found), request.items)

@@ -49,7 +49,7 @@ class FeatureRegression(Attack):
     yields: ClassVar[str] = "FeatureEstimates"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
-    falling: ClassVar[Mapping[str, str]] = {"regression": "distance"}
+    decreasing_losses: ClassVar[Mapping[str, str]] = {"regression": "distance"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mnist": {"embedder": "hog"}, "cifar10": {"embedder": "hog"}}
 
     layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
@@ -101,7 +101,7 @@ class FeatureRegression(Attack):
         regressor = _regressor(request.encodings.shape[1:], self.hidden, size)
         regressor = restored(regressor, prior["regressor"], context.device)
         with torch.no_grad():
-            parts = torch.split(request.encodings, context.at_once(256))
+            parts = torch.split(request.encodings, context.chunk_size(256))
             found = [regressor(z.to(context.device)).cpu() for z in parts]
         return FeatureEstimates(torch.cat(found), request.items)
 

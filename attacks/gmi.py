@@ -16,7 +16,7 @@ from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import frozen, update
-from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
+from ._inversion import adam, chunk_size, descend, parts, pixels, restored, weights
 from .networks.discriminators import Critic
 from .networks.generators import Generator
 
@@ -66,7 +66,7 @@ class GMI(Attack):
     access: ClassVar[Access] = "white_box"
     yields: ClassVar[str] = "ClassReconstructions"
     prior: ClassVar[Literal["none", "public", "target"]] = "public"
-    falling: ClassVar[Mapping[str, str]] = {"attack": "identity"}
+    decreasing_losses: ClassVar[Mapping[str, str]] = {"attack": "identity"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "celeba": {},
         "mnist": {"learning_rate": 4e-3, "iterations": 3000, "attack_learning_rate": 1e-2},
@@ -120,7 +120,7 @@ class GMI(Attack):
         start = torch.randn(len(targets), self.latent, generator=context.generator("start"), device=device)
         point = nn.ParameterDict({"z": nn.Parameter(start)})
         optimizer = self._optimizer(point)
-        cut = parts(len(labels), request.group, repeats, at_once(context), whole=False)
+        cut = parts(len(labels), request.group, repeats, chunk_size(context), whole=False)
 
         def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
             z = point["z"]
@@ -134,7 +134,7 @@ class GMI(Attack):
 
         context.loop("attack", self.iterations, {"point": point, "optimizer": optimizer}, step)
         z = point["z"].detach().view(request.trials, restarts, len(labels), -1)
-        return ClassReconstructions(pixels(generator, z, at_once(context)), labels)
+        return ClassReconstructions(pixels(generator, z, chunk_size(context)), labels)
 
     def _optimizer(self, point: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(

@@ -17,7 +17,7 @@ from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import frozen, update
-from ._inversion import adam, at_once, descend, parts, pixels, restored, weights
+from ._inversion import adam, chunk_size, descend, parts, pixels, restored, weights
 from .networks.discriminators import LabelDiscriminator
 from .networks.generators import Generator
 
@@ -71,7 +71,7 @@ class KEDMI(Attack):
     access: ClassVar[Access] = "white_box"
     yields: ClassVar[str] = "ClassReconstructions"
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
-    falling: ClassVar[Mapping[str, str]] = {"attack": "identity"}
+    decreasing_losses: ClassVar[Mapping[str, str]] = {"attack": "identity"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "mnist": {},
         "cifar10": {},
@@ -132,7 +132,7 @@ class KEDMI(Attack):
             }
         )
         optimizer = torch.optim.Adam(gaussian.parameters(), lr=self.attack_learning_rate)
-        cut = parts(len(labels), request.group, request.trials, at_once(context), whole=True)
+        cut = parts(len(labels), request.group, request.trials, chunk_size(context), whole=True)
 
         def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
             noise = torch.randn(shape, generator=source, device=device)
@@ -154,7 +154,7 @@ class KEDMI(Attack):
         with torch.no_grad():
             z = _sample(gaussian, noise, slice(None))
         z = z.view(request.draws, request.trials, len(labels), -1).transpose(0, 1)
-        return ClassReconstructions(pixels(generator, z, at_once(context)), labels)
+        return ClassReconstructions(pixels(generator, z, chunk_size(context)), labels)
 
 
 def fakeness(logits: Tensor) -> Tensor:

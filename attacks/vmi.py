@@ -16,7 +16,7 @@ from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ._gan import AdversarialPair, Design, Schedule
-from ._inversion import at_once, descend, parts, pixels, restored, weights
+from ._inversion import chunk_size, descend, parts, pixels, restored, weights
 from .networks.flows import CouplingFlows, divergence
 from .networks.stylegan import StyleGenerator
 
@@ -74,7 +74,7 @@ class VMI(Attack):
     access: ClassVar[Access] = "white_box"
     yields: ClassVar[str] = "ClassReconstructions"
     prior: ClassVar[Literal["none", "public", "target"]] = "public"
-    falling: ClassVar[Mapping[str, str]] = {"attack *": "identity"}
+    decreasing_losses: ClassVar[Mapping[str, str]] = {"attack *": "identity"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "celeba": {},
         "mnist": {
@@ -174,7 +174,7 @@ class VMI(Attack):
         for number, targets in enumerate(torch.split(labels.repeat(request.trials), block)):
             posterior = _Posterior(self, view, generator, layers, targets, number, context)
             context.loop(f"attack {number}", self.iterations, posterior.state, posterior.step)
-            images.append(pixels(posterior.images, posterior.draw(request.draws), at_once(context)))
+            images.append(pixels(posterior.images, posterior.draw(request.draws), chunk_size(context)))
         found = torch.cat(images)
         found = found.view(request.trials, len(labels), *found.shape[1:]).transpose(1, 2)
         return ClassReconstructions(found.contiguous(), labels)
@@ -220,7 +220,7 @@ class _Posterior:
         self._optimizer = torch.optim.SGD(
             self._flows.parameters(), lr=attack.attack_learning_rate, momentum=attack.momentum
         )
-        self._cut = parts(attack.samples, attack.samples, self._count, at_once(context), whole=False)
+        self._cut = parts(attack.samples, attack.samples, self._count, chunk_size(context), whole=False)
 
     @property
     def state(self) -> Mapping[str, torch.nn.Module | torch.optim.Optimizer]:

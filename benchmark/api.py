@@ -15,9 +15,9 @@ from .errors import InvalidConfigurationError, PrivbenchError, UnsupportedCellEr
 from .networks.classifiers.network import Network
 from .pipeline.cell import Cell, Selection
 from .pipeline.matrix import Matrix
-from .pipeline.plan import Plan, make
+from .pipeline.plan import Plan, build_plan
 from .pipeline.resolve import resolve
-from .pipeline.session import Workshop
+from .pipeline.session import Session
 from .pipeline.trained_models import load_target as _load_target
 from .pipeline.write_record import write_record
 from .records.record import Record
@@ -68,7 +68,7 @@ def execute(
     if address is not None and runner != "ray":
         raise InvalidConfigurationError(f"expected --address with --runner ray only, got {address!r}; leave it out")
     require_writable(results)
-    plan = make(cells, data)
+    plan = build_plan(cells, data)
     written: dict[str, tuple[Record, Path]] = {}
 
     def scored(key: str, artifact: Artifact) -> None:
@@ -81,9 +81,9 @@ def execute(
         cluster = Cluster(address, jobs, threads, stage_timeout)
         outcome = ray.execute(plan, Store(store), data, device, cluster, listener, scored)
     else:
-        workshop = Workshop(Store(store), data, choose_device(device))
+        session = Session(Store(store), data, choose_device(device))
         outcome = local.execute(
-            plan, workshop, listener, jobs, threads=threads, stage_timeout=stage_timeout, scored=scored
+            plan, session, listener, jobs, threads=threads, stage_timeout=stage_timeout, scored=scored
         )
     return plan, outcome, [written[key] for key in outcome.scores]
 
@@ -247,19 +247,19 @@ def _from_store(
     matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields)
     cell = matrix.cells()[0]
     root, chosen = data_root(data), choose_device(device)
-    workshop = Workshop(Store(store_root(store)), root, chosen)
-    plan = make([cell], root)
+    session = Session(Store(store_root(store)), root, chosen)
+    plan = build_plan([cell], root)
     if plan.skipped:
         raise UnsupportedCellError(plan.skipped[0].reason)
     stage = next(stage for stage in plan.stages.values() if stage.kind == "target")
-    artifact = workshop.store.find("target", stage.key)
+    artifact = session.store.find("target", stage.key)
     if artifact is None:
         command = (
             f"privbench run --dataset {dataset} --defense {defense} --attack {_ATTACKS[task]} --seed {seed} "
             f"--budget {budget}"
         )
         raise PrivbenchError(f"expected {stage.title} to be in the store; train it with `{command}`")
-    test = workshop.images(cell.dataset, "private_test")
+    test = session.images(cell.dataset, "private_test")
     network = _load_target(artifact, cell, test, chosen)
     if check_accuracy:
         from .exports.load import recheck

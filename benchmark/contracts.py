@@ -154,9 +154,9 @@ class Attack(Component):
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes"})
     #: `public`: one prior serves all targets; `target`: one per target; `none`: `learn` is not called.
     prior: ClassVar[Literal["none", "public", "target"]] = "none"
-    #: What `learn` and `run` minimise: by loop (a pattern such as `attack *`) the recorded series that must fall; a
+    #: What `learn` and `run` minimise: by loop (a pattern such as `attack *`) the recorded series that must decrease; a
     #: curve that does not is flagged. Losses of networks that play against each other are left out.
-    falling: ClassVar[Mapping[str, str]] = {}
+    decreasing_losses: ClassVar[Mapping[str, str]] = {}
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Learn from public images (and the target, if `prior` is `target`) what `run` needs.

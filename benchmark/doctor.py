@@ -24,7 +24,7 @@ _INCEPTION = Published(
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that is there or not.
 
     Args:
@@ -38,51 +38,51 @@ class Finding:
     detail: str
 
 
-def diagnose(data_root: Path, store: Address) -> list[Finding]:
+def diagnose(data_root: Path, store: Address) -> list[Diagnosis]:
     """Look at everything that a run may need; nothing is written."""
     folders = [_folder("data folder", data_root), _folder("store folder", Path(store.root))]
     shared = [_shared(store.remote)] if store.remote else []
     return [*_devices(), _ray(), *folders, *shared, *_datasets(data_root), *_weights(), *_components()]
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[Diagnosis]:
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(cuda))
     mps = torch.backends.mps.is_available()
     return [
-        Finding("CPU", True, f"{torch.get_num_threads()} threads, torch {torch.__version__}"),
-        Finding("CUDA", cuda > 0, names or "a CUDA device would make the budget `full` practical"),
-        Finding("MPS", mps, "Apple GPU" if mps else "an Apple GPU would speed up training on a Mac"),
+        Diagnosis("CPU", True, f"{torch.get_num_threads()} threads, torch {torch.__version__}"),
+        Diagnosis("CUDA", cuda > 0, names or "a CUDA device would make the budget `full` practical"),
+        Diagnosis("MPS", mps, "Apple GPU" if mps else "an Apple GPU would speed up training on a Mac"),
     ]
 
 
-def _ray() -> Finding:
+def _ray() -> Diagnosis:
     try:
-        return Finding("Ray", True, importlib.metadata.version("ray"))
+        return Diagnosis("Ray", True, importlib.metadata.version("ray"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding("Ray", False, "would enable --runner ray; pip install 'privbench[ray]'")
+        return Diagnosis("Ray", False, "would enable --runner ray; pip install 'privbench[ray]'")
 
 
-def _folder(what: str, folder: Path) -> Finding:
+def _folder(what: str, folder: Path) -> Diagnosis:
     parent = folder
     while not parent.exists():
         parent = parent.parent
     free = shutil.disk_usage(parent).free / 2**30
     enough = free >= 2
     detail = f"{folder}, {free:.0f} GiB free"
-    return Finding(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more")
+    return Diagnosis(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more")
 
 
-def _shared(url: str) -> Finding:
+def _shared(url: str) -> Diagnosis:
     """The tier of a store that machines share."""
     try:
         there = Remote(url).exists()
     except PrivbenchError as cause:
-        return Finding("shared store", False, str(cause))
-    return Finding("shared store", True, url if there else f"{url}, which the first run makes")
+        return Diagnosis("shared store", False, str(cause))
+    return Diagnosis("shared store", True, url if there else f"{url}, which the first run makes")
 
 
-def _datasets(root: Path) -> list[Finding]:
+def _datasets(root: Path) -> list[Diagnosis]:
     findings = []
     for name in registry.names("dataset"):
         try:
@@ -90,11 +90,11 @@ def _datasets(root: Path) -> list[Finding]:
         except PrivbenchError as cause:
             problems = [str(cause)]
         detail = "complete" if not problems else f"{problems[0]}; `privbench data prepare {name}` helps"
-        findings.append(Finding(f"data set {name}", not problems, detail))
+        findings.append(Diagnosis(f"data set {name}", not problems, detail))
     return findings
 
 
-def _weights() -> list[Finding]:
+def _weights() -> list[Diagnosis]:
     enabled = {
         imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
         imagenet("vgg19_bn"): "the published judge on CIFAR-10",
@@ -107,20 +107,20 @@ def _weights() -> list[Finding]:
     for source, enables in enabled.items():
         found = source.find()
         detail = str(found) if found else f"would enable {enables}; put {source.url} at {source.place}"
-        findings.append(Finding(source.title.removeprefix("the "), found is not None, detail))
+        findings.append(Diagnosis(source.title.removeprefix("the "), found is not None, detail))
     return findings + [
         _named(name, [f"{kind} {network}" for kind, network, _ in using]) for name, using in users().items()
     ]
 
 
-def _named(name: str, used_by: list[str]) -> Finding:
+def _named(name: str, used_by: list[str]) -> Diagnosis:
     """Weights of `privbench weights ls`."""
     problem = named.problem(name)
     detail = f"would enable the {' and the '.join(used_by)}: {problem}" if problem else str(named.path_of(name))
-    return Finding(f"weights {name}", problem is None, detail)
+    return Diagnosis(f"weights {name}", problem is None, detail)
 
 
-def _components() -> list[Finding]:
+def _components() -> list[Diagnosis]:
     findings = []
     for kind in registry.KINDS:
         broken = []
@@ -130,5 +130,5 @@ def _components() -> list[Finding]:
             except PrivbenchError as cause:
                 broken.append(str(cause))
         count = len(registry.names(kind)) - len(broken)
-        findings.append(Finding(f"{kind}s", not broken, "; ".join([f"{count} work", *broken])))
+        findings.append(Diagnosis(f"{kind}s", not broken, "; ".join([f"{count} work", *broken])))
     return findings

@@ -25,7 +25,7 @@ MODULES: tuple[Kind, ...] = ("network", "embedder", "perceptual")
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisteredComponent:
     """One registered name: where it comes from, without importing it."""
 
     kind: Kind
@@ -59,10 +59,10 @@ def _group(kind: Kind) -> str:
     return f"privbench.{kind}s"
 
 
-def _entry(kind: Kind, point: EntryPoint) -> Entry:
+def _entry(kind: Kind, point: EntryPoint) -> RegisteredComponent:
     distribution = point.dist
     name, release = (distribution.name, distribution.version) if distribution else ("unknown", "0")
-    return Entry(kind, point.name, point.value, name, release)
+    return RegisteredComponent(kind, point.name, point.value, name, release)
 
 
 @cache
@@ -77,7 +77,7 @@ def refresh() -> None:
 
 
 @cache
-def entries(kind: Kind) -> tuple[Entry, ...]:
+def entries(kind: Kind) -> tuple[RegisteredComponent, ...]:
     """All registered components of a kind by name; a name registered twice appears twice."""
     found = {_entry(kind, point) for point in _points(kind)}
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
@@ -88,7 +88,7 @@ def names(kind: Kind) -> list[str]:
     return sorted({point.name for point in _points(kind)})
 
 
-def find(kind: Kind, name: str) -> Entry:
+def find(kind: Kind, name: str) -> RegisteredComponent:
     """The one entry of that name.
 
     Raises:

@@ -44,7 +44,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Source:
+class TargetSource:
     """How to make a trained target again, without holding it.
 
     Args:
@@ -59,7 +59,7 @@ class Source:
     protocol: Protocol
 
 
-def build(source: Source) -> Network:
+def build(source: TargetSource) -> Network:
     """The trained target on the CPU, in evaluation mode, without gradients of its weights.
 
     Published weights are not fetched, since the trained ones replace them. PyTorch's global generator is left as it
@@ -80,7 +80,7 @@ def build(source: Source) -> Network:
     return network.eval().requires_grad_(False)
 
 
-def _untrained(source: Source) -> Network:
+def _untrained(source: TargetSource) -> Network:
     rebuild = source.rebuild
     if "factory" in rebuild:
         module, _, attribute = rebuild["factory"].partition(":")
@@ -102,7 +102,7 @@ def _misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str 
 
 @contextmanager
 def open_view(
-    access: Access, source: Source, *, device: torch.device, seed: int, layer: str | None = None
+    access: Access, source: TargetSource, *, device: torch.device, seed: int, layer: str | None = None
 ) -> Iterator[View]:
     """Open the view of a target that an attack of this access may have.
 
@@ -134,7 +134,7 @@ def open_view(
         view.close()
 
 
-def _open(access: Access, source: Source, device: torch.device, seed: int, layer: str | None) -> View:
+def _open(access: Access, source: TargetSource, device: torch.device, seed: int, layer: str | None) -> View:
     if access == "white_box":
         return WhiteBoxView(build(source).to(device), source.protocol)
     header = {

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.config import Protocol
 from ..core.seeds import derive, seed_layers
 from ..errors import InvalidConfigurationError, PrivbenchError
-from .open import Source, build
+from .open import TargetSource, build
 from .views import check_images
 from .wire import receive, send
 
@@ -39,7 +39,7 @@ class Target:
 
     def __init__(self, header: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         self._protocol = Protocol.model_validate(header["protocol"])
-        network = build(Source(header["rebuild"], lambda: state, self._protocol))
+        network = build(TargetSource(header["rebuild"], lambda: state, self._protocol))
         self._device = torch.device(header["device"])
         self._network = network.to(self._device)
         self._access, self._seed = header["access"], header["seed"]

@@ -86,7 +86,7 @@ def of_cell(
     scores: Mapping[str, Any],
     judge: Mapping[str, Any] | None = None,
     curves: Mapping[str, Any] | None = None,
-    falling: Mapping[str, str] | None = None,
+    decreasing_losses: Mapping[str, str] | None = None,
     probe: Mapping[str, Any] | None = None,
     target: Lineage | None = None,
     judges: Sequence[Lineage] = (),
@@ -97,7 +97,7 @@ def of_cell(
         scores: by name, as `scores.json` holds them.
         judge: the facts of the judge's stage; empty or `None` if there was none.
         curves: by stage, loop and series.
-        falling: what the attack declares (`Attack.falling`).
+        decreasing_losses: what the attack declares (`Attack.decreasing_losses`).
         probe: what `probe.examine` found; empty or `None` if the target was not probed.
         target: the target's lineage, if it is known.
         judges: those of the judges, the first one first.
@@ -105,7 +105,7 @@ def of_cell(
     found = {
         "weak_judge": weak_judge(judge or {}),
         "target_collapsed": target_collapsed(scores),
-        "attack_loss_did_not_fall": attack_loss_did_not_fall(curves or {}, falling or {}),
+        "attack_loss_did_not_fall": attack_loss_did_not_fall(curves or {}, decreasing_losses or {}),
         "random_output": random_output(probe or {}),
         "zero_input_gradient": zero_input_gradient(probe or {}),
         "shared_lineage": shared_lineage(target, judges),
@@ -145,21 +145,23 @@ def target_collapsed(scores: Mapping[str, Any]) -> str | None:
     return None
 
 
-def attack_loss_did_not_fall(curves: Mapping[str, Any], falling: Mapping[str, str]) -> str | None:
+def attack_loss_did_not_fall(curves: Mapping[str, Any], decreasing_losses: Mapping[str, str]) -> str | None:
     """A curve that must fall does not; see `fell`."""
     found = []
     for stage in _CURVE_STAGES:
         loops = curves.get(stage)
         for loop, series in loops.items() if isinstance(loops, Mapping) else ():
-            for name in dict.fromkeys(name for pattern, name in falling.items() if fnmatchcase(loop, pattern)):
+            for name in dict.fromkeys(
+                name for pattern, name in decreasing_losses.items() if fnmatchcase(loop, pattern)
+            ):
                 points = _points(series, name)
-                if fell(points) is False:
+                if has_decreased(points) is False:
                     ends = f"begins at {_shown(points[:1])} and ends at {_shown(points[-(len(points) // 5) :])}"
                     found.append(f"{name} of loop {loop!r} {ends}")
     return f"{'; '.join(found)}: no fall beyond its spread, so the attack did not work" if found else None
 
 
-def fell(points: Sequence[float | None]) -> bool | None:
+def has_decreased(points: Sequence[float | None]) -> bool | None:
     """Whether a loss went down; `None` if there are fewer than 30 points.
 
     Let s be the larger of the first value and the mean of the first fifth (an attack may be done within its first
@@ -229,7 +231,7 @@ def high_false_positive_rate(scores: Mapping[str, Any]) -> str | None:
     return f"both judges take {rate.value:.1%} of {rate.n} calibrated negatives for the label they were pushed towards"
 
 
-def between(section: Section) -> dict[str, tuple[Flag, ...]]:
+def cross_cell_flags(section: Section) -> dict[str, tuple[Flag, ...]]:
     """Flags that only several cells show, by key of the record: what a weaker attack reconstructs and it does not."""
     messages: dict[str, list[str]] = {}
     for score in (column for column in section.columns if column.measures == "leakage"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import IncompatibleRecordError, MissingDataError
 from ..files.png import MAX_BYTES, fault_of_png
 from ..records.record import SCHEMA, Choice, Record, RecordedScore, read, save
-from ..records.submitted import Source, is_stray, load, submissions
+from ..records.submitted import Provenance, is_stray, load, submissions
 from ..records.verification import LEVELS, Level, lowest
 from .aggregate import Row, Section, sections
 
@@ -56,7 +56,7 @@ class Records:
     items: tuple[Record, ...] = ()
     paths: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, Provenance] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -181,7 +181,7 @@ class _Loaded:
         self._strict = strict
         self._found: dict[str, tuple[Record, Path]] = {}
         self._problems: list[str] = []
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, Provenance] = {}
 
     def add_file(self, file: Path) -> None:
         try:

@@ -12,7 +12,7 @@ from ..registry import KINDS
 from . import options
 
 if TYPE_CHECKING:
-    from ..testing.check import Verdict
+    from ..testing.check import CheckResult
 
 _STYLES = {"holds": "green", "broken": "red", "not tried": "yellow"}
 
@@ -49,7 +49,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _verdicts(kind: Any, name: str, settings: list[str], data: Path | None) -> list[Verdict]:
+def _verdicts(kind: Any, name: str, settings: list[str], data: Path | None) -> list[CheckResult]:
     from ..pipeline.matrix import parse_settings
     from ..testing.checks import check as check_laws
 
@@ -60,7 +60,7 @@ def _verdicts(kind: Any, name: str, settings: list[str], data: Path | None) -> l
     )
 
 
-def _print(verdicts: list[Verdict]) -> None:
+def _print(verdicts: list[CheckResult]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -58,8 +58,8 @@ def reconstructions(
     from ..report.figures.image_figures import Strip, grid
     from ..store.store import Store
 
-    shelf = Store(store_root(store))
-    found = [record_artifacts.reconstructions(each, shelf) for each in chosen]
+    layout = Store(store_root(store))
+    found = [record_artifacts.reconstructions(each, layout) for each in chosen]
     keys = record_artifacts.columns(chosen, found, columns)
     about = found[0].about
     strips = [Strip(name, each.of(keys)) for name, each in zip(labels.labels(chosen), found, strict=True)]
@@ -102,15 +102,15 @@ def tsne(
     records, problems = _load(record)
     chosen = _chosen(records, "evidence", as_given)
     from ..core.paths import data_root, store_root
-    from ..pipeline.session import Workshop
+    from ..pipeline.session import Session
     from ..report.figures import labels
     from ..report.figures.image_figures import plane
     from ..report.figures.tsne import clouds
     from ..store.store import Store
     from ..training.device import choose_device
 
-    workshop = Workshop(Store(store_root(store)), data_root(data), choose_device(device))
-    found, groups = clouds(chosen, workshop, attribute, layer, seed)
+    session = Session(Store(store_root(store)), data_root(data), choose_device(device))
+    found, groups = clouds(chosen, session, attribute, layer, seed)
     _save(plane(found, groups, (*labels.shared(chosen), "t-SNE of private test images")), paths)
     _complain(problems)
 

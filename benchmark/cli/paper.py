@@ -15,7 +15,7 @@ from . import options, run_options
 from . import paper_tables as printed
 
 if TYPE_CHECKING:
-    from ..papers.comparison import Comparison, Entry, Line
+    from ..papers.comparison import ComparedRow, ComparedValue, Comparison
     from ..papers.table import Table
     from ..pipeline.plan import Plan
     from ..runners.scheduler import Outcome
@@ -224,7 +224,7 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     if comparison.substitute:
         _loud(comparison, labels)
     several = {row.label for row in table.rows if len(row.cell.attacks) > 1}
-    groups: dict[tuple[str, str], list[Line]] = {}
+    groups: dict[tuple[str, str], list[ComparedRow]] = {}
     for line in comparison.lines:
         groups.setdefault((line.protocol, line.budget), []).append(line)
     for (protocol, budget), lines in groups.items():
@@ -250,7 +250,7 @@ def _effort(budget: str) -> str:
     return "" if budget == "full" else ", less than the published effort"
 
 
-def _comparison(lines: list[Line], several: set[str]) -> Any:
+def _comparison(lines: list[ComparedRow], several: set[str]) -> Any:
     """Lines beside what was printed; those of rows in `several` name their attack."""
     table = printed.grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "within")
     for column in table.columns[2:6]:
@@ -265,7 +265,7 @@ def _comparison(lines: list[Line], several: set[str]) -> Any:
     return table
 
 
-def _ours(entry: Entry) -> tuple[str, str, str, str]:
+def _ours(entry: ComparedValue) -> tuple[str, str, str, str]:
     """Value with interval, seeds, difference and verdict."""
     if entry.ours is None:
         return "-", "", "", entry.verdict
@@ -276,7 +276,7 @@ def _ours(entry: Entry) -> tuple[str, str, str, str]:
     return text, str(entry.seeds), difference, entry.verdict.removeprefix("within ")
 
 
-def _notes(lines: list[Line]) -> Iterator[str]:
+def _notes(lines: list[ComparedRow]) -> Iterator[str]:
     """Why entries do not compare, what was set otherwise, and doubts; each once, with the rows that it is about."""
     whose: dict[str, list[str]] = {}
     for line in lines:

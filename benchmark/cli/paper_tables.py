@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..papers.table import Cell, Column, Published, Row, Table
+    from ..papers.table import Column, Published, Reproduction, Row, Table
 
 _WIDTH = 110
 
@@ -96,7 +96,7 @@ def _recipes(table: Table) -> Any:
     return found
 
 
-def _defense(cell: Cell) -> str:
+def _defense(cell: Reproduction) -> str:
     return f"{cell.defense}:{cell.preset}" if cell.preset else cell.defense
 
 

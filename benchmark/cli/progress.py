@@ -89,7 +89,7 @@ class Display:
         self._over(stage)
         self._say(f"      done in {seconds:.1f} s: {stage.title}")
 
-    def again(self, stage: Stage, reason: str) -> None:
+    def on_retry(self, stage: Stage, reason: str) -> None:
         """A stage begins again."""
         self._leave(stage)
         self._say(f"      once more: {stage.title}: {reason}")

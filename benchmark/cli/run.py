@@ -124,10 +124,10 @@ def plan(
     """Show the stages of a run and what is cached; runs nothing."""
     chosen = options.matrix_of(matrix, dataset, defense, attack, evaluator, seed, budget, setting)
     from ..core.paths import data_root, store_root
-    from ..pipeline.plan import make
+    from ..pipeline.plan import build_plan
     from ..store.store import Store
 
-    made = make(chosen.cells(), data_root(data))
+    made = build_plan(chosen.cells(), data_root(data))
     rows = _rows(made, Store(store_root(store)))
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -148,10 +148,10 @@ def plan(
 
 def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
     from ..pipeline.matrix import could_have_run
-    from ..runners.scheduler import ask
+    from ..runners.scheduler import map_stages
 
     stages = []
-    manifests = ask(store, lambda stage: store.manifest(stage.kind, stage.key), made.stages.values())
+    manifests = map_stages(store, lambda stage: store.manifest(stage.kind, stage.key), made.stages.values())
     for stage in made.stages.values():
         manifest = manifests[stage.key]
         stages.append(

@@ -17,7 +17,7 @@ from ..core.paths import results_root
 from ..errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
-    from ..store.maintenance import Entry
+    from ..store.maintenance import StoreEntry
     from ..store.store import Store
 
 log = logging.getLogger("privbench")
@@ -154,7 +154,7 @@ def _place(store: Store) -> str:
     return f"{store.address.remote} and its local tier {store.root}" if store.address.remote else str(store.root)
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _facts(entry: StoreEntry) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "key": entry.key,
@@ -167,11 +167,11 @@ def _facts(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _total(entries: list[Entry]) -> str:
+def _total(entries: list[StoreEntry]) -> str:
     return decimal(sum(entry.bytes for entry in entries))
 
 
-def _print(entries: list[Entry], caption: str) -> None:
+def _print(entries: list[StoreEntry], caption: str) -> None:
     table = Table(box=None, pad_edge=False)
     tiers = {"tier"} if any(entry.tier == "shared" for entry in entries) else set()
     for title in ("kind", "key", "state", *tiers, "size", "created"):

@@ -44,12 +44,12 @@ def submit(
     folder = (output or results_root(results) / "submissions" / _name(name, found)).expanduser()
     import torch
 
-    from ..pipeline.session import Workshop
+    from ..pipeline.session import Session
     from ..store.store import Store
     from ..submissions.bundle import submit as make
 
-    workshop = Workshop(Store(store_root(store)), data_root(data), torch.device("cpu"))
-    index = make(found, folder, workshop, contact=contact, paper=paper)
+    session = Session(Store(store_root(store)), data_root(data), torch.device("cpu"))
+    index = make(found, folder, session, contact=contact, paper=paper)
     if as_json:
         typer.echo(index.text(), nl=False)
         return

@@ -13,7 +13,7 @@ from . import options
 
 if TYPE_CHECKING:
     from ..submissions.rerun import Rerun
-    from ..submissions.verify import Finding
+    from ..submissions.verify import SubmissionResult
 
 
 def verify(
@@ -57,13 +57,13 @@ def verify(
         _write(found, by, results, folder)
 
 
-def _verify(folder: Path, data: Path | None, store: str | None, device: str | None) -> Finding:
+def _verify(folder: Path, data: Path | None, store: str | None, device: str | None) -> SubmissionResult:
     from ..core.paths import data_root, store_root
 
     root = store_root(store)
     import torch
 
-    from ..pipeline.session import Workshop
+    from ..pipeline.session import Session
     from ..store.store import Store
     from ..submissions.rerun import Rerun
     from ..submissions.verify import verify as check
@@ -71,16 +71,16 @@ def _verify(folder: Path, data: Path | None, store: str | None, device: str | No
     again: Rerun | None = None
     if device is not None:
         again = Rerun(Path(f"{root.root}-reruns"), data_root(data), device)
-    return check(folder, Workshop(Store(root), data_root(data), torch.device("cpu")), again)
+    return check(folder, Session(Store(root), data_root(data), torch.device("cpu")), again)
 
 
-def _facts(folder: Path, found: Finding | None, problems: tuple[str, ...]) -> dict[str, Any]:
+def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ...]) -> dict[str, Any]:
     records = {} if found is None else {key: each.model_dump(mode="json") for key, each in found.records.items()}
     sha256 = None if found is None else found.submission.sha256
     return {"submission": str(folder), "sha256": sha256, "problems": list(problems), "records": records}
 
 
-def _present(found: Finding) -> None:
+def _present(found: SubmissionResult) -> None:
     for record in found.submission.records:
         checked = found.records.get(record.key)
         cell = record.cell
@@ -101,7 +101,7 @@ def _present(found: Finding) -> None:
         typer.echo(f"privbench: {problem}", err=True)
 
 
-def _write(found: Finding, by: str, results: Path | None, folder: Path) -> None:
+def _write(found: SubmissionResult, by: str, results: Path | None, folder: Path) -> None:
     from ..core.paths import results_root
     from ..records.submission import FOLDER
     from ..records.verification import write_verification

@@ -66,7 +66,7 @@ def import_weights(
     """Check weights against their network and keep them in the weights folder."""
     from ..networks.weights import importing
 
-    found = importing.take(name, file.expanduser(), _using(name)[0][2])
+    found = importing.import_weights(name, file.expanduser(), _using(name)[0][2])
     typer.echo(f"{name} is ready: {found.path}, SHA-256 {found.sha256}")
 
 

@@ -65,9 +65,9 @@ def origin(root: Path, name: str) -> str:
     )
 
 
-def source(root: Path, name: str, md5: str | None = None) -> files.Source:
+def source(root: Path, name: str, md5: str | None = None) -> files.DownloadSource:
     """One of the release's files."""
-    return files.Source(f"{FOLDER}/{name}", origin(root, name), md5=md5)
+    return files.DownloadSource(f"{FOLDER}/{name}", origin(root, name), md5=md5)
 
 
 def read_identities(path: Path, content: bytes) -> dict[str, int]:

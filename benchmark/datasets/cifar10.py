@@ -122,9 +122,9 @@ def _fetch(root: Path) -> None:
     download_and_extract_archive(published.url, str(root), filename=published.filename, md5=published.tgz_md5)
 
 
-def _sources(root: Path, partition: Partition) -> list[files.Source]:
+def _sources(root: Path, partition: Partition) -> list[files.DownloadSource]:
     origin = (
         "run `privbench data prepare cifar10`, or extract cifar-10-python.tar.gz "
         f"(www.cs.toronto.edu/~kriz/cifar.html) in {root}"
     )
-    return [files.Source(f"{FOLDER}/{name}", origin, *facts) for name, facts in BATCHES[partition].items()]
+    return [files.DownloadSource(f"{FOLDER}/{name}", origin, *facts) for name, facts in BATCHES[partition].items()]

@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """A file as its publisher offers it.
 
     Args:
@@ -31,13 +31,13 @@ class Source:
     md5: str | None = None
 
 
-def problem(root: Path, source: Source) -> str | None:
+def problem(root: Path, source: DownloadSource) -> str | None:
     """What is wrong with the file, in one sentence; `None` if it is what it should be."""
     path = root / source.path
     return _guard(path, source.origin, lambda: _verdict(path, source, None))
 
 
-def read(root: Path, source: Source) -> bytes:
+def read(root: Path, source: DownloadSource) -> bytes:
     """The file's bytes, checked.
 
     Raises:
@@ -90,7 +90,7 @@ def _guard(path: Path, origin: str, look: Callable[[], str | None]) -> str | Non
         return f"{path} cannot be read ({error.strerror or error}): change its permissions, or delete it and {origin}"
 
 
-def _verdict(path: Path, source: Source, content: bytes | None) -> str | None:
+def _verdict(path: Path, source: DownloadSource, content: bytes | None) -> str | None:
     if path.is_dir():
         return f"expected {path} to be a file, got a folder; move it away and {source.origin}"
     if content is None and not path.exists():

@@ -135,8 +135,8 @@ def _content(root: Path, name: str) -> bytes:
     origin = f"run `privbench data prepare mnist`, or download {name}.gz of MNIST and put it into {root / FOLDER}"
     archive = root / FOLDER / f"{name}.gz"
     if (root / FOLDER / name).exists() or not archive.exists():
-        return files.read(root, files.Source(f"{FOLDER}/{name}", origin, size, md5))
-    packed = files.read(root, files.Source(f"{FOLDER}/{name}.gz", origin))
+        return files.read(root, files.DownloadSource(f"{FOLDER}/{name}", origin, size, md5))
+    packed = files.read(root, files.DownloadSource(f"{FOLDER}/{name}.gz", origin))
     try:
         content = gzip.decompress(packed)
     except (EOFError, gzip.BadGzipFile, zlib.error):

@@ -62,7 +62,7 @@ class WeightsFacts(Configuration):
     sha256: Hash
 
 
-class Entry(Configuration):
+class ZooEntry(Configuration):
     """A target of a zoo; all but the first three says what its manifest says."""
 
     folder: str
@@ -89,7 +89,7 @@ class Index(Configuration):
 
     format: Literal["privbench zoo"] = "privbench zoo"
     schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
-    targets: dict[Annotated[str, StringConstraints(pattern=_NAME)], Entry] = Field(default_factory=dict)
+    targets: dict[Annotated[str, StringConstraints(pattern=_NAME)], ZooEntry] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Zoo:
     """
 
     place: Path | str
-    targets: Mapping[str, Entry]
+    targets: Mapping[str, ZooEntry]
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ZooEntry:
         """The target of that name.
 
         Raises:
@@ -186,9 +186,9 @@ def _parse(data: bytes, source: str) -> Index:
         ) from None
 
 
-def describe(manifest: Exported, folder: str, text: bytes) -> Entry:
+def describe(manifest: Exported, folder: str, text: bytes) -> ZooEntry:
     """The entry of an exported target whose manifest file holds `text`."""
-    return Entry(
+    return ZooEntry(
         folder=folder,
         manifest=ManifestFacts(bytes=len(text), sha256=hashlib.sha256(text).hexdigest()),
         weights=WeightsFacts(bytes=manifest.weights.bytes, sha256=manifest.weights.sha256),
@@ -218,7 +218,7 @@ def locate(zoo: Zoo, name: str) -> Path:
     return folder
 
 
-def _require_listed(manifest: Exported, entry: Entry, what: str) -> None:
+def _require_listed(manifest: Exported, entry: ZooEntry, what: str) -> None:
     """Refuse an index that says something else of a target than its manifest, whose hash it has."""
     said = entry.model_dump(exclude={"folder", "manifest"})
     held = describe(manifest, entry.folder, b"{}").model_dump(exclude={"folder", "manifest"})
@@ -230,7 +230,7 @@ def _require_listed(manifest: Exported, entry: Entry, what: str) -> None:
             )
 
 
-def _cached(place: str, name: str, entry: Entry) -> Path:
+def _cached(place: str, name: str, entry: ZooEntry) -> Path:
     folder = cache_root() / "zoo" / entry.manifest.sha256
     if folder.exists():
         try:
@@ -244,7 +244,7 @@ def _cached(place: str, name: str, entry: Entry) -> Path:
     return folder
 
 
-def _download(place: str, name: str, entry: Entry, folder: Path) -> None:
+def _download(place: str, name: str, entry: ZooEntry, folder: Path) -> None:
     """Fetch a target into `folder`, verified before it is put there."""
     from ..files.atomic import publish
 
@@ -290,7 +290,7 @@ def fetch(zoo: Zoo, name: str, folder: Path) -> Exported:
     return manifest
 
 
-def add(source: Path, root: Path, name: str | None = None) -> tuple[str, Entry]:
+def add(source: Path, root: Path, name: str | None = None) -> tuple[str, ZooEntry]:
     """Copy an exported target into a zoo, which is made where there is none; the target must load here.
 
     Args:

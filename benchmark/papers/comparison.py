@@ -28,7 +28,7 @@ _SCALES = {"per cent": ("fraction", 100.0)}
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedValue:
     """One printed number beside ours, in the printed unit.
 
     Args:
@@ -67,7 +67,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparedRow:
     """One printed row beside our records of it under one attack, equal in everything but the seed.
 
     Args:
@@ -89,7 +89,7 @@ class Line:
     seeds: tuple[int, ...]
     deviations: tuple[str, ...]
     flags: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ComparedValue, ...]
     keys: tuple[str, ...]
 
 
@@ -105,7 +105,7 @@ class Comparison:
     """
 
     table: Table
-    lines: tuple[Line, ...]
+    lines: tuple[ComparedRow, ...]
     missing: tuple[str, ...]
     substitute: str | None = None
 
@@ -138,7 +138,7 @@ def compare(
     for record in records:
         if budget in (None, record.cell.budget):
             candidates.setdefault((record.cell.defense.name, record.cell.attack.name), []).append(record)
-    lines: list[Line] = []
+    lines: list[ComparedRow] = []
     missing: list[str] = []
     for row in table.select(labels):
         found = {
@@ -213,19 +213,21 @@ def _apart(
     return all(same(name) for name in names)
 
 
-def _lines(table: Table, row: Row, attack: str, candidates: Sequence[Record], dataset: str | None) -> Iterator[Line]:
+def _lines(
+    table: Table, row: Row, attack: str, candidates: Sequence[Record], dataset: str | None
+) -> Iterator[ComparedRow]:
     belongs = _matcher(table, row, attack, dataset)
     for section in sections([record for record in candidates if belongs(record)]):
         for ours in section.rows:
             yield _line(table, row, attack, section, ours)
 
 
-def _line(table: Table, row: Row, attack: str, section: Section, ours: OurRow) -> Line:
+def _line(table: Table, row: Row, attack: str, section: Section, ours: OurRow) -> ComparedRow:
     changed = _changed(table, row, attack, ours.records)
     obstacle = _obstacle(table, row, section.protocol, ours.records, changed)
     values = table.values(row, attack)
     entries = (_entry(table.column(name), value, ours, obstacle) for name, value in values.items())
-    return Line(
+    return ComparedRow(
         label=row.label,
         attack=attack,
         protocol=section.protocol,
@@ -268,10 +270,10 @@ def _obstacle(table: Table, row: Row, protocol: str, records: Sequence[Record], 
     return ""
 
 
-def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) -> Entry:
+def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) -> ComparedValue:
     name = next((name for name in (column.score, column.otherwise) if name in ours.scores), None)
     printed = partial(
-        Entry,
+        ComparedValue,
         column=column.title,
         unit=column.unit,
         decimals=column.decimals,

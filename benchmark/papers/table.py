@@ -67,7 +67,7 @@ class Published(Configuration):
         return given
 
 
-class Cell(Configuration):
+class Reproduction(Configuration):
     """What reproduces a row: the defense's named preset, or fields on top of what the data set picks.
 
     With a preset all fields of the defense belong to the row, without one those that the row sets. The data set picks
@@ -90,7 +90,7 @@ class Cell(Configuration):
         return given
 
     @model_validator(mode="after")
-    def _sets_what_it_runs(self) -> Cell:
+    def _sets_what_it_runs(self) -> Reproduction:
         strangers = set(self.fields) - {"dataset", "defense", *self.attacks}
         if strangers:
             raise ValueError(f"fields of the data set, the defense or an attack of the row, not of {min(strangers)}")
@@ -131,7 +131,7 @@ class Row(Configuration):
     label: str
     printed: str = Field("", description="how its line begins in the paper; the label by default")
     values: dict[str, Published]
-    cell: Cell
+    cell: Reproduction
     not_runnable: str = Field("", description="why it cannot be run, in one sentence; empty if it can")
     needs: str = Field(
         "",

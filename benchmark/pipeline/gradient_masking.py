@@ -15,7 +15,7 @@ from .cell import Cell
 from .trained_models import load_target
 
 if TYPE_CHECKING:
-    from .session import Workshop
+    from .session import Session
 
 #: Private test images that a target is probed with, evenly spaced.
 IMAGES = 64
@@ -25,24 +25,24 @@ ROUNDING = 1e-5
 NO_GRADIENT = 1e-12
 
 
-def of_target(cell: Cell, workshop: Workshop, target: Artifact) -> dict[str, Any]:
+def of_target(cell: Cell, session: Session, target: Artifact) -> dict[str, Any]:
     """Probe the target of a cell; every cell with that target finds the same.
 
     Args:
         cell: whose target it is.
-        workshop: where to compute.
+        session: where to compute.
         target: the artifact of its stage.
 
     Raises:
         CorruptArtifactError: it is not the target that was stored.
     """
-    test = workshop.images(cell.dataset, "private_test")
-    network = load_target(target, cell, test, workshop.device)
+    test = session.images(cell.dataset, "private_test")
+    network = load_target(target, cell, test, session.device)
     count = min(IMAGES, len(test))
     chosen = test.select(torch.arange(count) * len(test) // max(1, count))
     truth = chosen.truth(cell.dataset.component.protocol.task)
-    x = chosen.pixels.to(workshop.device).float().div(255)
-    return examine(network, x, truth.to(workshop.device), int(target.info["prediction_seed"]))
+    x = chosen.pixels.to(session.device).float().div(255)
+    return examine(network, x, truth.to(session.device), int(target.info["prediction_seed"]))
 
 
 def examine(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, Any]:

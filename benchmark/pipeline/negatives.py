@@ -39,7 +39,7 @@ class Ball:
         return cls(76, 8, 16) if channels == 1 else cls(8, 1, 16)
 
 
-def make(
+def make_negatives(
     network: Network, public: Images, known: Predictions, labels: tuple[int, ...], each: int, context: Context
 ) -> Negatives:
     """Push public images until the target takes them for a label.

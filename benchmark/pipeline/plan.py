@@ -41,7 +41,7 @@ class Stage:
     cell: Cell
 
     @property
-    def sort(self) -> str:
+    def resource_class(self) -> str:
         """Equal for stages that take about as much memory: kind, data set, component and budget."""
         protocol = self.cell.dataset.component.protocol
         components = {
@@ -85,7 +85,7 @@ class Plan:
         return found
 
 
-def make(cells: Iterable[Cell], root: Path) -> Plan:
+def build_plan(cells: Iterable[Cell], root: Path) -> Plan:
     """Plan cells.
 
     Args:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..core.evidence import Encodings, Images
     from ..store.manifest import Artifact
     from ..store.store import Store
-    from .session import Workshop
+    from .session import Session
 
 #: What Figure 4 of Xiao et al. colours encodings of faces by.
 USUAL_ATTRIBUTES = ("Smiling", "Eyeglasses")
@@ -188,12 +188,12 @@ def originals(records: Sequence[Record], about: str, keys: Sequence[int], root: 
     return pixels
 
 
-def encodings(record: Record, workshop: Workshop, layer: str | None = None) -> Encodings:
+def encodings(record: Record, session: Session, layer: str | None = None) -> Encodings:
     """The latents of private test images that an attack on the record's target is given.
 
     Args:
         record: whose target is in the store.
-        workshop: where to compute.
+        session: where to compute.
         layer: the cut layer; by default the attack's, which is the last latent where it has none.
 
     Raises:
@@ -202,14 +202,14 @@ def encodings(record: Record, workshop: Workshop, layer: str | None = None) -> E
     from .victim_encodings import observe
 
     cell = cell_of(record)
-    target = artifact(record, "target", workshop.store)
+    target = artifact(record, "target", session.store)
     layer = layer or getattr(cell.attack.component, "layer", None)
     evidence = record.artifacts["evidence"].key if "evidence" in record.artifacts else record.key
-    return observe(cell, workshop, target, evidence, layer)
+    return observe(cell, session, target, evidence, layer)
 
 
 def attributes(
-    record: Record, names: Sequence[str], items: Tensor, workshop: Workshop
+    record: Record, names: Sequence[str], items: Tensor, session: Session
 ) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     """Which of the private test images at `items` have the named attributes.
 
@@ -219,7 +219,7 @@ def attributes(
         record: of an attribute task.
         names: of attributes; without any, those of `USUAL_ATTRIBUTES`, or else the task's first two.
         items: `int64 N`.
-        workshop: reads the data set.
+        session: reads the data set.
 
     Returns:
         The names, and `bool N A`.
@@ -229,9 +229,9 @@ def attributes(
     """
     dataset = cell_of(record).dataset
     known = dataset.component.protocol.attributes
-    truth = workshop.images(dataset, "private_test").truth("attributes")
+    truth = session.images(dataset, "private_test").truth("attributes")
     if not set(names or USUAL_ATTRIBUTES) <= set(known):
-        known, truth = _every_attribute(dataset, workshop)
+        known, truth = _every_attribute(dataset, session)
     if not names:
         names = USUAL_ATTRIBUTES if set(USUAL_ATTRIBUTES) <= set(known) else known[:2]
     for name in names:
@@ -241,17 +241,17 @@ def attributes(
     return tuple(names), values
 
 
-def _every_attribute(dataset: Choice, workshop: Workshop) -> tuple[tuple[str, ...], Tensor]:
+def _every_attribute(dataset: Choice, session: Session) -> tuple[tuple[str, ...], Tensor]:
     """Names and values of all attributes that a data set has under the defaults of its field `attributes`."""
     import torch
 
     protocol = dataset.component.protocol
-    test = workshop.images(dataset, "private_test")
+    test = session.images(dataset, "private_test")
     if "attributes" not in type(dataset.component).model_fields:
         return protocol.attributes, test.truth("attributes")
     usual = type(dataset.component).model_fields["attributes"].get_default(call_default_factory=True)
     component = dataset.component.model_copy(update={"attributes": usual})
-    annotated = workshop.images(Choice("dataset", dataset.name, dataset.distribution, component), "private_test")
+    annotated = session.images(Choice("dataset", dataset.name, dataset.distribution, component), "private_test")
     if not torch.equal(annotated.pixels, test.pixels):
         raise InvalidConfigurationError(
             f"expected {dataset.name} to have the same private test images whatever its attributes, got others; "

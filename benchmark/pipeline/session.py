@@ -25,7 +25,7 @@ from .plan import Stage
 _JUDGES: Mapping[str, Augmentation] = {"judge": "flip", "second": "crop_flip"}
 
 
-class Workshop:
+class Session:
     """Where stages run.
 
     Args:
@@ -41,7 +41,7 @@ class Workshop:
         self.device = device
         self.progress = progress
         #: How often the stage that runs was begun again because memory ran out; it sends fewer images at once.
-        self.halvings = 0
+        self.batch_halvings = 0
         self.threads = Threads()
         self._images: dict[str, Images] = {}
         self._context: Context | None = None
@@ -69,7 +69,7 @@ class Workshop:
             self.store.checkpoint(stage.kind, stage.key),
             self.progress,
             lambda: self.images(stage.cell.dataset, "public"),
-            self.halvings,
+            self.batch_halvings,
         )
         return self._context
 

@@ -28,40 +28,40 @@ from .environment import environment, host_peak_memory, peak_memory, reset_peak_
 from .failures import is_out_of_memory
 from .plan import Stage
 from .scoring import picture_of, score_with
-from .session import _JUDGES, Workshop
+from .session import _JUDGES, Session
 from .trained_models import judge_name, judge_network, load_judge, load_target, predict, state, target_source
 from .victim_encodings import observe
 
 _COSTS = ("seconds", "peak_memory_bytes", "images_at_once")
 
 
-def run(stage: Stage, workshop: Workshop) -> Artifact:
+def run(stage: Stage, session: Session) -> Artifact:
     """Compute a stage and store its artifact; the caller holds the stage's lock.
 
     An attack that runs out of memory goes on from its last checkpoint with half as many images at once, down to one.
     """
-    workshop.halvings = 0
-    while (artifact := _tried(stage, workshop)) is None:
-        workshop.halvings += 1
+    session.batch_halvings = 0
+    while (artifact := _tried(stage, session)) is None:
+        session.batch_halvings += 1
         gc.collect()
-        if workshop.device.type == "cuda":
+        if session.device.type == "cuda":
             torch.cuda.empty_cache()
-    workshop.store.checkpoint(stage.kind, stage.key).clear()
+    session.store.checkpoint(stage.kind, stage.key).clear()
     return artifact
 
 
-def _tried(stage: Stage, workshop: Workshop) -> Artifact | None:
+def _tried(stage: Stage, session: Session) -> Artifact | None:
     """The artifact of a stage; `None` if memory ran out and halving may help."""
-    reset_peak_memory(workshop.device)
+    reset_peak_memory(session.device)
     try:
-        with _deterministic(workshop.device), workshop.threads:
-            return _STAGES[stage.kind](stage, workshop)
+        with _deterministic(session.device), session.threads:
+            return _STAGES[stage.kind](stage, session)
     except Exception as cause:
-        if is_out_of_memory(cause) and workshop.can_halve():
+        if is_out_of_memory(cause) and session.can_halve():
             return None
         raise
     finally:
-        workshop.forget()
+        session.forget()
 
 
 @contextlib.contextmanager
@@ -83,59 +83,59 @@ def _deterministic(device: torch.device) -> Iterator[None]:
 
 def _write(
     stage: Stage,
-    workshop: Workshop,
+    session: Session,
     context: Context,
     tensors: Mapping[str, Mapping[str, Tensor]],
     files: Mapping[str, bytes] | None = None,
     **facts: Any,
 ) -> Artifact:
-    workshop.threads.check()
+    session.threads.check()
     info = {
         "title": stage.title,
-        "sort": stage.sort,
+        "resource_class": stage.resource_class,
         "seconds": round(context.seconds, 3),
-        "peak_memory_bytes": peak_memory(workshop.device),
+        "peak_memory_bytes": peak_memory(session.device),
         "host_peak_memory_bytes": host_peak_memory(),
-        "device": str(workshop.device),
+        "device": str(session.device),
         "threads": torch.get_num_threads(),
-        **({"images_at_once": context.images_at_once} if workshop.halvings else {}),
+        **({"images_at_once": context.images_at_once} if session.batch_halvings else {}),
         "notes": context.notes,
         "curves": context.curves,
         **facts,
     }
-    return workshop.store.write(
+    return session.store.write(
         stage.kind, stage.key, tensors=tensors, info=info, inputs=dict(stage.inputs), files=files or {}
     )
 
 
-def _judge(stage: Stage, workshop: Workshop) -> Artifact:
-    dataset, context = stage.cell.dataset, workshop.context(stage)
+def _judge(stage: Stage, session: Session) -> Artifact:
+    dataset, context = stage.cell.dataset, session.context(stage)
     protocol, second = context.protocol, stage.kind == "second"
     pretrained = protocol.pretrained if protocol.judge_pretrained is None else protocol.judge_pretrained
     with context.seeded("initialise"):
         network = judge_network(protocol, pretrained=pretrained, second=second)
-    train = workshop.images(dataset, "judge_train")
+    train = session.images(dataset, "judge_train")
     augmentation = "none" if protocol.augmentation == "none" else _JUDGES[stage.kind]
     recipe = dataset.component.second_judge if second else dataset.component.judge
     context.fit("judge", network, train, recipe, cross_entropy, sampler="shuffle", augmentation=augmentation)
-    test = workshop.images(dataset, "judge_test")
-    value = accuracy(Judge(network, workshop.device).logits(test.pixels), test.truth("classes"))
+    test = session.images(dataset, "judge_test")
+    value = accuracy(Judge(network, session.device).logits(test.pixels), test.truth("classes"))
     name = judge_name(protocol, second=second)
     facts = {"network": name, "test_accuracy": value, "n": len(test), "recipe": recipe.model_dump()}
-    return _write(stage, workshop, context, {"network": state(network)}, **facts, pretrained=pretrained)
+    return _write(stage, session, context, {"network": state(network)}, **facts, pretrained=pretrained)
 
 
-def _target(stage: Stage, workshop: Workshop) -> Artifact:
-    cell, context = stage.cell, workshop.context(stage)
-    private = workshop.images(cell.dataset, "private_train")
+def _target(stage: Stage, session: Session) -> Artifact:
+    cell, context = stage.cell, session.context(stage)
+    private = session.images(cell.dataset, "private_train")
     network: Network = cell.defense.component.train(private, context)
-    test = workshop.images(cell.dataset, "private_test")
+    test = session.images(cell.dataset, "private_test")
     truth = test.truth(context.protocol.task)
-    logits = predict(network, test.pixels, workshop.device, context.seed)
+    logits = predict(network, test.pixels, session.device, context.seed)
     tensors = {"network": state(network), "predictions": {"logits": logits, "labels": truth}}
     return _write(
         stage,
-        workshop,
+        session,
         context,
         tensors,
         defense=cell.defense.identity(),
@@ -146,43 +146,43 @@ def _target(stage: Stage, workshop: Workshop) -> Artifact:
     )
 
 
-def _negatives(stage: Stage, workshop: Workshop) -> Artifact:
-    cell, context = stage.cell, workshop.context(stage)
-    target = workshop.artifact(stage, "target")
-    network = load_target(target, cell, workshop.images(cell.dataset, "private_test"), workshop.device)
-    found = negatives.make(
+def _negatives(stage: Stage, session: Session) -> Artifact:
+    cell, context = stage.cell, session.context(stage)
+    target = session.artifact(stage, "target")
+    network = load_target(target, cell, session.images(cell.dataset, "private_test"), session.device)
+    found = negatives.make_negatives(
         network,
-        workshop.images(cell.dataset, "public"),
+        session.images(cell.dataset, "public"),
         Predictions(**target.tensors("predictions")),
         tuple(range(context.protocol.attacked)),
         cell.dataset.component.negatives,
         context,
     )
     tensors = {"Negatives": {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}}
-    return _write(stage, workshop, context, tensors, n=len(found.labels), fooled=int(found.fooled.sum()))
+    return _write(stage, session, context, tensors, n=len(found.labels), fooled=int(found.fooled.sum()))
 
 
-def _prior(stage: Stage, workshop: Workshop) -> Artifact:
-    cell, context = stage.cell, workshop.context(stage)
-    public = workshop.images(cell.dataset, "public")
+def _prior(stage: Stage, session: Session) -> Artifact:
+    cell, context = stage.cell, session.context(stage)
+    public = session.images(cell.dataset, "public")
     attack = cell.attack.component
     if attack.prior == "public":
         prior, queries = attack.learn(None, public, context), {}
     else:
-        with _view(stage, workshop, context) as view:
+        with _view(stage, session, context) as view:
             prior = attack.learn(view, public, context)
             queries = _queries(view, cell)
-    return _write(stage, workshop, context, prior, queries=queries)
+    return _write(stage, session, context, prior, queries=queries)
 
 
-def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
-    cell, context = stage.cell, workshop.context(stage)
+def _evidence(stage: Stage, session: Session) -> Artifact:
+    cell, context = stage.cell, session.context(stage)
     protocol, attack = context.protocol, cell.attack.component
     prior: dict[str, dict[str, Tensor]] = {}
     if "prior" in stage.inputs:
-        stored = workshop.artifact(stage, "prior")
+        stored = session.artifact(stage, "prior")
         prior = {group: stored.tensors(group) for group in stored.groups}
-    observed = _encodings(stage, workshop, stage.key)
+    observed = _encodings(stage, session, stage.key)
     request = Request(
         tuple(range(protocol.attacked)),
         protocol.draws,
@@ -191,7 +191,7 @@ def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
         observed.z if observed else None,
         observed.items if observed else None,
     )
-    with _view(stage, workshop, context) as view:
+    with _view(stage, session, context) as view:
         found = attack.run(view, prior, request, context)
         queries = _queries(view, cell)
     if type(found).__name__ != attack.yields:
@@ -200,31 +200,31 @@ def _evidence(stage: Stage, workshop: Workshop) -> Artifact:
             "its author must correct `yields` or `run`"
         )
     tensors = {attack.yields: {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}}
-    return _write(stage, workshop, context, tensors, queries=queries)
+    return _write(stage, session, context, tensors, queries=queries)
 
 
-def _scores(stage: Stage, workshop: Workshop) -> Artifact:
-    cell, context = stage.cell, workshop.context(stage)
-    read = {role: workshop.artifact(stage, role) for role in stage.inputs}
+def _scores(stage: Stage, session: Session) -> Artifact:
+    cell, context = stage.cell, session.context(stage)
+    read = {role: session.artifact(stage, role) for role in stage.inputs}
     items: dict[str, Any] = {
         "Predictions": Predictions(**read["target"].tensors("predictions")),
         cell.attack.component.yields: _evidence_of(cell, read["evidence"]),
     }
     if any("Encodings" in choice.component.needs for choice in cell.evaluators):
-        items["Encodings"] = _encodings(stage, workshop, stage.inputs["evidence"])
+        items["Encodings"] = _encodings(stage, session, stage.inputs["evidence"])
     if "negatives" in read:
         items["Negatives"] = Negatives(**read["negatives"].tensors("Negatives"))
     evidence = Evidence(
         context.protocol,
         items,
-        lambda part: workshop.images(cell.dataset, part),  # type: ignore[arg-type]
+        lambda part: session.images(cell.dataset, part),  # type: ignore[arg-type]
         cell.attack.component.model_dump(mode="json"),
     )
     judges = Judges(
-        lambda: load_judge(read["judge"], context.protocol, workshop.device),
-        workshop.device,
+        lambda: load_judge(read["judge"], context.protocol, session.device),
+        session.device,
         context.protocol,
-        (lambda: load_judge(read["second"], context.protocol, workshop.device, second=True))
+        (lambda: load_judge(read["second"], context.protocol, session.device, second=True))
         if "second" in read
         else None,
     )
@@ -237,12 +237,12 @@ def _scores(stage: Stage, workshop: Workshop) -> Artifact:
     facts = _facts(read)
     picture = picture_of(items)
     files = {"scores.json": canonical(scores).encode()} | ({"picture.png": picture} if picture else {})
-    facts |= {"environment": environment(workshop.device), "failed": failed}
-    facts["probe"] = gradient_masking.of_target(cell, workshop, read["target"])
-    return _write(stage, workshop, context, {}, files, **facts)
+    facts |= {"environment": environment(session.device), "failed": failed}
+    facts["probe"] = gradient_masking.of_target(cell, session, read["target"])
+    return _write(stage, session, context, {}, files, **facts)
 
 
-def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | None:
+def _encodings(stage: Stage, session: Session, evidence: str) -> Encodings | None:
     """What an attack on features has observed; `None` for other attacks.
 
     The same for all stages that name the same evidence.
@@ -250,18 +250,18 @@ def _encodings(stage: Stage, workshop: Workshop, evidence: str) -> Encodings | N
     attack = stage.cell.attack.component
     if attack.access != "features":
         return None
-    target = workshop.artifact(stage, "target")
-    return observe(stage.cell, workshop, target, evidence, getattr(attack, "layer", None))
+    target = session.artifact(stage, "target")
+    return observe(stage.cell, session, target, evidence, getattr(attack, "layer", None))
 
 
 @contextlib.contextmanager
-def _view(stage: Stage, workshop: Workshop, context: Context) -> Iterator[View]:
+def _view(stage: Stage, session: Session, context: Context) -> Iterator[View]:
     """The target as the stage's attack may see it, its queries counted across interruptions."""
     attack = stage.cell.attack.component
     with open_view(
         attack.access,
-        target_source(workshop.artifact(stage, "target"), stage.cell, workshop),
-        device=workshop.device,
+        target_source(session.artifact(stage, "target"), stage.cell, session),
+        device=session.device,
         seed=context.seed,
         layer=getattr(attack, "layer", None),
     ) as view:

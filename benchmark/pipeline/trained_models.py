@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..access.open import Source
+from ..access.open import TargetSource
 from ..core.config import Protocol
 from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
@@ -19,7 +19,7 @@ from ..store.manifest import Artifact
 from .cell import Cell
 
 if TYPE_CHECKING:
-    from .session import Workshop
+    from .session import Session
 
 #: Images per forward pass when a whole part is predicted; part of what makes stochastic targets repeatable.
 CHUNK = 256
@@ -117,17 +117,17 @@ def load_strictly(network: Network, artifact: Artifact, what: str) -> None:
     network.load_state_dict(tensors, strict=True)
 
 
-def target_source(artifact: Artifact, cell: Cell, workshop: Workshop) -> Source:
+def target_source(artifact: Artifact, cell: Cell, session: Session) -> TargetSource:
     """What `open_view` needs to show the target; the target is checked first."""
     protocol = cell.dataset.component.protocol
-    test = workshop.images(cell.dataset, "private_test")
-    load_target(artifact, cell, test, workshop.device)
+    test = session.images(cell.dataset, "private_test")
+    load_target(artifact, cell, test, session.device)
     rebuild = {
         "defense": cell.defense.name,
         "fields": cell.defense.component.model_dump(mode="json"),
         "protocol": _untrained(protocol).model_dump(mode="json"),
     }
-    return Source(rebuild, lambda: artifact.tensors("network"), protocol)
+    return TargetSource(rebuild, lambda: artifact.tensors("network"), protocol)
 
 
 def _untrained(protocol: Protocol) -> Protocol:

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..core.config import Protocol
-    from .session import Workshop
+    from .session import Session
 
 
-def observe(cell: Cell, workshop: Workshop, target: Artifact, evidence: str, layer: str | None) -> Encodings:
+def observe(cell: Cell, session: Session, target: Artifact, evidence: str, layer: str | None) -> Encodings:
     """Latents of evenly spaced private test images; these are the victim's own queries, not the attack's.
 
     Args:
         cell: whose target it is; its protocol says how many images.
-        workshop: where to compute.
+        session: where to compute.
         target: of the cell.
         evidence: key of the evidence that is made of them, which decides the noise of a stochastic target.
         layer: the cut layer, `None` for the last latent.
     """
-    test = workshop.images(cell.dataset, "private_test")
+    test = session.images(cell.dataset, "private_test")
     items = items_of(cell.dataset.component.protocol, len(test))
     with open_view(
         "features",
-        target_source(target, cell, workshop),
-        device=workshop.device,
+        target_source(target, cell, session),
+        device=session.device,
         seed=derive(cell.seed, evidence, "observed"),
         layer=layer,
     ) as victim:

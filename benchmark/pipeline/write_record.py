@@ -63,7 +63,7 @@ def _flags(cell: Cell, info: Mapping[str, Any], scores: Mapping[str, Any]) -> li
         scores=scores,
         judge=judge,
         curves=info["stage_curves"],
-        falling=cell.attack.component.falling,
+        decreasing_losses=cell.attack.component.decreasing_losses,
         probe=info.get("probe"),
         target=lineage(protocol.target_network, pretrained=protocol.pretrained),
         judges=[lineage(one["network"], pretrained=bool(one.get("pretrained"))) for one in _judges(judge)],

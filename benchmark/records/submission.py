@@ -68,7 +68,7 @@ class Facts(Configuration):
     sha256: Hash
 
 
-class Entry(Configuration):
+class SubmittedRecord(Configuration):
     """A record with the files that belong to it."""
 
     record: FilePath
@@ -88,7 +88,7 @@ class Index(Configuration):
     contact: Text = Field(description="whom to ask")
     paper: Text = Field(description="title or address of the publication")
     seeds: tuple[int, ...] = Field(min_length=1, description="what every defense under every attack was run with")
-    records: tuple[Entry, ...] = Field(min_length=1)
+    records: tuple[SubmittedRecord, ...] = Field(min_length=1)
     files: dict[FilePath, Facts] = Field(description="every file but this one")
 
     def text(self) -> str:
@@ -321,7 +321,7 @@ def read_listed(folder: Path, path: str, facts: Facts) -> bytes:
     return data
 
 
-def read_record(folder: Path, entry: Entry, index: Index) -> Record:
+def read_record(folder: Path, entry: SubmittedRecord, index: Index) -> Record:
     """A record of a submission, which is where its contents say.
 
     Raises:
@@ -344,7 +344,7 @@ def read_record(folder: Path, entry: Entry, index: Index) -> Record:
     return record
 
 
-def picture_path(entry: Entry) -> str:
+def picture_path(entry: SubmittedRecord) -> str:
     """Where the picture of a record is, if it has one."""
     return Path(entry.record).with_suffix(".png").as_posix()
 

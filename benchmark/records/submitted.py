@@ -15,7 +15,7 @@ from .verification import FOLDER, LEVELS, CheckedRecord, Level, Verification, pl
 
 
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """Where a submitted record comes from, and how far it was verified.
 
     Args:
@@ -43,7 +43,7 @@ class Submitted:
 
     record: Record
     path: Path
-    source: Source
+    source: Provenance
 
 
 def submissions(path: Path) -> list[Path]:
@@ -107,9 +107,9 @@ def _finding(folder: Path, sha256: str) -> tuple[Verification | None, str]:
     )
 
 
-def _source(folder: Path, index: Index, record: Record, found: Verification | None) -> Source:
+def _source(folder: Path, index: Index, record: Record, found: Verification | None) -> Provenance:
     name = folder.resolve().name
     checked: CheckedRecord | None = found.records.get(record.key) if found else None
     if found is None or checked is None:
-        return Source(name, index.contact, index.paper)
-    return Source(name, index.contact, index.paper, checked.level, found.by, found.created, checked.notes)
+        return Provenance(name, index.contact, index.paper)
+    return Provenance(name, index.contact, index.paper, checked.level, found.by, found.created, checked.notes)

@@ -60,7 +60,7 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.4g}"
 
 
-def between(interval: Interval | None, unit: str) -> str:
+def format_interval(interval: Interval | None, unit: str) -> str:
     """An interval; empty for none."""
     return "" if interval is None else f"[{number(interval[0], unit)}, {number(interval[1], unit)}]"
 
@@ -84,7 +84,7 @@ def shown(summary: Summary, seeds: int) -> Shown:
         basis += f", {summary.seeds} of {seeds} seeds"
     return Shown(
         value="-" if summary.foreign else number(summary.value, unit),
-        interval=between(summary.interval, unit),
+        interval=format_interval(summary.interval, unit),
         basis=basis,
         spread="" if summary.std is None else number(summary.std, unit),
         reason="" if summary.foreign else plain(summary.reason),
@@ -97,7 +97,7 @@ def shared_chance(section: Section, score: str) -> float | None:
     return chances.pop() if len(chances) == 1 else None
 
 
-def told_apart(labels: Iterable[str], limit: int) -> dict[str, str]:
+def shorten_labels(labels: Iterable[str], limit: int) -> dict[str, str]:
     """A short form of each label: of those that begin with the same name, only the words in which they differ.
 
     Example:

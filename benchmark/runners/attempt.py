@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import PrivbenchError
 from ..pipeline.failures import is_out_of_memory, raised_in
 from ..pipeline.plan import Stage
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..pipeline.stages import run
 from ..store.manifest import Artifact
 from ..store.store import Store
@@ -41,22 +41,22 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def attempt(stage: Stage, workshop: Workshop, begun: Callable[[], None] | None = None) -> Report:
+def attempt(stage: Stage, session: Session, begun: Callable[[], None] | None = None) -> Report:
     """Compute one stage under its lock, unless another process did meanwhile.
 
     Args:
         stage: what to compute.
-        workshop: where.
+        session: where.
         begun: called when the lock is held and computing begins.
     """
     began = time.monotonic()
     reason, exhausted, artifact = None, False, None
     try:
-        with workshop.store.lock(stage.kind, stage.key):
-            if usable(workshop.store, stage) is None:
+        with session.store.lock(stage.kind, stage.key):
+            if usable(session.store, stage) is None:
                 if begun:
                     begun()
-                artifact = run(stage, workshop)
+                artifact = run(stage, session)
     except PrivbenchError as cause:
         reason = str(cause)
     except Exception as cause:  # a plugin's fault: the other cells go on
@@ -72,7 +72,7 @@ def attempt(stage: Stage, workshop: Workshop, begun: Callable[[], None] | None =
         artifact is not None,
         exhausted or bool(info.get("failed")),
         info.get("host_peak_memory_bytes", 0),
-        info.get("peak_memory_bytes", 0) if workshop.device.type == "cuda" else 0,
+        info.get("peak_memory_bytes", 0) if session.device.type == "cuda" else 0,
     )
 
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 
 from ..pipeline.plan import Plan, Stage
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..training.progress import Progress
 from . import memory
 from .attempt import attempt
-from .processes import Processes
-from .scheduler import Crew, Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
+from .processes import ProcessExecutor
+from .scheduler import Done, Executor, Listener, NullListener, Outcome, ResultCollector, Schedule, Scored, find_pending
 
 __all__ = ["Listener", "Outcome", "Quiet", "execute"]
 
 
 def execute(
     plan: Plan,
-    workshop: Workshop,
+    session: Session,
     listener: Listener | None = None,
     jobs: int = 1,
     *,
@@ -31,7 +31,7 @@ def execute(
 
     Args:
         plan: what to do.
-        workshop: where to do it.
+        session: where to do it.
         listener: told of stages.
         jobs: processes at a time, each with a CUDA device in turn.
         threads: of the CPU for each stage; by default what PyTorch takes on this machine, divided among the jobs.
@@ -43,38 +43,38 @@ def execute(
     Returns:
         Scores and failures. A failed stage costs the cells that need it, no others.
     """
-    listener = listener or Quiet()
-    found, todo = look(plan, workshop.store)
+    listener = listener or NullListener()
+    found, todo = find_pending(plan, session.store)
     outcome = Outcome()
-    harvest = Harvest(plan, workshop.store, found, outcome, scored)
+    collector = ResultCollector(plan, session.store, found, outcome, scored)
     jobs = max(1, min(jobs, len(todo)))
     count = threads or max(1, torch.get_num_threads() // jobs)
-    crew: Crew
+    executor: Executor
     if jobs == 1 and stage_timeout is None:
-        crew = Alone(workshop, count)
+        executor = SerialExecutor(session, count)
     else:
-        known = memory.measured(todo, found.values(), workshop.store)
-        crew = Processes(workshop, jobs, count, stage_timeout, known, listener.note)
+        known = memory.measured(todo, found.values(), session.store)
+        executor = ProcessExecutor(session, jobs, count, stage_timeout, known, listener.note)
     try:
-        Schedule(todo, crew, listener, outcome, harvest).run()
+        Schedule(todo, executor, listener, outcome, collector).run()
     finally:
-        crew.close()
-    harvest.finish()
+        executor.close()
+    collector.finish()
     return outcome
 
 
-class Alone:
+class SerialExecutor:
     """Computes one stage after the other in this process.
 
     Args:
-        workshop: where.
+        session: where.
         threads: of the CPU.
     """
 
     retries = 0
 
-    def __init__(self, workshop: Workshop, threads: int) -> None:
-        self._workshop, self._before = workshop, (torch.get_num_threads(), workshop.progress)
+    def __init__(self, session: Session, threads: int) -> None:
+        self._session, self._before = session, (torch.get_num_threads(), session.progress)
         self._stage: Stage | None = None
         if threads != self._before[0]:
             torch.set_num_threads(threads)
@@ -89,16 +89,16 @@ class Alone:
 
     def start(self, stage: Stage, progress: Progress) -> None:
         """Choose the stage that `wait` computes."""
-        self._stage, self._workshop.progress = stage, progress
+        self._stage, self._session.progress = stage, progress
 
     def wait(self) -> Sequence[Done]:
         """Compute the stage."""
         assert self._stage is not None
         stage, self._stage = self._stage, None
-        return [Done(stage, attempt(stage, self._workshop))]
+        return [Done(stage, attempt(stage, self._session))]
 
     def close(self) -> None:
         """Leave things as they were."""
-        threads, self._workshop.progress = self._before
+        threads, self._session.progress = self._before
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)

@@ -54,32 +54,36 @@ def held(pid: int) -> int:
 
 
 class Measured:
-    """Peaks of memory by the sort of stage: the largest that was seen."""
+    """Peaks of memory by the resource_class of stage: the largest that was seen."""
 
     def __init__(self) -> None:
         self._host: dict[str, int] = {}
         self._device: dict[str, int] = {}
 
-    def learn(self, sort: str, host: int, device: int) -> None:
-        """A stage of a sort took so many bytes of memory, and of its accelerator's."""
-        self._host[sort] = max(host, self._host.get(sort, 0))
-        self._device[sort] = max(device, self._device.get(sort, 0))
+    def learn(self, resource_class: str, host: int, device: int) -> None:
+        """A stage of a resource_class took so many bytes of memory, and of its accelerator's."""
+        self._host[resource_class] = max(host, self._host.get(resource_class, 0))
+        self._device[resource_class] = max(device, self._device.get(resource_class, 0))
 
     def read(self, artifacts: Iterable[Artifact | None]) -> None:
         """Learn from what artifacts say of how they were made."""
         for artifact in artifacts:
             info = artifact.info if artifact else {}
-            sort, host, device = info.get("sort"), info.get("host_peak_memory_bytes"), info.get("peak_memory_bytes")
-            if isinstance(sort, str) and isinstance(host, int) and isinstance(device, int):
-                self.learn(sort, host, device if str(info.get("device")).startswith("cuda") else 0)
+            resource_class, host, device = (
+                info.get("resource_class"),
+                info.get("host_peak_memory_bytes"),
+                info.get("peak_memory_bytes"),
+            )
+            if isinstance(resource_class, str) and isinstance(host, int) and isinstance(device, int):
+                self.learn(resource_class, host, device if str(info.get("device")).startswith("cuda") else 0)
 
     def host(self, stage: Stage) -> int | None:
         """Bytes of memory that a stage is expected to take; `None` where none like it was measured."""
-        return self._host.get(stage.sort) or None
+        return self._host.get(stage.resource_class) or None
 
     def device(self, stage: Stage) -> int | None:
         """Bytes of an accelerator's memory that a stage is expected to take; `None` where none like it was measured."""
-        return self._device.get(stage.sort) or None
+        return self._device.get(stage.resource_class) or None
 
 
 def measured(todo: Iterable[Stage], found: Iterable[Artifact | None], store: Store) -> Measured:

@@ -17,12 +17,12 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from ..pipeline.plan import Stage
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..training.progress import Progress
 from . import memory
 from .attempt import Report
 from .scheduler import Done
-from .worker import Begun, Ended, Looping, Place, Ready, Said, serve
+from .worker import Begun, Ended, Looping, Ready, Said, WorkerConfig, serve
 
 #: Seconds given to a process to end by itself.
 _GRACE = 5.0
@@ -31,7 +31,7 @@ _TICK = 1.0
 
 
 @dataclass
-class _Seat:
+class WorkerSlot:
     """A place for one process, and the stage in it."""
 
     device: torch.device
@@ -47,11 +47,11 @@ class _Seat:
     loops: set[str] = field(default_factory=set)
 
 
-class Processes:
+class ProcessExecutor:
     """Computes up to `jobs` stages at a time, each in a process that is kept for the next.
 
     Args:
-        workshop: where.
+        session: where.
         jobs: stages at a time.
         threads: of the CPU for each.
         stage_timeout: seconds that a stage may take, `None` for any time.
@@ -63,38 +63,38 @@ class Processes:
 
     def __init__(
         self,
-        workshop: Workshop,
+        session: Session,
         jobs: int,
         threads: int,
         stage_timeout: float | None,
         known: memory.Measured,
         note: Callable[[str], None],
     ) -> None:
-        self._workshop, self._threads, self._timeout = workshop, threads, stage_timeout
+        self._session, self._threads, self._timeout = session, threads, stage_timeout
         self._known, self._note = known, note
-        self._seats = [_Seat(device) for device in _devices(workshop.device, jobs)]
+        self._slots = [WorkerSlot(device) for device in _devices(session.device, jobs)]
         self._scarce = False
 
     def idle(self) -> bool:
-        """Whether there is a seat for another stage."""
-        return any(seat.stage is None for seat in self._seats)
+        """Whether there is a slot for another stage."""
+        return any(slot.stage is None for slot in self._slots)
 
     def fits(self, stage: Stage) -> bool:
         """Whether memory suffices for a stage beside those that run, as far as their peaks were measured before.
 
         What is unknown counts as what its process holds now. A stage that has the machine to itself is always tried.
         """
-        busy = [seat for seat in self._seats if seat.stage is not None]
+        busy = [slot for slot in self._slots if slot.stage is not None]
         wanted = self._known.host(stage)
         if not busy:
             return True
-        seat = self._seat(stage)
-        if seat is None:
+        slot = self._slot(stage)
+        if slot is None:
             return False
         free = memory.available()
         if wanted is None or free is None:
             return True
-        holds = {id(one): memory.held(one.process.pid or 0) for one in self._seats if one.process is not None}
+        holds = {id(one): memory.held(one.process.pid or 0) for one in self._slots if one.process is not None}
         taken = sum(max(one.expected, holds.get(id(one), 0)) for one in busy)
         room = free + sum(holds.values())
         if taken + wanted <= room:
@@ -102,96 +102,96 @@ class Processes:
         if not self._scarce:
             self._scarce = True
             self._note(
-                f"memory is scarce, so fewer than {len(self._seats)} stages run at a time: {stage.title} took "
+                f"memory is scarce, so fewer than {len(self._slots)} stages run at a time: {stage.title} took "
                 f"{memory.shown(wanted)} before and {memory.shown(max(0, room - taken))} are left"
             )
         return False
 
     def start(self, stage: Stage, progress: Progress) -> None:
         """Give a stage to a process, a new one if need be."""
-        seat = self._seat(stage)
-        assert seat is not None
-        if seat.process is None:
-            self._open(seat)
-        assert seat.link is not None
-        seat.stage, seat.progress, seat.deadline, seat.late = stage, progress, None, False
-        seat.expected, seat.expected_device = self._known.host(stage) or 0, self._known.device(stage) or 0
+        slot = self._slot(stage)
+        assert slot is not None
+        if slot.process is None:
+            self._open(slot)
+        assert slot.link is not None
+        slot.stage, slot.progress, slot.deadline, slot.late = stage, progress, None, False
+        slot.expected, slot.expected_device = self._known.host(stage) or 0, self._known.device(stage) or 0
         with contextlib.suppress(OSError):  # it is dead: `wait` says so
-            seat.link.send(stage)
+            slot.link.send(stage)
 
-    def _seat(self, stage: Stage) -> _Seat | None:
-        """A free seat, one whose process lives if there is any; `None` if no device has memory for the stage."""
+    def _slot(self, stage: Stage) -> WorkerSlot | None:
+        """A free slot, one whose process lives if there is any; `None` if no device has memory for the stage."""
         wanted = self._known.device(stage) or 0
-        free = [seat for seat in self._seats if seat.stage is None and self._device_room(seat) >= wanted]
-        if not free and all(seat.stage is None for seat in self._seats):
-            free = self._seats
-        return min(free, key=lambda seat: (self._share(seat.device), seat.process is None), default=None)
+        free = [slot for slot in self._slots if slot.stage is None and self._device_room(slot) >= wanted]
+        if not free and all(slot.stage is None for slot in self._slots):
+            free = self._slots
+        return min(free, key=lambda slot: (self._share(slot.device), slot.process is None), default=None)
 
     def _share(self, device: torch.device) -> int:
-        return sum(seat.stage is not None for seat in self._seats if seat.device == device)
+        return sum(slot.stage is not None for slot in self._slots if slot.device == device)
 
-    def _device_room(self, seat: _Seat) -> float:
-        """Bytes of a seat's accelerator that are not expected to be taken by the stages on it."""
-        others = [one for one in self._seats if one.device == seat.device]
+    def _device_room(self, slot: WorkerSlot) -> float:
+        """Bytes of a slot's accelerator that are not expected to be taken by the stages on it."""
+        others = [one for one in self._slots if one.device == slot.device]
         total = max(one.device_total for one in others)
         taken = sum(one.expected_device for one in others if one.stage is not None)
         return total - taken if total and taken else float("inf")
 
-    def _open(self, seat: _Seat) -> None:
+    def _open(self, slot: WorkerSlot) -> None:
         context = _context()
-        seat.link, theirs = context.Pipe()
-        place = Place(self._workshop.store.address, self._workshop.data_root, seat.device, self._threads)
+        slot.link, theirs = context.Pipe()
+        place = WorkerConfig(self._session.store.address, self._session.data_root, slot.device, self._threads)
         process = context.Process(target=serve, args=(theirs, place, dict(os.environ)), name="privbench stage")
         process.start()
-        seat.process = process
+        slot.process = process
         theirs.close()
 
     def wait(self) -> Sequence[Done]:
         """Hear what the processes say until a stage ends or a second is over."""
-        links = {seat.link: seat for seat in self._seats if seat.link is not None}
+        links = {slot.link: slot for slot in self._slots if slot.link is not None}
         found = connection.wait(list(links), timeout=_TICK)
         done = [ended for link in found for ended in self._hear(links[link])]  # type: ignore[index]
         now = time.monotonic()
-        for seat in self._seats:
-            if seat.deadline is not None and now > seat.deadline and seat.process is not None:
-                seat.late = True
-                kill(seat.process)
+        for slot in self._slots:
+            if slot.deadline is not None and now > slot.deadline and slot.process is not None:
+                slot.late = True
+                kill(slot.process)
         return done
 
-    def _hear(self, seat: _Seat) -> Iterator[Done]:
-        assert seat.link is not None
+    def _hear(self, slot: WorkerSlot) -> Iterator[Done]:
+        assert slot.link is not None
         try:
-            while seat.link is not None and seat.link.poll():
-                yield from self._understand(seat, seat.link.recv())
+            while slot.link is not None and slot.link.poll():
+                yield from self._understand(slot, slot.link.recv())
         except (EOFError, OSError):
-            yield from self._bury(seat)
+            yield from self._bury(slot)
 
-    def _understand(self, seat: _Seat, message: object) -> Iterator[Done]:
-        stage, progress = seat.stage, seat.progress
+    def _understand(self, slot: WorkerSlot, message: object) -> Iterator[Done]:
+        stage, progress = slot.stage, slot.progress
         match message:
             case Ready(device_total):
-                seat.device_total = device_total
+                slot.device_total = device_total
             case Begun():
-                seat.deadline = None if self._timeout is None else time.monotonic() + self._timeout
+                slot.deadline = None if self._timeout is None else time.monotonic() + self._timeout
             case Said(sentence):
                 self._note(sentence)
             case Looping() if progress is not None:
-                message.tell(progress, seat.loops)
+                message.tell(progress, slot.loops)
             case Ended(report) if stage is not None:
-                self._leave(seat)
+                self._leave(slot)
                 if report.spoiled:
-                    self._close(seat)
+                    self._close(slot)
                 if report.peak:
-                    self._known.learn(stage.sort, report.peak, report.device_peak)
+                    self._known.learn(stage.resource_class, report.peak, report.device_peak)
                 yield Done(stage, report)
 
-    def _bury(self, seat: _Seat) -> Iterator[Done]:
-        """The process of a seat is gone; its stage, if it had one, is lost, or was too slow."""
-        assert seat.process is not None
-        seat.process.join(_GRACE)
-        stage, late, how = seat.stage, seat.late, end_of(seat.process.exitcode)
-        self._leave(seat)
-        self._close(seat)
+    def _bury(self, slot: WorkerSlot) -> Iterator[Done]:
+        """The process of a slot is gone; its stage, if it had one, is lost, or was too slow."""
+        assert slot.process is not None
+        slot.process.join(_GRACE)
+        stage, late, how = slot.stage, slot.late, end_of(slot.process.exitcode)
+        self._leave(slot)
+        self._close(slot)
         if stage is None:
             return
         if late:
@@ -199,25 +199,25 @@ class Processes:
         else:
             yield Done(stage, None, how)
 
-    def _leave(self, seat: _Seat) -> None:
-        for _ in seat.loops:
-            assert seat.progress is not None
-            seat.progress.end()
-        seat.stage, seat.progress, seat.deadline, seat.late = None, None, None, False
-        seat.expected = seat.expected_device = 0
-        seat.loops.clear()
+    def _leave(self, slot: WorkerSlot) -> None:
+        for _ in slot.loops:
+            assert slot.progress is not None
+            slot.progress.end()
+        slot.stage, slot.progress, slot.deadline, slot.late = None, None, None, False
+        slot.expected = slot.expected_device = 0
+        slot.loops.clear()
 
-    def _close(self, seat: _Seat) -> None:
-        if seat.link is not None:
-            seat.link.close()
-        if seat.process is not None:
-            kill(seat.process)
-        seat.link = seat.process = None
+    def _close(self, slot: WorkerSlot) -> None:
+        if slot.link is not None:
+            slot.link.close()
+        if slot.process is not None:
+            kill(slot.process)
+        slot.link = slot.process = None
 
     def close(self) -> None:
         """End all processes; what they compute is lost but for checkpoints."""
-        for seat in self._seats:
-            self._close(seat)
+        for slot in self._slots:
+            self._close(slot)
 
 
 def kill(process: BaseProcess) -> None:
@@ -247,7 +247,7 @@ def slow(timeout: float | None) -> str:
 
 
 def _devices(device: torch.device, jobs: int) -> list[torch.device]:
-    """The device of each seat: the one named, or all CUDA devices in turn where there are several jobs."""
+    """The device of each slot: the one named, or all CUDA devices in turn where there are several jobs."""
     if device.type == "cuda" and (device.index is None or jobs > 1):
         count = torch.cuda.device_count()
         return [torch.device("cuda", i % count) for i in range(jobs)]

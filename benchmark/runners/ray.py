@@ -26,9 +26,9 @@ from . import memory
 from .attempt import Report
 from .processes import slow
 from .ray_cluster import Cluster, ClusterError, Head, connected
-from .ray_tasks import Board, Expected, Job, Told, check_machine, compute, mark_of
-from .scheduler import Done, Harvest, Listener, Outcome, Quiet, Schedule, Scored, look
-from .worker import Place
+from .ray_tasks import Expected, Job, ProgressBoard, Told, check_machine, compute, mark_of
+from .scheduler import Done, Listener, NullListener, Outcome, ResultCollector, Schedule, Scored, find_pending
+from .worker import WorkerConfig
 
 #: Seconds between looks at progress and time limits.
 _TICK = 0.5
@@ -58,24 +58,24 @@ def execute(
         ClusterError: Ray is not installed, the cluster cannot be reached or is lost, or a machine of it cannot compute
             the plan.
     """
-    listener = listener or Quiet()
-    found, todo = look(plan, store)
+    listener = listener or NullListener()
+    found, todo = find_pending(plan, store)
     outcome = Outcome()
-    harvest = Harvest(plan, store, found, outcome, scored)
+    collector = ResultCollector(plan, store, found, outcome, scored)
     if todo:
         with connected(cluster.address) as ray:
             size = _size(ray, device, cluster)
             # Of a URL every machine makes its own local tier.
-            place = Place(store.address.remote or store.address, data_root.absolute(), size.device, size.threads)
+            place = WorkerConfig(store.address.remote or store.address, data_root.absolute(), size.device, size.threads)
             _check_machines(ray, todo, store, place)
             listener.note(size.sentence)
             known = memory.measured(todo, found.values(), store)
-            crew = Tasks(ray, place, size, cluster.stage_timeout, known)
+            executor = RayExecutor(ray, place, size, cluster.stage_timeout, known)
             try:
-                Schedule(todo, crew, listener, outcome, harvest).run()
+                Schedule(todo, executor, listener, outcome, collector).run()
             finally:
-                crew.close()
-    harvest.finish()
+                executor.close()
+    collector.finish()
     return outcome
 
 
@@ -130,7 +130,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
 
 
-def _check_machines(ray: Any, todo: Sequence[Stage], store: Store, place: Place) -> None:
+def _check_machines(ray: Any, todo: Sequence[Stage], store: Store, place: WorkerConfig) -> None:
     """Refuse a cluster whose machines do not all see the store, the data and the packages.
 
     Raises:
@@ -173,7 +173,7 @@ def _last_line(cause: BaseException) -> str:
     return lines[-1].rstrip(".") if lines else type(cause).__name__
 
 
-class Tasks:
+class RayExecutor:
     """Computes stages as Ray tasks.
 
     Args:
@@ -186,11 +186,15 @@ class Tasks:
 
     retries = 9
 
-    def __init__(self, ray: Any, place: Place, size: Size, stage_timeout: float | None, known: memory.Measured) -> None:
+    def __init__(
+        self, ray: Any, place: WorkerConfig, size: Size, stage_timeout: float | None, known: memory.Measured
+    ) -> None:
         self._ray, self._place, self._size, self._timeout, self._known = ray, place, size, stage_timeout, known
         self._head = Head(ray)
         # The board is where this process is, and comes back, empty, if its process is killed.
-        self._board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=_here(ray)).remote()
+        self._board = (
+            ray.remote(ProgressBoard).options(num_cpus=0, max_restarts=-1, scheduling_strategy=_here(ray)).remote()
+        )
         self._task = ray.remote(compute)
         self._running: dict[Any, _Running] = {}
         self._reading: Any = None
@@ -277,7 +281,7 @@ class Tasks:
                 return Done(stage, Report(slow(self._timeout)))
             return Done(stage, None, _loss(cause), running.began is not None)
         if report.peak:
-            self._known.learn(stage.sort, report.peak, report.device_peak)
+            self._known.learn(stage.resource_class, report.peak, report.device_peak)
         return Done(stage, report)
 
     def close(self) -> None:

@@ -15,10 +15,10 @@ from ... import __version__
 from ..errors import PrivbenchError
 from ..pipeline.cell import Choice
 from ..pipeline.plan import Stage
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..store.store import Store, open_store
 from .attempt import Report, attempt
-from .worker import Looping, Place, Telling, Warnings
+from .worker import Looping, ThrottledProgress, Warnings, WorkerConfig
 
 #: Seconds until what another machine has written must be seen here: shared folders remember what was not there.
 PATIENCE = 60.0
@@ -36,7 +36,7 @@ class Told:
     looping: Looping | None
 
 
-class Board:
+class ProgressBoard:
     """An actor to which stages say how far they are; the console reads it."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Job:
     """A stage and where to compute it."""
 
     stage: Stage
-    place: Place
+    place: WorkerConfig
     environment: Mapping[str, str]
     version: str
     board: Any
@@ -82,10 +82,10 @@ def compute(job: Job) -> Report:
     handler, logger = Warnings(notes.append), logging.getLogger("privbench")
     logger.addHandler(handler)
     try:
-        workshop = _workshop(job.place)
-        workshop.progress = Telling(say, TELL_SECONDS)
-        _await_inputs(job.stage, workshop.store)
-        report = attempt(job.stage, workshop, begun)
+        session = _session(job.place)
+        session.progress = ThrottledProgress(say, TELL_SECONDS)
+        _await_inputs(job.stage, session.store)
+        report = attempt(job.stage, session, begun)
     except PrivbenchError as cause:
         report = Report(str(cause))
     finally:
@@ -94,9 +94,9 @@ def compute(job: Job) -> Report:
 
 
 @cache
-def _workshop(place: Place) -> Workshop:
+def _session(place: WorkerConfig) -> Session:
     """One for each place, so that data sets are read once a process."""
-    return place.workshop()
+    return place.session()
 
 
 def _await_inputs(stage: Stage, store: Store) -> None:

@@ -1,6 +1,6 @@
 """Which stages to compute, in which order, and what a failure costs: the same for every runner.
 
-A runner gives a crew, which starts stages and tells what became of them; nothing else differs between runners.
+A runner gives a executor, which starts stages and tells what became of them; nothing else differs between runners.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import CorruptArtifactError, StorageError
 from ..pipeline.plan import Plan, Stage
 from ..store.manifest import Artifact
 from ..store.store import Store
-from ..training.progress import Progress, Silent
+from ..training.progress import NullProgress, Progress
 from .attempt import Report, usable
 
 #: A stage may be lost so many times more often where it had not begun.
@@ -41,7 +41,7 @@ class Listener(Protocol):
     def end(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
 
-    def again(self, stage: Stage, reason: str) -> None:
+    def on_retry(self, stage: Stage, reason: str) -> None:
         """A stage lost its process or machine and will begin again."""
 
     def fail(self, stage: Stage, reason: str) -> None:
@@ -51,7 +51,7 @@ class Listener(Protocol):
         """Something that the user should know of the run."""
 
 
-class Quiet:
+class NullListener:
     """A listener that says nothing."""
 
     def begin(self, stage: Stage, index: int, total: int) -> None:
@@ -59,12 +59,12 @@ class Quiet:
 
     def watch(self, stage: Stage) -> Progress:
         """Ignore."""
-        return Silent()
+        return NullProgress()
 
     def end(self, stage: Stage, seconds: float) -> None:
         """Ignore."""
 
-    def again(self, stage: Stage, reason: str) -> None:
+    def on_retry(self, stage: Stage, reason: str) -> None:
         """Ignore."""
 
     def fail(self, stage: Stage, reason: str) -> None:
@@ -118,7 +118,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Done:
-    """A stage that a crew is done with.
+    """A stage that a executor is done with.
 
     Args:
         stage: which.
@@ -133,7 +133,7 @@ class Done:
     begun: bool = True
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Computes stages somewhere."""
 
     #: How often a stage is begun again that lost its process or machine.
@@ -155,7 +155,7 @@ class Crew(Protocol):
         """End whatever runs still."""
 
 
-def look(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Stage]]:
+def find_pending(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Stage]]:
     """What the store has of a plan, after verification, and the stages to compute.
 
     What does not match its manifest goes to quarantine. What is only in a tier that machines share is looked at, and
@@ -167,7 +167,7 @@ def look(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], list[Sta
     new = set(plan.stages) if store.address.remote is None else here | plan.cells.keys()
     while True:
         stages = [stage for stage in plan.stages.values() if stage.key in new]
-        found |= ask(store, lambda stage: usable(store, stage), stages)
+        found |= map_stages(store, lambda stage: usable(store, stage), stages)
         asked |= new
         todo = needed(plan, found, {key for key in here if found[key] is None})
         new = {key for stage in todo if stage.key in asked for key in stage.inputs.values()} - asked
@@ -190,14 +190,14 @@ def needed(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> 
     return [stage for stage in plan.stages.values() if stage.key in want]
 
 
-def ask(store: Store, question: Callable[[Stage], _T], stages: Iterable[Stage]) -> dict[str, _T]:
+def map_stages(store: Store, question: Callable[[Stage], _T], stages: Iterable[Stage]) -> dict[str, _T]:
     """The answer for each stage, by key; of a store at a URL several are asked for at a time."""
     stages = list(stages)
     with ThreadPoolExecutor(_READERS if store.address.remote else 1) as readers:
         return dict(zip((stage.key for stage in stages), readers.map(question, stages), strict=True))
 
 
-class Harvest:
+class ResultCollector:
     """Takes the scores of every cell as soon as they are there, so that whoever stops a run has what was done.
 
     Args:
@@ -252,21 +252,21 @@ class Schedule:
 
     Args:
         todo: the stages to compute, every one after those that it reads.
-        crew: computes them.
+        executor: computes them.
         listener: told of them.
         outcome: what became of them is added to it.
-        harvest: takes their scores.
+        collector: takes their scores.
     """
 
     def __init__(
         self,
         todo: Sequence[Stage],
-        crew: Crew,
+        executor: Executor,
         listener: Listener,
         outcome: Outcome,
-        harvest: Harvest | None = None,
+        collector: ResultCollector | None = None,
     ) -> None:
-        self._crew, self._listener, self._outcome, self._harvest = crew, listener, outcome, harvest
+        self._executor, self._listener, self._outcome, self._collector = executor, listener, outcome, collector
         self._stages = list(todo)
         self._numbers = {stage.key: index for index, stage in enumerate(self._stages)}
         self._missing = {stage.key: self._numbers.keys() & set(stage.inputs.values()) for stage in self._stages}
@@ -282,20 +282,20 @@ class Schedule:
         """Compute every stage, or fail it."""
         while self._ready or self._running:
             self._start()
-            for done in self._crew.wait():
+            for done in self._executor.wait():
                 self._running -= 1
                 self._finish(done)
 
     def _start(self) -> None:
         held = []
-        while self._ready and self._crew.idle():
+        while self._ready and self._executor.idle():
             number = heapq.heappop(self._ready)
             stage = self._stages[number]
-            if not self._crew.fits(stage):
+            if not self._executor.fits(stage):
                 held.append(number)
                 continue
             self._listener.begin(stage, number + 1, len(self._stages))
-            self._crew.start(stage, self._listener.watch(stage))
+            self._executor.start(stage, self._listener.watch(stage))
             self._running += 1
         for number in held:
             heapq.heappush(self._ready, number)
@@ -313,8 +313,8 @@ class Schedule:
         if report.computed:
             self._outcome.computed.append(stage.key)
         self._listener.end(stage, report.seconds)
-        if self._harvest is not None:
-            self._harvest.end(stage)
+        if self._collector is not None:
+            self._collector.end(stage)
         for reader in self._readers[stage.key]:
             self._missing[reader.key].discard(stage.key)
             if not self._missing[reader.key] and reader.key not in self._outcome.failures:
@@ -324,8 +324,8 @@ class Schedule:
         stage, how = done.stage, done.lost
         self._losses[stage.key, done.begun] += 1
         times = self._losses[stage.key, done.begun]
-        if times <= self._crew.retries * (1 if done.begun else _UNBEGUN):
-            self._listener.again(stage, how)
+        if times <= self._executor.retries * (1 if done.begun else _UNBEGUN):
+            self._listener.on_retry(stage, how)
             heapq.heappush(self._ready, self._numbers[stage.key])
         else:
             self._fail(stage, how if times == 1 else f"{how}; so it went {times} times")

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..store.store import open_store
 from ..training.progress import Progress
 from .attempt import Report, attempt
@@ -27,7 +27,7 @@ TELL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerConfig:
     """Where a process computes.
 
     Args:
@@ -42,14 +42,14 @@ class Place:
     device: torch.device
     threads: int
 
-    def workshop(self, progress: Progress | None = None) -> Workshop:
+    def session(self, progress: Progress | None = None) -> Session:
         """Set the number of threads and open the place."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         os.environ.update(dict.fromkeys(THREADS, str(self.threads)))
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
-        return Workshop(open_store(self.store), self.data_root, self.device, progress)
+        return Session(open_store(self.store), self.data_root, self.device, progress)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Looping:
         progress.advance(self.done, self.losses)
 
 
-class Telling:
+class ThrottledProgress:
     """Progress that is put into messages, now and then.
 
     Args:
@@ -144,7 +144,7 @@ class Warnings(logging.Handler):
         self._say_it(record.getMessage())
 
 
-def serve(link: Connection, place: Place, environment: Mapping[str, str]) -> None:
+def serve(link: Connection, place: WorkerConfig, environment: Mapping[str, str]) -> None:
     """Compute the stages that come through `link` until it is closed.
 
     Args:
@@ -166,12 +166,12 @@ def serve(link: Connection, place: Place, environment: Mapping[str, str]) -> Non
     logger = logging.getLogger("privbench")
     logger.propagate = False
     logger.addHandler(Warnings(lambda sentence: say(Said(sentence))))
-    workshop = place.workshop(Telling(say))
+    session = place.session(ThrottledProgress(say))
     say(Ready(torch.cuda.mem_get_info(place.device)[1] if place.device.type == "cuda" else 0))
     try:
         while True:
             stage = link.recv()
-            say(Ended(attempt(stage, workshop, lambda: say(Begun()))))
+            say(Ended(attempt(stage, session, lambda: say(Begun()))))
     except (EOFError, OSError):
         return
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from ..errors import CorruptArtifactError
 from ..files import atomic
 from ..files.tensors import pack, unpack
-from .layout import Shelf
+from .layout import StoreLayout
 from .manifest import FORMAT, seal, unseal
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class Checkpoint:
     """Checkpoints of one unfinished stage, whose lock the caller holds.
 
     Args:
-        shelf: where they lie.
+        layout: where they lie.
         kind: of the stage.
         key: of the stage.
     """
 
-    def __init__(self, shelf: Shelf, kind: str, key: str) -> None:
-        self._shelf, self._kind, self._key = shelf, kind, key
-        self._folder = shelf.checkpoints(kind, key)
+    def __init__(self, layout: StoreLayout, kind: str, key: str) -> None:
+        self._layout, self._kind, self._key = layout, kind, key
+        self._folder = layout.checkpoints(kind, key)
 
     def load(self, name: str) -> tuple[Groups, dict[str, Any]] | None:
         """Groups of tensors and facts of loop `name`; `None` where there are none.
@@ -72,8 +72,8 @@ class Checkpoint:
                 "sha256": hashlib.sha256(tensors).hexdigest(),
             }
         )
-        self._shelf.prepare()
-        temporary = self._shelf.temporary(self._kind, self._key)
+        self._layout.prepare()
+        temporary = self._layout.temporary(self._kind, self._key)
         with atomic.storage_errors(self._folder):
             try:
                 atomic.make_folder(self._folder)

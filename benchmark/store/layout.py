@@ -61,7 +61,7 @@ def place(kind: str, key: str) -> Path:
     return Path(kind, key[:2], key)
 
 
-class Shelf:
+class StoreLayout:
     """Folders and locks of the store at `root`; nothing is made before something is written."""
 
     def __init__(self, root: Path) -> None:

@@ -12,16 +12,27 @@ from typing import Literal, TypeAlias
 from ..errors import CorruptArtifactError
 from ..files import atomic
 from .checkpoint import ENDING, verify
-from .layout import CHECKPOINTS, FORMAT_FILE, LOCKS, QUARANTINE, RESERVED, TEMPORARY, Shelf, is_key, is_kind, split_name
+from .layout import (
+    CHECKPOINTS,
+    FORMAT_FILE,
+    LOCKS,
+    QUARANTINE,
+    RESERVED,
+    TEMPORARY,
+    StoreLayout,
+    is_key,
+    is_kind,
+    split_name,
+)
 from .manifest import examine
 
-Keep: TypeAlias = "Callable[[Entry], bool] | Collection[str] | None"
+Keep: TypeAlias = "Callable[[StoreEntry], bool] | Collection[str] | None"
 #: Says in one phrase what is wrong with the file or folder of a kind and key; `None` if nothing is, or it is gone.
 Damage = Callable[[Path, str, str], str | None]
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """Something in a store.
 
     Args:
@@ -66,47 +77,47 @@ class Problem:
     tier: Literal["local", "shared"] = "local"
 
 
-def entries(shelf: Shelf) -> Iterator[Entry]:
+def entries(layout: StoreLayout) -> Iterator[StoreEntry]:
     """Every artifact, by kind and key; only manifests are read, and damage is tolerated."""
-    if not shelf.exists():
+    if not layout.exists():
         return
-    for kind, key, path in _folders(shelf.root):
+    for kind, key, path in _folders(layout.root):
         bytes_ = atomic.size(path)
         with atomic.storage_errors(path, "read"):
             try:
                 manifest = examine(path, kind, key, contents=False)
             except CorruptArtifactError:
                 if path.is_symlink() or path.exists():
-                    yield Entry(kind, key, bytes_, None, path=path, state="damaged")
+                    yield StoreEntry(kind, key, bytes_, None, path=path, state="damaged")
                 continue
-        yield Entry(kind, key, bytes_, manifest.created, manifest.inputs, path)
+        yield StoreEntry(kind, key, bytes_, manifest.created, manifest.inputs, path)
 
 
-def check(shelf: Shelf, repair: bool) -> list[Problem]:
+def check(layout: StoreLayout, repair: bool) -> list[Problem]:
     """Every problem of a store, by path; with `repair` damaged and unknown things go to the quarantine."""
-    if not shelf.exists():
+    if not layout.exists():
         return []
-    with atomic.storage_errors(shelf.root, "check"):
+    with atomic.storage_errors(layout.root, "check"):
         found = [
-            *_strays(shelf, repair),
-            *_damaged(shelf, repair),
-            *_leftover_problems(shelf, repair),
+            *_strays(layout, repair),
+            *_damaged(layout, repair),
+            *_leftover_problems(layout, repair),
         ]
     return sorted(found, key=lambda problem: str(problem.path))
 
 
-def collect(shelf: Shelf, keep: Keep, older_than_days: float | None, dry_run: bool) -> list[Entry]:
+def collect(layout: StoreLayout, keep: Keep, older_than_days: float | None, dry_run: bool) -> list[StoreEntry]:
     """Remove what is not needed; `Store.gc` says what that is."""
-    if not shelf.exists():
+    if not layout.exists():
         return []
     limit = None if older_than_days is None else time.time() - 86400 * older_than_days
     unwanted = [
-        *_leftovers(shelf),
-        *_quarantined(shelf),
-        *(entry for entry in entries(shelf) if not is_kept(entry, keep) and _is_older(entry, limit)),
-        *(entry for entry in _checkpoints(shelf) if _is_finished(shelf, entry) or _is_abandoned(entry, keep, limit)),
+        *_leftovers(layout),
+        *_quarantined(layout),
+        *(entry for entry in entries(layout) if not is_kept(entry, keep) and _is_older(entry, limit)),
+        *(entry for entry in _checkpoints(layout) if _is_finished(layout, entry) or _is_abandoned(entry, keep, limit)),
     ]
-    return [entry for entry in unwanted if _removed(shelf, entry, dry_run)]
+    return [entry for entry in unwanted if _removed(layout, entry, dry_run)]
 
 
 def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
@@ -120,13 +131,13 @@ def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
                     yield kind.name, path.name, path
 
 
-def _strays(shelf: Shelf, repair: bool) -> Iterator[Problem]:
+def _strays(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
     """What has no place in the layout."""
-    locks = (path for path in atomic.children(shelf.root / LOCKS) if path.suffix not in {".lock", ".json"})
+    locks = (path for path in atomic.children(layout.root / LOCKS) if path.suffix not in {".lock", ".json"})
     own = {FORMAT_FILE, *RESERVED}
-    for path in [*_misplaced(shelf.root, own), *_misplaced(shelf.root / CHECKPOINTS, set()), *locks]:
+    for path in [*_misplaced(layout.root, own), *_misplaced(layout.root / CHECKPOINTS, set()), *locks]:
         if repair:
-            shelf.quarantine(path)
+            layout.quarantine(path)
         yield Problem(path, "it is not part of a store", repaired=repair)
 
 
@@ -148,16 +159,16 @@ def _is_place(path: Path) -> bool:
     return is_key(path.name) and path.name[:2] == path.parent.name
 
 
-def _damaged(shelf: Shelf, repair: bool) -> Iterator[Problem]:
+def _damaged(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
     """Artifacts and checkpoints that are not what they should be."""
-    for kind, key, path in _folders(shelf.root):
-        yield from _problem(shelf, path, kind, key, _damage, repair)
-    for kind, key, folder in _folders(shelf.root / CHECKPOINTS):
+    for kind, key, path in _folders(layout.root):
+        yield from _problem(layout, path, kind, key, _damage, repair)
+    for kind, key, folder in _folders(layout.root / CHECKPOINTS):
         for path in atomic.children(folder) if folder.is_dir() else [folder]:
-            yield from _problem(shelf, path, kind, key, _checkpoint_damage, repair)
+            yield from _problem(layout, path, kind, key, _checkpoint_damage, repair)
 
 
-def _problem(shelf: Shelf, path: Path, kind: str, key: str, damage: Damage, repair: bool) -> Iterator[Problem]:
+def _problem(layout: StoreLayout, path: Path, kind: str, key: str, damage: Damage, repair: bool) -> Iterator[Problem]:
     """The problem of one path, if any; it is looked at again once nobody else can change it."""
     reason = damage(path, kind, key)
     if reason is None:
@@ -165,10 +176,10 @@ def _problem(shelf: Shelf, path: Path, kind: str, key: str, damage: Damage, repa
     if not repair:
         yield Problem(path, reason, kind, key)
         return
-    with shelf.lock_if_free(kind, key) as free:
+    with layout.lock_if_free(kind, key) as free:
         again = damage(path, kind, key)
         if again is not None and free:
-            shelf.quarantine(path, kind, key)
+            layout.quarantine(path, kind, key)
         if again is not None:
             yield Problem(path, again, kind, key, repaired=free)
 
@@ -193,42 +204,42 @@ def _checkpoint_damage(path: Path, kind: str, key: str) -> str | None:
     return None
 
 
-def _leftover_problems(shelf: Shelf, repair: bool) -> Iterator[Problem]:
-    for entry in _leftovers(shelf):
-        repaired = repair and _removed(shelf, entry, dry_run=False)
+def _leftover_problems(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
+    for entry in _leftovers(layout):
+        repaired = repair and _removed(layout, entry, dry_run=False)
         yield Problem(entry.path, "an interrupted process left it", entry.kind, entry.key, repaired)
 
 
-def _leftovers(shelf: Shelf) -> Iterator[Entry]:
+def _leftovers(layout: StoreLayout) -> Iterator[StoreEntry]:
     """Temporary files whose key nobody works on."""
-    for path in atomic.children(shelf.root / TEMPORARY):
+    for path in atomic.children(layout.root / TEMPORARY):
         kind, key = split_name(path.name) or ("", "")
         if kind:
-            with shelf.lock_if_free(kind, key) as free:
+            with layout.lock_if_free(kind, key) as free:
                 if not free or not path.exists():
                     continue
-        yield Entry(kind, key, atomic.size(path), None, path=path, state="leftover")
+        yield StoreEntry(kind, key, atomic.size(path), None, path=path, state="leftover")
 
 
-def _quarantined(shelf: Shelf) -> Iterator[Entry]:
-    for path in atomic.children(shelf.root / QUARANTINE):
+def _quarantined(layout: StoreLayout) -> Iterator[StoreEntry]:
+    for path in atomic.children(layout.root / QUARANTINE):
         kind, key = split_name(path.name) or ("", "")
-        yield Entry(kind, key, atomic.size(path), None, path=path, state="quarantined")
+        yield StoreEntry(kind, key, atomic.size(path), None, path=path, state="quarantined")
 
 
-def _checkpoints(shelf: Shelf) -> Iterator[Entry]:
-    for kind, key, path in _folders(shelf.root / CHECKPOINTS):
-        yield Entry(kind, key, atomic.size(path), None, path=path, state="checkpoint")
+def _checkpoints(layout: StoreLayout) -> Iterator[StoreEntry]:
+    for kind, key, path in _folders(layout.root / CHECKPOINTS):
+        yield StoreEntry(kind, key, atomic.size(path), None, path=path, state="checkpoint")
 
 
-def is_kept(entry: Entry, keep: Keep) -> bool:
+def is_kept(entry: StoreEntry, keep: Keep) -> bool:
     """Whether an artifact is to be kept."""
     if keep is None:
         return True
     return keep(entry) if callable(keep) else entry.key in keep
 
 
-def _is_older(entry: Entry, limit: float | None) -> bool:
+def _is_older(entry: StoreEntry, limit: float | None) -> bool:
     if limit is None:
         return True
     written = seconds(entry.created)
@@ -245,26 +256,26 @@ def seconds(created: str | None) -> float | None:
         return None
 
 
-def _is_finished(shelf: Shelf, entry: Entry) -> bool:
+def _is_finished(layout: StoreLayout, entry: StoreEntry) -> bool:
     try:
-        examine(shelf.folder(entry.kind, entry.key), entry.kind, entry.key, contents=False)
+        examine(layout.folder(entry.kind, entry.key), entry.kind, entry.key, contents=False)
     except CorruptArtifactError:
         return False
     return True
 
 
-def _is_abandoned(entry: Entry, keep: Keep, limit: float | None) -> bool:
+def _is_abandoned(entry: StoreEntry, keep: Keep, limit: float | None) -> bool:
     return limit is not None and not is_kept(entry, keep) and _is_older(entry, limit)
 
 
-def _removed(shelf: Shelf, entry: Entry, dry_run: bool) -> bool:
+def _removed(layout: StoreLayout, entry: StoreEntry, dry_run: bool) -> bool:
     """Whether the entry is gone, or would be; what somebody works on stays."""
     with atomic.storage_errors(entry.path, "remove"):
         if entry.state == "quarantined" or not entry.kind:
             if not dry_run:
                 atomic.remove(entry.path)
             return True
-        with shelf.lock_if_free(entry.kind, entry.key) as free:
+        with layout.lock_if_free(entry.kind, entry.key) as free:
             if free and not dry_run:
-                shelf.discard(entry.path, entry.kind, entry.key)
+                layout.discard(entry.path, entry.kind, entry.key)
             return free

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import CorruptArtifactError
 from .layout import BLOBS, FORMAT_FILE, QUARANTINE, TEMPORARY, is_key, is_kind, split_name
-from .maintenance import Entry, Keep, Problem, is_kept, seconds
+from .maintenance import Keep, Problem, StoreEntry, is_kept, seconds
 from .manifest import FileFacts, Manifest
 from .shared import Remote, blob_name, checked
 
@@ -37,8 +37,10 @@ class _Published:
     def manifest(self) -> Manifest:
         return checked(self.data, self.kind, self.key)
 
-    def entry(self) -> Entry:
-        entry = Entry(self.kind, self.key, len(self.data), None, path=Path(self.name), state="damaged", tier="shared")
+    def entry(self) -> StoreEntry:
+        entry = StoreEntry(
+            self.kind, self.key, len(self.data), None, path=Path(self.name), state="damaged", tier="shared"
+        )
         try:
             manifest = self.manifest()
         except CorruptArtifactError:
@@ -49,7 +51,7 @@ class _Published:
         )
 
 
-def entries(remote: Remote) -> list[Entry]:
+def entries(remote: Remote) -> list[StoreEntry]:
     """Every published artifact, by kind and key; only manifests are read, and damage is tolerated."""
     if not remote.exists():
         return []
@@ -67,7 +69,7 @@ def check(remote: Remote, repair: bool) -> list[Problem]:
 
 def collect(
     remote: Remote, keep: Keep, older_than_days: float | None, dry_run: bool, *, artifacts: bool
-) -> list[Entry]:
+) -> list[StoreEntry]:
     """Remove blobs that no manifest names, leftovers and the quarantine, where older than the grace period.
 
     Args:
@@ -87,7 +89,7 @@ def collect(
     sizes = remote.files.sizes()
     published = list(_published(remote, sizes))
     limit = None if older_than_days is None else time.time() - 86400 * older_than_days
-    removed: list[Entry] = []
+    removed: list[StoreEntry] = []
     unwanted: set[str] = set()
     for each in published if artifacts else ():
         entry = each.entry()
@@ -165,15 +167,15 @@ def _blobs(each: _Published) -> list[str]:
         return []
 
 
-def _rubbish(sizes: dict[str, int], named: set[str]) -> Iterator[Entry]:
+def _rubbish(sizes: dict[str, int], named: set[str]) -> Iterator[StoreEntry]:
     """What no manifest names."""
     for name in sorted(sizes):
         begin, _, rest = name.partition("/")
         if begin == QUARANTINE:
             kind, key = split_name(rest) or ("", "")
-            yield Entry(kind, key, sizes[name], None, path=Path(name), state="quarantined", tier="shared")
+            yield StoreEntry(kind, key, sizes[name], None, path=Path(name), state="quarantined", tier="shared")
         elif begin == TEMPORARY or (_BLOB.fullmatch(name) and name not in named):
-            yield Entry("", "", sizes[name], None, path=Path(name), state="leftover", tier="shared")
+            yield StoreEntry("", "", sizes[name], None, path=Path(name), state="leftover", tier="shared")
 
 
 def _ages(remote: Remote, now: datetime | None) -> Callable[[str], bool]:
@@ -188,6 +190,6 @@ def _ages(remote: Remote, now: datetime | None) -> Callable[[str], bool]:
     return old
 
 
-def _is_older(entry: Entry, limit: float | None) -> bool:
+def _is_older(entry: StoreEntry, limit: float | None) -> bool:
     written = seconds(entry.created)
     return limit is None or written is None or written < limit

@@ -25,8 +25,8 @@ from ..files import atomic
 from ..files.tensors import pack
 from . import maintenance, shared_maintenance
 from .checkpoint import Checkpoint
-from .layout import DOWNLOAD, Shelf
-from .maintenance import Entry, Problem
+from .layout import DOWNLOAD, StoreLayout
+from .maintenance import Problem, StoreEntry
 from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine, seal, unseal
 from .shared import Remote, checked
 
@@ -52,7 +52,7 @@ class Store:
     def __init__(self, root: Path | Address) -> None:
         #: Where it is; picklable, for `open_store` in another process.
         self.address = root if isinstance(root, Address) else Address(str(Path(root).expanduser().absolute()))
-        self._shelf = Shelf(Path(self.address.root))
+        self._layout = StoreLayout(Path(self.address.root))
         self._remote = Remote(self.address.remote) if self.address.remote else None
         self._agreed: set[tuple[str, str]] = set()
         self._publishes_late = True
@@ -60,7 +60,7 @@ class Store:
     @property
     def root(self) -> Path:
         """The folder."""
-        return self._shelf.root
+        return self._layout.root
 
     def find(self, kind: str, key: str, *, verify: bool = True) -> Artifact | None:
         """The artifact, or `None` where there is none.
@@ -110,7 +110,7 @@ class Store:
         with contextlib.suppress(CorruptArtifactError):
             return self._read(kind, key, verify)
         try:
-            with self._shelf.lock_if_free(kind, key) as free:
+            with self._layout.lock_if_free(kind, key) as free:
                 return self._second_look(kind, key, verify) if free else None
         except StorageError as cause:
             if not atomic.is_denied(cause):
@@ -123,13 +123,13 @@ class Store:
         try:
             return self._read(kind, key, verify)
         except CorruptArtifactError as damage:
-            moved = self._shelf.quarantine(self._shelf.folder(kind, key), kind, key)
+            moved = self._layout.quarantine(self._layout.folder(kind, key), kind, key)
             log.warning("%s %s is damaged (%s); moved to %s, to be made again", kind, key[:12], damage, moved)
             return None
 
     def _read(self, kind: str, key: str, verify: bool) -> Artifact | None:
-        folder = self._shelf.folder(kind, key)
-        if not self._shelf.exists() or not os.path.lexists(folder):
+        folder = self._layout.folder(kind, key)
+        if not self._layout.exists() or not os.path.lexists(folder):
             return None
         with atomic.storage_errors(folder, "read"):
             return Artifact(kind, key, folder, examine(folder, kind, key, contents=verify))
@@ -145,12 +145,12 @@ class Store:
     def _download(self, remote: Remote, kind: str, key: str, published: bytes) -> Artifact | None:
         """What is published, from now on in the local tier, too; `None` if it is damaged."""
         pair = DOWNLOAD, f"{kind}_{key}"
-        with self._shelf.lock(*pair):
+        with self._layout.lock(*pair):
             with contextlib.suppress(CorruptArtifactError):
                 if (found := self._read(kind, key, verify=True)) is not None:  # another process was quicker
                     self._is_published(found, published)
                     return found
-            temporary = self._shelf.temporary(*pair)
+            temporary = self._layout.temporary(*pair)
             try:
                 remote.download(published, kind, key, temporary)
                 self._put_in_place(temporary, kind, key)
@@ -166,7 +166,7 @@ class Store:
 
     def _put_in_place(self, temporary: Path, kind: str, key: str) -> None:
         """Rename a whole artifact into place; what another process put there meanwhile stays."""
-        folder = self._shelf.folder(kind, key)
+        folder = self._layout.folder(kind, key)
         with atomic.storage_errors(folder):
             atomic.make_folder(folder.parent)
             try:
@@ -181,7 +181,7 @@ class Store:
         if not self._publishes_late:
             return local
         try:
-            with self._shelf.lock_if_free(local.kind, local.key) as free:
+            with self._layout.lock_if_free(local.kind, local.key) as free:
                 return self._settle(remote, local, published) if free else local
         except CorruptArtifactError:  # not verified yet; whoever reads the file is told
             return local
@@ -198,10 +198,10 @@ class Store:
                 published = remote.publish(kind, key, local.path)
             if self._is_published(local, published):
                 return local
-            temporary = self._shelf.temporary(kind, key)
+            temporary = self._layout.temporary(kind, key)
             try:
                 remote.download(published, kind, key, temporary)
-                self._shelf.discard(local.path, kind, key)
+                self._layout.discard(local.path, kind, key)
                 self._put_in_place(temporary, kind, key)
             except CorruptArtifactError as damage:
                 remote.quarantine(kind, key, published, damage)
@@ -245,11 +245,11 @@ class Store:
         contents = dict(files or {})
         check_file_names(contents, tensors)
         facts = unseal(seal(dict(info)))
-        with self._shelf.lock(kind, key):
+        with self._layout.lock(kind, key):
             found = self.find(kind, key)
             if found is not None:
                 return found
-            folder, temporary = self._shelf.folder(kind, key), self._shelf.temporary(kind, key)
+            folder, temporary = self._layout.folder(kind, key), self._layout.temporary(kind, key)
             manifest = Manifest(kind=kind, key=key, created=_now(), inputs=dict(inputs or {}), info=facts, files={})
             with atomic.storage_errors(folder):
                 try:
@@ -266,18 +266,18 @@ class Store:
 
     def exists(self, kind: str, key: str) -> bool:
         """Whether something is stored under the key in the local tier, sound or not."""
-        return os.path.lexists(self._shelf.folder(kind, key))
+        return os.path.lexists(self._layout.folder(kind, key))
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artifact, so that it is made again; what another machine published meanwhile stays."""
-        folder = self._shelf.folder(kind, key)
-        with self._shelf.lock(kind, key):
+        folder = self._layout.folder(kind, key)
+        with self._layout.lock(kind, key):
             if self._remote is not None:
                 with atomic.storage_errors(folder, "read"):
                     expected = atomic.read(folder / NAME) if (folder / NAME).is_file() else None
                 self._remote.withdraw(kind, key, expected)
             self._agreed.discard((kind, key))
-            self._shelf.discard(folder, kind, key)
+            self._layout.discard(folder, kind, key)
 
     def lock(self, kind: str, key: str) -> AbstractContextManager[None]:
         """Hold a key: whoever else locks it waits, and is told once for whom. A killed process holds nothing.
@@ -287,19 +287,19 @@ class Store:
         Raises:
             StorageError: nothing could be written under the key, in either tier, so that computing would be in vain.
         """
-        if self._remote is not None and not self._shelf.is_held(kind, key):
+        if self._remote is not None and not self._layout.is_held(kind, key):
             self._remote.prepare()
-        return self._shelf.lock(kind, key)
+        return self._layout.lock(kind, key)
 
     def checkpoint(self, kind: str, key: str) -> Checkpoint:
         """Checkpoints of an unfinished stage; the caller holds its lock while it uses them."""
-        return Checkpoint(self._shelf, kind, key)
+        return Checkpoint(self._layout, kind, key)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[StoreEntry]:
         """Every artifact of the local tier, by kind and key, damaged ones included."""
-        return maintenance.entries(self._shelf)
+        return maintenance.entries(self._layout)
 
-    def shared_entries(self) -> list[Entry]:
+    def shared_entries(self) -> list[StoreEntry]:
         """Every artifact of the shared tier, if there is one, by kind and key, damaged ones included."""
         return [] if self._remote is None else shared_maintenance.entries(self._remote)
 
@@ -310,16 +310,16 @@ class Store:
             repair: move what is damaged or unknown to the quarantine, and remove what dead processes left.
         """
         shared = [] if self._remote is None else shared_maintenance.check(self._remote, repair)
-        return [*maintenance.check(self._shelf, repair), *shared]
+        return [*maintenance.check(self._layout, repair), *shared]
 
     def gc(
         self,
-        keep: Callable[[Entry], bool] | Collection[str] | None,
+        keep: Callable[[StoreEntry], bool] | Collection[str] | None,
         *,
         older_than_days: float | None = None,
         dry_run: bool = False,
         shared: bool = False,
-    ) -> list[Entry]:
+    ) -> list[StoreEntry]:
         """Remove what nobody needs, but nothing that a process is working on.
 
         Removed are temporary files of dead processes, the quarantine, checkpoints of finished artifacts, and
@@ -336,7 +336,7 @@ class Store:
         Returns:
             What was removed, or would be.
         """
-        removed = maintenance.collect(self._shelf, keep, older_than_days, dry_run)
+        removed = maintenance.collect(self._layout, keep, older_than_days, dry_run)
         if self._remote is not None:
             self._agreed.clear()
             removed += shared_maintenance.collect(self._remote, keep, older_than_days, dry_run, artifacts=shared)

@@ -17,7 +17,7 @@ from ..files.tensors import pack
 from ..pipeline import record_artifacts
 from ..records import submission
 from ..records.record import Record, location
-from ..records.submission import INDEX, MAX_FILE, Entry, Index, by_group
+from ..records.submission import INDEX, MAX_FILE, Index, SubmittedRecord, by_group
 from ..registry import load
 from ..store.manifest import TENSORS
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..analysis.record_set import Records
-    from ..pipeline.session import Workshop
+    from ..pipeline.session import Session
 
 log = logging.getLogger("privbench")
 _SHORT = 16
 
 
-def submit(records: Records, folder: Path, workshop: Workshop, *, contact: str, paper: str) -> Index:
+def submit(records: Records, folder: Path, session: Session, *, contact: str, paper: str) -> Index:
     """Write a submission, whole or not at all.
 
     Kinds of evidence that are the same for several records are stored once. Private originals and weights stay here.
@@ -39,7 +39,7 @@ def submit(records: Records, folder: Path, workshop: Workshop, *, contact: str, 
     Args:
         records: what is submitted, with their files.
         folder: to be made.
-        workshop: its store holds the records' artifacts; its data set gives the latents of attacks on features.
+        session: its store holds the records' artifacts; its data set gives the latents of attacks on features.
         contact: whom to ask.
         paper: title or address of the publication.
 
@@ -59,7 +59,7 @@ def submit(records: Records, folder: Path, workshop: Workshop, *, contact: str, 
     contents: dict[str, bytes] = {}
     entries = []
     for record in sorted(records, key=lambda record: location(record, Path()).as_posix()):
-        entries.append(_add(record, records.picture(record), workshop, contents))
+        entries.append(_add(record, records.picture(record), session, contents))
     from ... import __version__
 
     index = Index(
@@ -98,7 +98,7 @@ def _seeds(records: Records) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _add(record: Record, picture: bytes | None, workshop: Workshop, contents: dict[str, bytes]) -> Entry:
+def _add(record: Record, picture: bytes | None, session: Session, contents: dict[str, bytes]) -> SubmittedRecord:
     """Put the files of one record among the contents."""
     path = location(record, Path()).as_posix()
     contents[path] = record.text().encode()
@@ -107,7 +107,7 @@ def _add(record: Record, picture: bytes | None, workshop: Workshop, contents: di
     elif record.picture is not None:
         log.warning("the picture of %s is not beside it and is left out", record_artifacts.name_of(record))
     evidence: dict[str, str] = {}
-    for kind, tensors in _evidence(record, workshop).items():
+    for kind, tensors in _evidence(record, session).items():
         data = pack(tensors)
         if len(data) > MAX_FILE:
             log.warning(
@@ -117,21 +117,23 @@ def _add(record: Record, picture: bytes | None, workshop: Workshop, contents: di
             continue
         evidence[kind] = f"evidence/{kind}-{hashlib.sha256(data).hexdigest()[:_SHORT]}{TENSORS}"
         contents[evidence[kind]] = data
-    scores = record_artifacts.artifact(record, "scores", workshop.store)
-    return Entry.model_validate({"record": path, "evidence": evidence, "probe": scores.info.get("probe") or {}})
+    scores = record_artifacts.artifact(record, "scores", session.store)
+    return SubmittedRecord.model_validate(
+        {"record": path, "evidence": evidence, "probe": scores.info.get("probe") or {}}
+    )
 
 
-def _evidence(record: Record, workshop: Workshop) -> Mapping[str, Mapping[str, Tensor]]:
+def _evidence(record: Record, session: Session) -> Mapping[str, Mapping[str, Tensor]]:
     """What the record's evaluators read, tensors by kind."""
     cell = record_artifacts.cell_of(record)
     needs = {kind for choice in record.cell.evaluators for need in _needs(choice.name) for kind in need.split("|")}
     yields = cell.attack.component.yields
-    found = {yields: _stored(record, "evidence", yields, workshop)}
-    found["Predictions"] = _stored(record, "target", "predictions", workshop)
+    found = {yields: _stored(record, "evidence", yields, session)}
+    found["Predictions"] = _stored(record, "target", "predictions", session)
     if "Negatives" in needs:
-        found["Negatives"] = _stored(record, "negatives", "Negatives", workshop)
+        found["Negatives"] = _stored(record, "negatives", "Negatives", session)
     if "Encodings" in needs and cell.attack.component.access == "features":
-        encodings = record_artifacts.encodings(record, workshop)
+        encodings = record_artifacts.encodings(record, session)
         found["Encodings"] = {"z": encodings.z, "items": encodings.items}
     return found
 
@@ -141,9 +143,9 @@ def _needs(evaluator: str) -> Sequence[str]:
     return kind.needs
 
 
-def _stored(record: Record, role: str, group: str, workshop: Workshop) -> Mapping[str, Any]:
+def _stored(record: Record, role: str, group: str, session: Session) -> Mapping[str, Any]:
     """A group of tensors of the artifact that the record names."""
-    artifact = record_artifacts.artifact(record, role, workshop.store)
+    artifact = record_artifacts.artifact(record, role, session.store)
     if artifact.digest != record.artifacts[role].digest:
         raise IncompatibleRecordError(
             f"the {role} of {record_artifacts.name_of(record)} in the store is another one than the record was made of; make the "

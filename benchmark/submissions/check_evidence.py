@@ -25,7 +25,7 @@ from ..pipeline.picture import HEADER
 from ..pipeline.scoring import picture_of
 from ..pipeline.victim_encodings import items_of
 from ..records.record import Record
-from ..records.submission import Entry, Submission, picture_path
+from ..records.submission import Submission, SubmittedRecord, picture_path
 
 #: By kind and tensor, its type and number of dimensions (`None` for any).
 _TENSORS: dict[str, dict[str, tuple[torch.dtype, int | None]]] = {
@@ -58,7 +58,7 @@ class About:
     private: Callable[[Part], Images]
 
 
-def read_evidence(submission: Submission, entry: Entry, about: About) -> dict[str, Any]:
+def read_evidence(submission: Submission, entry: SubmittedRecord, about: About) -> dict[str, Any]:
     """The evidence of one record by kind, complete and about the verifier's own data.
 
     Raises:
@@ -214,7 +214,7 @@ _CHECKS: dict[str, Callable[[dict[str, Tensor], About], None]] = {
 }
 
 
-def require_picture(submission: Submission, entry: Entry, record: Record, evidence: dict[str, Any]) -> None:
+def require_picture(submission: Submission, entry: SubmittedRecord, record: Record, evidence: dict[str, Any]) -> None:
     """Refuse a picture that does not show the record's reconstructions; a record without one is none the worse.
 
     The line of labels above the pictures is not compared, since fonts differ.

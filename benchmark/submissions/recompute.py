@@ -17,7 +17,7 @@ from ..errors import CorruptArtifactError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..networks.judges import Judges
 from ..pipeline import record_artifacts, stages
-from ..pipeline.plan import Plan, Stage, make
+from ..pipeline.plan import Plan, Stage, build_plan
 from ..pipeline.scoring import score_with
 from ..pipeline.trained_models import load_judge
 from ..pipeline.write_record import lineage
@@ -26,7 +26,7 @@ from ..records.verification import CheckedScore
 from .check_components import Components
 
 if TYPE_CHECKING:
-    from ..pipeline.session import Workshop
+    from ..pipeline.session import Session
     from ..store.manifest import Artifact
 
 #: How much of a score may differ between two computations from the same bytes by the same judges: float32 sums round
@@ -62,7 +62,7 @@ class Bench:
         return {_ROLES[judge] for judge in evaluator.judges} <= self.same
 
 
-def bench(record: Record, components: Components, workshop: Workshop) -> Bench:
+def bench(record: Record, components: Components, session: Session) -> Bench:
     """Judges out of the verifier's store, trained where they are missing.
 
     Raises:
@@ -70,28 +70,28 @@ def bench(record: Record, components: Components, workshop: Workshop) -> Bench:
     """
     artifacts: dict[str, Artifact] = {}
     if not components.absent or any(choice.component.judges for choice in components.evaluators):
-        plan = make([components.cell(record)], workshop.data_root)
+        plan = build_plan([components.cell(record)], session.data_root)
         for skipped in plan.skipped:
             raise UnsupportedCellError(f"{record_artifacts.name_of(record)} has no meaning: {skipped.reason}")
         _require_keys(record, components, plan)
-        artifacts |= {stage.kind: _artifact(stage, workshop) for stage in plan.stages.values() if stage.kind in JUDGES}
+        artifacts |= {stage.kind: _artifact(stage, session) for stage in plan.stages.values() if stage.kind in JUDGES}
     same = frozenset(role for role, found in artifacts.items() if found.digest == record.artifacts[role].digest)
     _require_judges(record, artifacts, same)
     protocol = components.protocol
     judges = Judges(
-        lambda: load_judge(artifacts["judge"], protocol, workshop.device),
-        workshop.device,
+        lambda: load_judge(artifacts["judge"], protocol, session.device),
+        session.device,
         protocol,
-        (lambda: load_judge(artifacts["second"], protocol, workshop.device, second=True))
+        (lambda: load_judge(artifacts["second"], protocol, session.device, second=True))
         if "second" in artifacts
         else None,
     )
     return Bench(judges, artifacts, same)
 
 
-def _artifact(stage: Stage, workshop: Workshop) -> Artifact:
-    with workshop.store.lock(stage.kind, stage.key):
-        return workshop.store.find(stage.kind, stage.key) or stages.run(stage, workshop)
+def _artifact(stage: Stage, session: Session) -> Artifact:
+    with session.store.lock(stage.kind, stage.key):
+        return session.store.find(stage.kind, stage.key) or stages.run(stage, session)
 
 
 def _require_keys(record: Record, components: Components, plan: Plan) -> None:
@@ -249,7 +249,7 @@ def lacking_flags(
         scores=scores,
         judge=facts["judge"],
         curves=facts["curves"],
-        falling=components.attack.component.falling if components.attack else {},
+        decreasing_losses=components.attack.component.decreasing_losses if components.attack else {},
         probe=probe,
         target=lineage(protocol.target_network, pretrained=protocol.pretrained),
         judges=[

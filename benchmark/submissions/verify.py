@@ -13,9 +13,9 @@ from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError, PrivbenchError
 from ..files.untrusted import shown
 from ..pipeline import record_artifacts
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..records.record import Record
-from ..records.submission import Entry, Submission, by_group, read_submission
+from ..records.submission import Submission, SubmittedRecord, by_group, read_submission
 from ..records.verification import CheckedRecord, CheckedScore, Verification
 from .check_components import Components, components
 from .check_evidence import About, read_evidence, require_picture
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Finding:
+class SubmissionResult:
     """What is to be said of a submission.
 
     Args:
@@ -40,12 +40,12 @@ class Finding:
     records: Mapping[str, CheckedRecord]
 
 
-def verify(folder: Path, workshop: Workshop, again: Rerun | None = None) -> Finding:
+def verify(folder: Path, session: Session, again: Rerun | None = None) -> SubmissionResult:
     """Verify a submission; nothing in it is executed.
 
     Args:
         folder: of the submission.
-        workshop: the verifier's own store, where judges are trained if they are missing, and data.
+        session: the verifier's own store, where judges are trained if they are missing, and data.
         again: where to run every cell again, too.
 
     Raises:
@@ -62,10 +62,10 @@ def verify(folder: Path, workshop: Workshop, again: Rerun | None = None) -> Find
     found: dict[str, CheckedRecord] = {}
     for entry, record in zip(submission.index.records, submission.records, strict=True):
         try:
-            found[record.key] = _check(submission, entry, record, workshop, again)
+            found[record.key] = _check(submission, entry, record, session, again)
         except PrivbenchError as problem:
             problems.append(str(problem))
-    return Finding(submission, tuple(problems), found)
+    return SubmissionResult(submission, tuple(problems), found)
 
 
 def _require_seeds(submission: Submission) -> None:
@@ -85,24 +85,24 @@ def _require_seeds(submission: Submission) -> None:
 
 
 def _check(
-    submission: Submission, entry: Entry, record: Record, workshop: Workshop, again: Rerun | None
+    submission: Submission, entry: SubmittedRecord, record: Record, session: Session, again: Rerun | None
 ) -> CheckedRecord:
     """Everything about one record."""
     known = components(record)
     dataset = known.dataset
     try:
         dataset.component.files()
-        workshop.images(dataset, "private_test")
+        session.images(dataset, "private_test")
     except MissingDataError as cause:
         if again is not None:
             raise
         return CheckedRecord(level="self-reported", notes=(f"not recomputed: {cause}",))
-    about = About(record, known.protocol, dataset.component.negatives, lambda part: workshop.images(dataset, part))
+    about = About(record, known.protocol, dataset.component.negatives, lambda part: session.images(dataset, part))
     items = read_evidence(submission, entry, about)
     _require_yielded(record, known, items)
     require_picture(submission, entry, record, items)
     evidence = Evidence(known.protocol, items, about.private, record.cell.attack.fields)  # type: ignore[arg-type]
-    scores, notes = _recomputed(entry, record, known, evidence, workshop)
+    scores, notes = _recomputed(entry, record, known, evidence, session)
     if again is None:
         return CheckedRecord(level="self-reported" if notes else "recomputed", scores=scores, notes=notes)
     repeated = rerun(record, known, again)
@@ -124,10 +124,10 @@ def _require_yielded(record: Record, known: Components, items: Mapping[str, Any]
 
 
 def _recomputed(
-    entry: Entry, record: Record, known: Components, evidence: Evidence, workshop: Workshop
+    entry: SubmittedRecord, record: Record, known: Components, evidence: Evidence, session: Session
 ) -> tuple[dict[str, CheckedScore], tuple[str, ...]]:
     """The recomputed scores, and why the record is not called recomputed; empty if it is."""
-    found = recompute(record, known, evidence, bench(record, known, workshop))
+    found = recompute(record, known, evidence, bench(record, known, session))
     notes = [f"{name} was not recomputed: {reason}" for name, reason in sorted(found.missing.items())]
     notes += [f"{name}: {score.reason}" for name, score in found.checked.items() if _decides(record, name, score)]
     if not found.missing:
@@ -145,7 +145,7 @@ def _decides(record: Record, name: str, score: CheckedScore) -> bool:
     return score.outcome == "not compared" and record.scores[name].definition.measures != "quality"
 
 
-def written(found: Finding, by: str) -> Verification:
+def written(found: SubmissionResult, by: str) -> Verification:
     """What is stored of a finding about a submission that is not refused.
 
     Args:

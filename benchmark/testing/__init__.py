@@ -16,7 +16,10 @@ shows as skipped. `check` tries all laws of a kind and returns the verdicts. The
 digits, on the CPU, without a network.
 """
 
-from .check import BrokenLawError, Law, Verdict
-from .checks import check, laws
+from .check import Check, CheckResult, ConformanceError
+from .checks import check, checks
 
-__all__ = ["BrokenLawError", "Law", "Verdict", "check", "laws"]
+#: Former name of `checks`, which published plugins import.
+laws = checks
+
+__all__ = ["Check", "CheckResult", "ConformanceError", "check", "checks", "laws"]

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from ..access.open import Source, open_view
+from ..access.open import TargetSource, open_view
 from ..access.views import FeaturesView, View
 from ..contracts import Prior
 from ..core import evidence as kinds
@@ -25,7 +25,7 @@ from ..files.tensors import pack, unpack
 from ..pipeline.trained_models import state
 from ..training.context import Context
 from .check import broken, made, require, sentence
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
 from .run_cell import ATTACKS, choose, round_trip
 from .samples import CPU, Sample, conditions, interrupted
@@ -63,7 +63,7 @@ class Run:
     altered: tuple[str, ...]
 
 
-def declaration(subject: Subject) -> None:
+def declaration(subject: ComponentUnderTest) -> None:
     """Access, kind of evidence, prior and tasks are ones that the harness knows."""
     cls = subject.cls
     for name, known in (
@@ -87,13 +87,13 @@ def declaration(subject: Subject) -> None:
         )
 
 
-def shapes(subject: Subject) -> None:
+def shapes(subject: ComponentUnderTest) -> None:
     """On every task it declares, it gives the evidence that it declares, of the size that it was asked for."""
     for task in sorted(subject.cls.tasks):
         _check_evidence(subject, _usual(subject, task).evidence, task, LABELS, ITEMS)
 
 
-def determinism(subject: Subject) -> None:
+def determinism(subject: ComponentUnderTest) -> None:
     """The same seed gives the same prior and evidence, whatever the global random state is."""
     task = _task(subject)
     change = (
@@ -104,13 +104,13 @@ def determinism(subject: Subject) -> None:
     _check_same(first.evidence, second.evidence, "run gives two results from one seed", change)
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """It leaves the public images, the request, the prior and its own fields as they were."""
     for what in _usual(subject, _task(subject)).altered:
         broken(f"it changes the {what}", "work on a copy, or in local variables: other stages read the same")
 
 
-def access(subject: Subject) -> None:
+def access(subject: ComponentUnderTest) -> None:
     """It asks the target through the view of its declared access, and leaves the target as it was."""
     cls, task = subject.cls, _task(subject)
     try:
@@ -134,7 +134,7 @@ def access(subject: Subject) -> None:
     )
 
 
-def prior(subject: Subject) -> None:
+def prior(subject: ComponentUnderTest) -> None:
     """What it learns survives safetensors, gives the same evidence then, and is refused where a part is missing."""
     if subject.cls.prior == "none":
         return
@@ -157,7 +157,7 @@ def prior(subject: Subject) -> None:
         )
 
 
-def resume(subject: Subject) -> None:
+def resume(subject: ComponentUnderTest) -> None:
     """Killed in the middle of every loop and resumed from its checkpoint, it gives the same evidence."""
     task = _task(subject)
     with tempfile.TemporaryDirectory() as folder:
@@ -175,18 +175,18 @@ def resume(subject: Subject) -> None:
     _check_same(first.evidence, resumed.evidence, "run gives another result after an interruption", change)
 
 
-def falling(subject: Subject) -> None:
+def decreasing_losses(subject: ComponentUnderTest) -> None:
     """The curves that it says must fall are among those that its loops record."""
     recorded = _usual(subject, _task(subject)).curves
-    for pattern, series in subject.cls.falling.items():
+    for pattern, series in subject.cls.decreasing_losses.items():
         require(
             any(fnmatchcase(loop, pattern) and series in curve for loop, curve in recorded.items()),
-            f"falling names the series {series!r} of the loop {pattern!r}, which is not recorded",
+            f"decreasing_losses names the series {series!r} of the loop {pattern!r}, which is not recorded",
             f"name one of {', '.join(f'{loop}: {name}' for loop in recorded for name in recorded[loop]) or 'none'}",
         )
 
 
-def one_class(subject: Subject) -> None:
+def one_class(subject: ComponentUnderTest) -> None:
     """One label or image, and no public images, are attacked or refused by a PrivbenchError."""
     task = _task(subject)
     one = _attack(subject, task, labels=LABELS[1:], items=ITEMS[:1], prior=_usual(subject, task).prior)
@@ -197,22 +197,22 @@ def one_class(subject: Subject) -> None:
         _attack(subject, task, public=Sample(task=task).load("public", _ROOT).select(torch.arange(0)))
 
 
-def record(subject: Subject) -> None:
+def record(subject: ComponentUnderTest) -> None:
     """A run of it gives a record that is written, read again and reported."""
     round_trip(subject, attack=subject.choice, task=_task(subject))
 
 
-def _task(subject: Subject) -> Task:
+def _task(subject: ComponentUnderTest) -> Task:
     return "classes" if "classes" in subject.cls.tasks else "attributes"
 
 
-def _usual(subject: Subject, task: Task) -> Run:
+def _usual(subject: ComponentUnderTest, task: Task) -> Run:
     """The attack as it should be, run once for all laws."""
     return subject.once(f"run {task}", lambda: _attack(subject, task))
 
 
 def _attack(
-    subject: Subject,
+    subject: ComponentUnderTest,
     task: Task,
     *,
     noise: int = 0,
@@ -282,7 +282,7 @@ def _seeing(context: Context, view: View | None) -> Context:
 
 
 @contextlib.contextmanager
-def _view(subject: Subject, task: Task, seed: int) -> Iterator[View]:
+def _view(subject: ComponentUnderTest, task: Task, seed: int) -> Iterator[View]:
     """The target as the attack may see it; a process that answers is started once for all laws."""
     if subject.cls.access == "white_box":
         with _opened(subject, task, seed) as view:
@@ -293,7 +293,7 @@ def _view(subject: Subject, task: Task, seed: int) -> Iterator[View]:
 
 
 @contextlib.contextmanager
-def _opened(subject: Subject, task: Task, seed: int) -> Iterator[View]:
+def _opened(subject: ComponentUnderTest, task: Task, seed: int) -> Iterator[View]:
     with contextlib.ExitStack() as stack:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "target.safetensors"
@@ -301,7 +301,7 @@ def _opened(subject: Subject, task: Task, seed: int) -> Iterator[View]:
             view = stack.enter_context(
                 open_view(
                     subject.cls.access,
-                    Source(
+                    TargetSource(
                         {"defense": "none", "fields": _defense().model_dump(mode="json")},
                         lambda: unpack(path.read_bytes()),
                         Sample(task=task).protocol,
@@ -337,7 +337,9 @@ def _observed(view: View, sample: Sample, items: tuple[int, ...]) -> tuple[Tenso
     return view.features(sample.load("private_test", _ROOT).pixels[chosen].float().div(255)), chosen
 
 
-def _check_evidence(subject: Subject, found: Any, task: Task, labels: tuple[int, ...], items: tuple[int, ...]) -> None:
+def _check_evidence(
+    subject: ComponentUnderTest, found: Any, task: Task, labels: tuple[int, ...], items: tuple[int, ...]
+) -> None:
     cls, image = subject.cls, Sample(task=task).protocol.image
     wanted = getattr(kinds, cls.yields)
     require(
@@ -401,5 +403,5 @@ def _check_same(first: Any, second: Any, happened: str, change: str) -> None:
 LAWS = made(
     "attack",
     *(registered, described, fields, configuration, declaration),
-    *(access, shapes, determinism, inputs, prior, resume, falling, one_class, record),
+    *(access, shapes, determinism, inputs, prior, resume, decreasing_losses, one_class, record),
 )

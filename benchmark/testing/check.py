@@ -13,19 +13,19 @@ from pydantic import ValidationError
 
 from ..errors import MissingDataError, PrivbenchError
 from ..registry import Kind
-from .component import Subject, subject_of
+from .component import ComponentUnderTest, subject_of
 
 State = Literal["holds", "broken", "not tried"]
 #: Characters of another library's message that are repeated.
 _LONGEST = 300
 
 
-class BrokenLawError(PrivbenchError, AssertionError):
+class ConformanceError(PrivbenchError, AssertionError):
     """A law that a component breaks; the message says what happened and what to change."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What became of one law.
 
     Args:
@@ -42,7 +42,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Law:
+class Check:
     """One law of one kind of component; call it with a class or a registered name.
 
     Args:
@@ -55,7 +55,7 @@ class Law:
     kind: Kind
     name: str
     about: str
-    hold: Callable[[Subject], None]
+    hold: Callable[[ComponentUnderTest], None]
 
     def __str__(self) -> str:
         return self.name
@@ -78,7 +78,7 @@ class Law:
         subject = subject_of(self.kind, component, settings, data)
         try:
             self.hold(subject)
-        except (BrokenLawError, unittest.SkipTest):
+        except (ConformanceError, unittest.SkipTest):
             raise
         except MissingDataError as cause:
             raise unittest.SkipTest(str(cause)) from cause
@@ -86,27 +86,27 @@ class Law:
             broken(f"{subject.title} refuses what it has to take: {cause}", "correct its fields or what it asks for")
         except Exception as cause:
             message = f"{subject.title} raises {sentence(cause)}{_place(cause)}; {self._change}"
-            raise BrokenLawError(message) from cause
+            raise ConformanceError(message) from cause
 
     @property
     def _change(self) -> str:
         return f"correct it, or raise a PrivbenchError that names the cause (law: {self.about.rstrip('.')})"
 
-    def verdict(self, component: type[Any] | str, settings: Mapping[str, Any] | None, data: Path | None) -> Verdict:
+    def verdict(self, component: type[Any] | str, settings: Mapping[str, Any] | None, data: Path | None) -> CheckResult:
         """What becomes of the law; arguments as for a call."""
         try:
             self(component, settings=settings, data=data)
-        except BrokenLawError as cause:
-            return Verdict(self.name, self.about, "broken", str(cause))
+        except ConformanceError as cause:
+            return CheckResult(self.name, self.about, "broken", str(cause))
         except unittest.SkipTest as cause:
-            return Verdict(self.name, self.about, "not tried", str(cause))
-        return Verdict(self.name, self.about, "holds")
+            return CheckResult(self.name, self.about, "not tried", str(cause))
+        return CheckResult(self.name, self.about, "holds")
 
 
-def made(kind: Kind, *functions: Callable[[Subject], None]) -> tuple[Law, ...]:
+def made(kind: Kind, *functions: Callable[[ComponentUnderTest], None]) -> tuple[Check, ...]:
     """Laws from functions: the name is the function's, the sentence the first line of its docstring."""
     return tuple(
-        Law(kind, function.__name__, (function.__doc__ or "").strip().splitlines()[0], function)
+        Check(kind, function.__name__, (function.__doc__ or "").strip().splitlines()[0], function)
         for function in functions
     )
 
@@ -117,7 +117,7 @@ def broken(happened: str, change: str) -> NoReturn:
     Raises:
         BrokenLawError: always.
     """
-    raise BrokenLawError(f"{happened}; {change}") from None
+    raise ConformanceError(f"{happened}; {change}") from None
 
 
 def require(holds: bool, happened: str, change: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..registry import Kind
 from . import attack, dataset, defense, embedder, evaluator, network, perceptual
-from .check import Law, Verdict
+from .check import Check, CheckResult
 
-_LAWS: dict[Kind, tuple[Law, ...]] = {
+_LAWS: dict[Kind, tuple[Check, ...]] = {
     "dataset": dataset.LAWS,
     "defense": defense.LAWS,
     "attack": attack.LAWS,
@@ -21,7 +21,7 @@ _LAWS: dict[Kind, tuple[Law, ...]] = {
 }
 
 
-def laws(kind: Kind) -> tuple[Law, ...]:
+def checks(kind: Kind) -> tuple[Check, ...]:
     """The laws of a kind of component: `dataset`, `defense`, `attack`, `evaluator`, `network`, ..."""
     return _LAWS[kind]
 
@@ -32,7 +32,7 @@ def check(
     *,
     settings: Mapping[str, Any] | None = None,
     data: Path | None = None,
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """Try every law of a kind on a component.
 
     A component that is not registered or does not import breaks the first law; the others are then not tried.
@@ -46,11 +46,11 @@ def check(
     Raises:
         UnknownComponentError: nothing registers the name.
     """
-    first, *rest = laws(kind)
+    first, *rest = checks(kind)
     verdicts = [first.verdict(component, settings, data)]
     for law in rest:
         if verdicts[0].state == "broken":
-            verdicts.append(Verdict(law.name, law.about, "not tried", "the component cannot be loaded"))
+            verdicts.append(CheckResult(law.name, law.about, "not tried", "the component cannot be loaded"))
         else:
             verdicts.append(law.verdict(component, settings, data))
     return verdicts

@@ -23,7 +23,7 @@ TINY: Mapping[str, Any] = {"max_steps": 3, "iterations": 3, "batch_size": 8}
 _RECIPE: Mapping[str, Any] = {"max_steps": 3, "batch_size": 16}
 
 
-class Subject:
+class ComponentUnderTest:
     """One component with what the laws have computed of it so far.
 
     Args:
@@ -105,7 +105,9 @@ class Subject:
         return found
 
 
-def subject_of(kind: Kind, given: type[Any] | str, settings: Mapping[str, Any] | None, data: Path | None) -> Subject:
+def subject_of(
+    kind: Kind, given: type[Any] | str, settings: Mapping[str, Any] | None, data: Path | None
+) -> ComponentUnderTest:
     """The subject of a law: the same as before for the same arguments, so that laws share what they computed.
 
     Raises:
@@ -124,5 +126,5 @@ def _known(kind: Kind, name: str) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _subject(kind: Kind, given: type[Any] | str, settings: str, data: Path) -> Subject:
-    return Subject(kind, given, json.loads(settings), data)
+def _subject(kind: Kind, given: type[Any] | str, settings: str, data: Path) -> ComponentUnderTest:
+    return ComponentUnderTest(kind, given, json.loads(settings), data)

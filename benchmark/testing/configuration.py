@@ -18,12 +18,12 @@ from ..errors import BrokenComponentError, PrivbenchError, UnknownComponentError
 from ..pipeline.cell import Selection
 from ..pipeline.resolve import resolve
 from .check import broken, require
-from .component import Subject
+from .component import ComponentUnderTest
 
 _STAGES: tuple[StageKind, ...] = typing.get_args(StageKind)
 
 
-def registered(subject: Subject) -> None:
+def registered(subject: ComponentUnderTest) -> None:
     """An entry point of one installed package names the class, which imports and is of its kind."""
     group = f"privbench.{subject.kind}s"
     try:
@@ -44,7 +44,7 @@ def registered(subject: Subject) -> None:
     require(cls.__module__ != "__main__", f"{subject.title} lies in __main__", "move it into a module of its package")
 
 
-def described(subject: Subject) -> None:
+def described(subject: ComponentUnderTest) -> None:
     """The class has a docstring that begins with a sentence, and a version."""
     cls = subject.cls
     own = cls.__dict__.get("__doc__") or ""
@@ -63,7 +63,7 @@ def described(subject: Subject) -> None:
     )
 
 
-def fields(subject: Subject) -> None:
+def fields(subject: ComponentUnderTest) -> None:
     """Every field has a description, every number a range, and every stage that a field names exists."""
     for name, info in _fields(subject.cls):
         require(
@@ -86,7 +86,7 @@ def fields(subject: Subject) -> None:
             )
 
 
-def configuration(subject: Subject) -> None:
+def configuration(subject: ComponentUnderTest) -> None:
     """The defaults are valid under every budget and preset, survive JSON and cannot be changed afterwards."""
     cls, name, kind = subject.cls, subject.name, subject.kind
     digits = None if kind == "dataset" else resolve("dataset", Selection("digits"), "full", {})
@@ -137,7 +137,7 @@ def _fields(cls: type[Configuration], prefix: str = "") -> Iterator[tuple[str, F
             yield from _fields(info.annotation, f"{prefix}{name}.")
 
 
-def registered_names(subject: Subject) -> list[str]:
+def registered_names(subject: ComponentUnderTest) -> list[str]:
     """The other registered names of the subject's kind whose components load."""
     found = []
     for name in registry.names(subject.kind):

@@ -15,7 +15,7 @@ from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
 from ..networks.catalog import build
 from .check import broken, made, require, sentence
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
 from .run_cell import round_trip
 from .samples import conditions
@@ -23,7 +23,7 @@ from .samples import conditions
 _PARTS: tuple[Part, ...] = get_args(Part)
 
 
-def protocol(subject: Subject) -> None:
+def protocol(subject: ComponentUnderTest) -> None:
     """Its protocol is consistent, and the networks that it names take its images."""
     found = subject.component.protocol
     require(
@@ -54,7 +54,7 @@ def protocol(subject: Subject) -> None:
             broken(f"{role} does not take its images: {cause}", "name a network that does, or resize the images")
 
 
-def missing_data(subject: Subject) -> None:
+def missing_data(subject: ComponentUnderTest) -> None:
     """Without its files it says in one sentence what is missing; without need of files it loads."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -77,7 +77,7 @@ def missing_data(subject: Subject) -> None:
     require(not left, f"load or check leaves {', '.join(left)} behind", "let only prepare(root) write")
 
 
-def shapes(subject: Subject) -> None:
+def shapes(subject: ComponentUnderTest) -> None:
     """Every part holds uint8 images of the protocol's shape, with the labels or attributes that it says."""
     found = subject.component.protocol
     for part in _PARTS:
@@ -109,7 +109,7 @@ def shapes(subject: Subject) -> None:
         )
 
 
-def disjoint(subject: Subject) -> None:
+def disjoint(subject: ComponentUnderTest) -> None:
     """No public image is a private one, and no private test image is a training image."""
     private, test, public = (_hashes(_part(subject, part)) for part in ("private_train", "private_test", "public"))
     for name, shared in (("public", public & (private | test)), ("private_test", test & private)):
@@ -122,7 +122,7 @@ def disjoint(subject: Subject) -> None:
         )
 
 
-def determinism(subject: Subject) -> None:
+def determinism(subject: ComponentUnderTest) -> None:
     """It loads the same images twice, in the same order, whatever the global random state is."""
     for part in ("private_train", "public"):
         with conditions(99):
@@ -136,7 +136,7 @@ def determinism(subject: Subject) -> None:
     require(first == second, "fingerprint changes from call to call", "make it of the files alone")
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """What a reader does to loaded images is not seen by the next, and the data folder is left as it was."""
     before = _listing(subject.data)
     images = subject.component.load("private_test", subject.data)
@@ -147,7 +147,7 @@ def inputs(subject: Subject) -> None:
     require(_listing(subject.data) == before, "load changes the data folder", "let only prepare(root) write")
 
 
-def record(subject: Subject) -> None:
+def record(subject: ComponentUnderTest) -> None:
     """A run on it gives a record that is written, read again and reported."""
     _part(subject, "private_train")
     task = subject.component.protocol.task
@@ -155,7 +155,7 @@ def record(subject: Subject) -> None:
     round_trip(subject, dataset=subject.choice, evidence=evidence, data=subject.data)
 
 
-def _part(subject: Subject, part: Part) -> Images:
+def _part(subject: ComponentUnderTest, part: Part) -> Images:
     def load() -> Images:
         with conditions():
             images: Images = subject.component.load(part, subject.data)
@@ -164,7 +164,7 @@ def _part(subject: Subject, part: Part) -> Images:
     return subject.once(part, load)
 
 
-def _check_truth(subject: Subject, part: Part) -> None:
+def _check_truth(subject: ComponentUnderTest, part: Part) -> None:
     found, images = subject.component.protocol, _part(subject, part)
     if found.task == "attributes":
         attributes = images.attributes

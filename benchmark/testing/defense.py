@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..access.open import Source, build
+from ..access.open import TargetSource, build
 from ..core.config import Task
 from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
@@ -18,7 +18,7 @@ from ..networks.classifiers.network import Network
 from ..pipeline.trained_models import state
 from ..training.context import Context
 from .check import broken, made, require
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
 from .run_cell import round_trip
 from .samples import CPU, Sample, conditions, interrupted, logits, of_one_class
@@ -26,7 +26,7 @@ from .samples import CPU, Sample, conditions, interrupted, logits, of_one_class
 _ROOT = Path()
 
 
-def shapes(subject: Subject) -> None:
+def shapes(subject: ComponentUnderTest) -> None:
     """On every task it declares, `loss` is a finite scalar and `train` gives a network in evaluation mode."""
     for task in sorted(subject.cls.tasks):
         protocol = Sample(task=task).protocol
@@ -49,7 +49,7 @@ def shapes(subject: Subject) -> None:
             _check_logits(network.logits(x[:0]), (0, protocol.classes))
 
 
-def determinism(subject: Subject) -> None:
+def determinism(subject: ComponentUnderTest) -> None:
     """The same seed gives the same target, whatever the global random state is."""
     task = _task(subject)
     with conditions(99):
@@ -62,7 +62,7 @@ def determinism(subject: Subject) -> None:
     )
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """Training leaves the private images, their labels and the configuration as they were."""
     task = _task(subject)
     images = Sample(task=task).load("private_train", _ROOT)
@@ -83,7 +83,7 @@ def inputs(subject: Subject) -> None:
     )
 
 
-def strict_loading(subject: Subject) -> None:
+def strict_loading(subject: ComponentUnderTest) -> None:
     """The target comes back from its weights alone, and weights that are not all of its own are refused."""
     task = _task(subject)
     protocol = Sample(task=task).protocol
@@ -91,7 +91,7 @@ def strict_loading(subject: Subject) -> None:
     weights = unpack(pack(state(trained)))
     rebuild = {"defense": subject.name, "fields": subject.component.model_dump(mode="json")}
     try:
-        loaded = build(Source(rebuild, lambda: weights, protocol))
+        loaded = build(TargetSource(rebuild, lambda: weights, protocol))
     except MissingDataError as cause:
         broken(str(cause), "let network(protocol) build the very network that train trains and returns")
     test = Sample(task=task).load("private_test", _ROOT)
@@ -121,7 +121,7 @@ def refuses_strangers(network: torch.nn.Module, weights: Mapping[str, Tensor]) -
         broken(f"the network loads a state with {what}", "do not override load_state_dict or its hooks")
 
 
-def resume(subject: Subject) -> None:
+def resume(subject: ComponentUnderTest) -> None:
     """Killed in the middle of every loop and resumed from its checkpoint, it trains the same target."""
     task = _task(subject)
     images = Sample(task=task).load("private_train", _ROOT)
@@ -142,7 +142,7 @@ def resume(subject: Subject) -> None:
     )
 
 
-def one_class(subject: Subject) -> None:
+def one_class(subject: ComponentUnderTest) -> None:
     """Images of a single class, and no images, are trained on or refused by a PrivbenchError."""
     for task in sorted(subject.cls.tasks):
         images = Sample(task=task).load("private_train", _ROOT)
@@ -160,13 +160,13 @@ def one_class(subject: Subject) -> None:
             )
 
 
-def record(subject: Subject) -> None:
+def record(subject: ComponentUnderTest) -> None:
     """A run of it gives a record that is written, read again and reported."""
     task = _task(subject)
     round_trip(subject, defense=subject.choice, task=task)
 
 
-def _task(subject: Subject) -> Task:
+def _task(subject: ComponentUnderTest) -> Task:
     tasks = subject.cls.tasks
     require(
         bool(tasks) and tasks <= {"classes", "attributes"},
@@ -181,12 +181,12 @@ def _context(task: Task) -> Context:
     return Context(sample.protocol, CPU, 7, public=lambda: sample.load("public", _ROOT))
 
 
-def _context_of(subject: Subject, task: Task) -> Context:
+def _context_of(subject: ComponentUnderTest, task: Task) -> Context:
     _trained(subject, task)
     return subject.once(f"context {task}", lambda: _context(task))
 
 
-def _trained(subject: Subject, task: Task) -> Network:
+def _trained(subject: ComponentUnderTest, task: Task) -> Network:
     """The target of a task, trained once for all laws; its context is kept too."""
 
     def train() -> Network:
@@ -199,7 +199,7 @@ def _trained(subject: Subject, task: Task) -> Network:
     return subject.once(f"target {task}", train)
 
 
-def _check_loss(subject: Subject, task: Task) -> None:
+def _check_loss(subject: ComponentUnderTest, task: Task) -> None:
     sample = Sample(task=task)
     few = sample.load("private_train", _ROOT)
     few = few.select(torch.arange(len(few)) % 4 == 0)

@@ -10,14 +10,14 @@ from torch import Tensor
 from ..core.config import Protocol
 from ..errors import InvalidConfigurationError
 from .check import broken, made, require
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import described, registered
 from .samples import Sample
 
 _SIDE = 64
 
 
-def vectors(subject: Subject) -> None:
+def vectors(subject: ComponentUnderTest) -> None:
     """It gives float32 vectors of unit length, the same for an image alone as in company, and none of no images."""
     network, x = _network(subject), _x()
     with torch.inference_mode():
@@ -33,7 +33,7 @@ def vectors(subject: Subject) -> None:
         require(none == (0, found.shape[1]), f"of no images it gives {none}", "give (0, D)")
 
 
-def gradient(subject: Subject) -> None:
+def gradient(subject: ComponentUnderTest) -> None:
     """Its vectors have a gradient at the image."""
     x = _x().requires_grad_()
     vector = _network(subject).embed(x, _faces())[:, 0].sum()
@@ -41,7 +41,7 @@ def gradient(subject: Subject) -> None:
     require(found is not None and float(found.abs().sum()) > 0, "it has no gradient at the image", "leave out detach")
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """It leaves the images as they were."""
     x = _x()
     before = x.clone()
@@ -50,7 +50,7 @@ def inputs(subject: Subject) -> None:
     require(torch.equal(x, before), "it changes its input", "do not use in-place operations on the input")
 
 
-def faces(subject: Subject) -> None:
+def faces(subject: ComponentUnderTest) -> None:
     """It looks for faces only where the protocol says that there are some, if it is made for faces."""
     network, elsewhere = _network(subject), _faces().model_copy(update={"face_box": None})
     with torch.inference_mode():
@@ -66,7 +66,7 @@ def faces(subject: Subject) -> None:
         )
 
 
-def _network(subject: Subject) -> Any:
+def _network(subject: ComponentUnderTest) -> Any:
     return subject.once("network", lambda: subject.cls(pretrained=False).eval())
 
 

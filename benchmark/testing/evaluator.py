@@ -21,7 +21,7 @@ from ..networks.catalog import build
 from ..networks.catalog import embedder as embedder_of
 from ..networks.judges import Judge, Judges
 from .check import broken, made, require, sentence
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered, registered_names
 from .run_cell import ATTACKS, round_trip
 from .samples import CPU, Sample, conditions, of_one_class
@@ -33,7 +33,7 @@ _EMBEDDER = "hog"
 _TRIALS, _DRAWS = 2, 3
 
 
-def definitions(subject: Subject) -> None:
+def definitions(subject: ComponentUnderTest) -> None:
     """Every score has a complete definition under a name of its own; needs and judges are ones the harness has."""
     cls = subject.cls
     found = [definition.name for definition in getattr(cls, "scores", ())]
@@ -60,12 +60,12 @@ def definitions(subject: Subject) -> None:
     require(not strangers, f"judges names {', '.join(sorted(strangers))}", "choose from classifier, second")
 
 
-def scores(subject: Subject) -> None:
+def scores(subject: ComponentUnderTest) -> None:
     """It gives every score that it defines, in its range, or None with the reason."""
     _check_scores(subject, _usual(subject), _evidence(subject))
 
 
-def determinism(subject: Subject) -> None:
+def determinism(subject: ComponentUnderTest) -> None:
     """The same evidence gives the same scores, whatever the global random state is."""
     with conditions(99):
         again = subject.component.score(_evidence(subject), _judges(_protocol(subject)))
@@ -76,7 +76,7 @@ def determinism(subject: Subject) -> None:
     )
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """It leaves the evidence, the private images and its own fields as they were."""
     evidence = _evidence(subject)
     before = {
@@ -96,17 +96,17 @@ def inputs(subject: Subject) -> None:
     require(subject.component.model_dump_json() == shown, "it changes its own fields", "use local variables")
 
 
-def empty(subject: Subject) -> None:
+def empty(subject: ComponentUnderTest) -> None:
     """Of no evidence every score is None with the reason, or a PrivbenchError says why."""
     _tried(subject, _evidence(subject, keep=0), "no reconstructions and no predictions")
 
 
-def one_class(subject: Subject) -> None:
+def one_class(subject: ComponentUnderTest) -> None:
     """Evidence on a single class is scored, None with the reason, or refused by a PrivbenchError."""
     _tried(subject, _evidence(subject, one_class=True), "a single class")
 
 
-def record(subject: Subject) -> None:
+def record(subject: ComponentUnderTest) -> None:
     """A run with it gives a record that is written, read again and reported."""
     _evidence(subject)
     wanted = {kind for need in subject.cls.needs for kind in need.split("|")}
@@ -116,7 +116,7 @@ def record(subject: Subject) -> None:
     round_trip(subject, evaluator=subject.choice, task=_task(subject), evidence=kind)
 
 
-def _tried(subject: Subject, evidence: Evidence, what: str) -> None:
+def _tried(subject: ComponentUnderTest, evidence: Evidence, what: str) -> None:
     try:
         with conditions():
             found = subject.component.score(evidence, _judges(evidence.protocol))
@@ -130,7 +130,7 @@ def _tried(subject: Subject, evidence: Evidence, what: str) -> None:
     _check_scores(subject, found, evidence)
 
 
-def _check_scores(subject: Subject, found: Any, evidence: Evidence) -> None:
+def _check_scores(subject: ComponentUnderTest, found: Any, evidence: Evidence) -> None:
     defined = {definition.name: definition for definition in subject.cls.scores}
     good = isinstance(found, Mapping) and all(isinstance(score, Score) for score in found.values())
     require(good, f"score returns {type(found).__name__} without scores", "return {name: privbench.Score(...)}")
@@ -164,7 +164,7 @@ def _range(text: str) -> tuple[float, float]:
     return low - slack, high + slack
 
 
-def _usual(subject: Subject) -> Any:
+def _usual(subject: ComponentUnderTest) -> Any:
     def score() -> Any:
         with conditions():
             return subject.component.score(_evidence(subject), _judges(_protocol(subject)))
@@ -172,7 +172,7 @@ def _usual(subject: Subject) -> Any:
     return subject.once("scores", score)
 
 
-def _task(subject: Subject) -> Task:
+def _task(subject: ComponentUnderTest) -> Task:
     """The task on which the evaluator can be tried.
 
     Raises:
@@ -186,7 +186,7 @@ def _task(subject: Subject) -> Task:
     raise unittest.SkipTest(f"it cannot be had on a few digits: {reasons['classes']}")
 
 
-def _protocol(subject: Subject) -> Protocol:
+def _protocol(subject: ComponentUnderTest) -> Protocol:
     return Sample(task=_task(subject)).protocol
 
 
@@ -202,7 +202,7 @@ def _judges(protocol: Protocol) -> Judges:
     return Judges(judge(protocol.judge_network), CPU, protocol, judge(protocol.second_judge_network or "lenet5"))
 
 
-def _evidence(subject: Subject, *, keep: int | None = None, one_class: bool = False) -> Evidence:
+def _evidence(subject: ComponentUnderTest, *, keep: int | None = None, one_class: bool = False) -> Evidence:
     """Made-up evidence of every kind that the evaluator needs.
 
     Args:

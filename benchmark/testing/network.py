@@ -18,7 +18,7 @@ from ..pipeline.trained_models import state
 from ..training.context import Context
 from ..training.optimisation import cross_entropy
 from .check import broken, made, require, sentence
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import described, registered
 from .defense import refuses_strangers
 from .run_cell import round_trip
@@ -31,7 +31,7 @@ IMAGES = ((1, 32, 32), (3, 32, 32), (3, 64, 64))
 _CLASSES = 4
 
 
-def construction(subject: Subject) -> None:
+def construction(subject: ComponentUnderTest) -> None:
     """It is made by (image, classes, *, pretrained), and refuses images that it cannot take by a PrivbenchError."""
     network = _network(subject)
     require(
@@ -51,7 +51,7 @@ def construction(subject: Subject) -> None:
             )
 
 
-def shapes(subject: Subject) -> None:
+def shapes(subject: ComponentUnderTest) -> None:
     """Its logits are float32 N K for any N, and the head after the encoder is the network at every layer."""
     network, x = _network(subject), _x(subject)
     with torch.inference_mode():
@@ -74,7 +74,7 @@ def shapes(subject: Subject) -> None:
         )
 
 
-def empty(subject: Subject) -> None:
+def empty(subject: ComponentUnderTest) -> None:
     """No images give no logits, and an image has the same logits alone as in company."""
     network, x = _network(subject), _x(subject)
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def empty(subject: Subject) -> None:
         )
 
 
-def one_class(subject: Subject) -> None:
+def one_class(subject: ComponentUnderTest) -> None:
     """It can have a single output, or refuses it by a PrivbenchError."""
     try:
         network = _made(subject, _image(subject), 1)
@@ -99,7 +99,7 @@ def one_class(subject: Subject) -> None:
     require(tuple(found.shape) == (2, 1), f"of one class it gives logits {tuple(found.shape)}", "give N 1")
 
 
-def gradient(subject: Subject) -> None:
+def gradient(subject: ComponentUnderTest) -> None:
     """Its logits have a gradient at the image, which attacks in a white box follow."""
     network, x = _network(subject), _x(subject).requires_grad_()
     logits = network.logits(x)
@@ -111,7 +111,7 @@ def gradient(subject: Subject) -> None:
     )
 
 
-def determinism(subject: Subject) -> None:
+def determinism(subject: ComponentUnderTest) -> None:
     """The same seed gives the same initial weights, and the same image the same logits in evaluation mode."""
     first, second = (state(_seeded(subject)) for _ in range(2))
     change = "initialise from PyTorch's global generator alone, which the harness seeds"
@@ -125,7 +125,7 @@ def determinism(subject: Subject) -> None:
         )
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """It leaves the images as they were, and its own weights and buffers in evaluation mode."""
     network, x = _network(subject), _x(subject)
     before, kept = x.clone(), {name: value.clone() for name, value in state(network).items()}
@@ -136,7 +136,7 @@ def inputs(subject: Subject) -> None:
     require(all(torch.equal(now[name], kept[name]) for name in kept), "asking changes it", "freeze buffers in eval()")
 
 
-def strict_loading(subject: Subject) -> None:
+def strict_loading(subject: ComponentUnderTest) -> None:
     """It comes back from its weights alone, and weights that are not all of its own are refused."""
     network, x = _network(subject), _x(subject)
     weights = unpack(pack(state(network)))
@@ -154,7 +154,7 @@ def strict_loading(subject: Subject) -> None:
     refuses_strangers(other, weights)
 
 
-def resume(subject: Subject) -> None:
+def resume(subject: ComponentUnderTest) -> None:
     """Trained, killed in the middle and resumed from its checkpoint, it is the same network."""
     sample = Sample(image=_image(subject), target_network=subject.name)
     images = sample.load("private_train", _ROOT)
@@ -183,26 +183,26 @@ def resume(subject: Subject) -> None:
     )
 
 
-def record(subject: Subject) -> None:
+def record(subject: ComponentUnderTest) -> None:
     """A run with it as the target gives a record that is written, read again and reported."""
     digits = resolve("dataset", Selection("digits"), "smoke", {})
     sample = Sample(image=_image(subject), target_network=subject.name)
     round_trip(subject, dataset=Choice("dataset", "digits", digits.distribution, sample))
 
 
-def _made(subject: Subject, image: tuple[int, int, int], classes: int = _CLASSES) -> Network:
+def _made(subject: ComponentUnderTest, image: tuple[int, int, int], classes: int = _CLASSES) -> Network:
     network: Network = subject.cls(image, classes, pretrained=False)
     return network
 
 
-def _image(subject: Subject) -> tuple[int, int, int]:
+def _image(subject: ComponentUnderTest) -> tuple[int, int, int]:
     found = subject.once("image", lambda: next((image for image in IMAGES if _takes(subject, image)), None))
     if found is None:
         broken(f"it takes none of the images {', '.join(map(str, IMAGES))}", "let it take one, so that it can be tried")
     return found
 
 
-def _takes(subject: Subject, image: tuple[int, int, int]) -> bool:
+def _takes(subject: ComponentUnderTest, image: tuple[int, int, int]) -> bool:
     try:
         _made(subject, image)
     except InvalidConfigurationError:
@@ -210,18 +210,18 @@ def _takes(subject: Subject, image: tuple[int, int, int]) -> bool:
     return True
 
 
-def _seeded(subject: Subject) -> Network:
+def _seeded(subject: ComponentUnderTest) -> Network:
     image = _image(subject)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         return _made(subject, image)
 
 
-def _network(subject: Subject) -> Network:
+def _network(subject: ComponentUnderTest) -> Network:
     return subject.once("network", lambda: _seeded(subject).eval())
 
 
-def _x(subject: Subject) -> Tensor:
+def _x(subject: ComponentUnderTest) -> Tensor:
     return torch.rand(2, *_image(subject), generator=torch.Generator().manual_seed(0))
 
 

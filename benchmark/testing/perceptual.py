@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from .check import made, require
-from .component import Subject
+from .component import ComponentUnderTest
 from .configuration import described, registered
 
 
-def distances(subject: Subject) -> None:
+def distances(subject: ComponentUnderTest) -> None:
     """The distance of two images is above 0, of equal ones 0, for grey images of any size."""
     network, (a, b) = _network(subject), _pair()
     with torch.inference_mode():
@@ -22,7 +22,7 @@ def distances(subject: Subject) -> None:
     require(float(same.abs().max()) == 0, f"equal images are {same.tolist()} apart", "give 0 for equal images")
 
 
-def gradient(subject: Subject) -> None:
+def gradient(subject: ComponentUnderTest) -> None:
     """The distance has a gradient at the image."""
     a, b = _pair()
     distance = _network(subject).distance(a.requires_grad_(), b).sum()
@@ -30,7 +30,7 @@ def gradient(subject: Subject) -> None:
     require(found is not None and float(found.abs().sum()) > 0, "it has no gradient at the image", "leave out detach")
 
 
-def inputs(subject: Subject) -> None:
+def inputs(subject: ComponentUnderTest) -> None:
     """It leaves the images as they were."""
     pair = _pair()
     before = pair.clone()
@@ -39,7 +39,7 @@ def inputs(subject: Subject) -> None:
     require(torch.equal(pair, before), "it changes its input", "do not use in-place operations on the input")
 
 
-def _network(subject: Subject) -> Any:
+def _network(subject: ComponentUnderTest) -> Any:
     return subject.once("network", lambda: subject.cls(pretrained=False).eval())
 
 

@@ -14,15 +14,15 @@ from ..analysis.record_set import load_records
 from ..core.config import Task
 from ..errors import PrivbenchError
 from ..pipeline.cell import Cell, Choice, Selection
-from ..pipeline.plan import make
+from ..pipeline.plan import build_plan
 from ..pipeline.resolve import resolve
-from ..pipeline.session import Workshop
+from ..pipeline.session import Session
 from ..pipeline.write_record import write_record
 from ..records.record import Record
 from ..runners import local
 from ..store.store import Store
 from .check import broken, require
-from .component import TINY, Subject
+from .component import TINY, ComponentUnderTest
 from .samples import CPU, Sample
 
 #: What a defense or data set is attacked with, and an evaluator is given, by kind of evidence.
@@ -39,7 +39,7 @@ _EVALUATORS = {
 
 
 def round_trip(
-    subject: Subject,
+    subject: ComponentUnderTest,
     *,
     dataset: Choice | None = None,
     defense: Choice | None = None,
@@ -99,18 +99,20 @@ def _evidence_store() -> Path:
 
 
 def _written(cell: Cell, folder: Path, root: Path, data: Path) -> Sequence[tuple[Record, Path]]:
-    plan, store = make([cell], data), Store(root)
+    plan, store = build_plan([cell], data), Store(root)
     for skipped in plan.skipped:
         broken(f"the cell is refused: {skipped.reason}", "declare the tasks that the component works on in `tasks`")
     for key in plan.cells:
         store.discard("scores", key)
-    outcome = local.execute(plan, Workshop(store, data, CPU))
+    outcome = local.execute(plan, Session(store, data, CPU))
     for key, reason in outcome.failures.items():
         broken(f"the stage {plan.stages[key].kind} fails: {reason}", "let it give what the harness stores and reads")
     return [write_record(plan, key, artifact, folder) for key, artifact in outcome.scores.items()]
 
 
-def _check_reported(written: Sequence[tuple[Record, Path]], folder: Path, cell: Cell, subject: Subject) -> None:
+def _check_reported(
+    written: Sequence[tuple[Record, Path]], folder: Path, cell: Cell, subject: ComponentUnderTest
+) -> None:
     from ..report.tables.tables import markdown
 
     try:

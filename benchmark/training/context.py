@@ -27,7 +27,7 @@ from ..errors import DivergedError
 from ..networks.classifiers.network import Network
 from .batches import Batches
 from .optimisation import learning_rate, make_optimizer, update
-from .progress import Progress, Silent
+from .progress import NullProgress, Progress
 from .state import Checkpoint, State, extracted, live, restore, unsound
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Context:
         checkpoint: of the stage, or `None` to keep nothing.
         progress: told of every step.
         public: reads the public images, for defenses that use them.
-        halvings: how often memory ran out, so that an attack sends fewer images at once.
+        batch_halvings: how often memory ran out, so that an attack sends fewer images at once.
     """
 
     def __init__(
@@ -68,22 +68,22 @@ class Context:
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
         public: Callable[[], Images] | None = None,
-        halvings: int = 0,
+        batch_halvings: int = 0,
     ) -> None:
         self.protocol = protocol
         self.public = public
         self.device = device
         self.seed = seed
-        self.progress: Progress = progress or Silent()
+        self.progress: Progress = progress or NullProgress()
         #: Facts that go into the artifact, such as the final loss.
         self.notes: dict[str, Any] = {}
         #: Training curves by loop and series: `[[step, value], ...]`.
         self.curves: dict[str, dict[str, list[list[float]]]] = {}
         #: The target as the stage's attack sees it; its queries are counted across interruptions.
         self.view: View | None = None
-        #: The largest number that `at_once` gave so far; 0 if it was not asked.
+        #: The largest number that `chunk_size` gave so far; 0 if it was not asked.
         self.images_at_once = 0
-        self._halvings = halvings
+        self._batch_halvings = batch_halvings
         self._checkpoint = checkpoint
         self._began = time.monotonic()
         self._before = 0.0
@@ -93,13 +93,13 @@ class Context:
         """Time spent on the stage, that before an interruption included."""
         return self._before + time.monotonic() - self._began
 
-    def at_once(self, usual: int) -> int:
+    def chunk_size(self, usual: int) -> int:
         """How many images, `usual` by default, an attack may send through networks at once; at least 1.
 
         When memory runs out, the stage begins again at its last checkpoint with half as many. What the attack returns
         must not depend on the number beyond rounding.
         """
-        count = max(1, usual >> self._halvings)
+        count = max(1, usual >> self._batch_halvings)
         self.images_at_once = max(self.images_at_once, count)
         return count
 
@@ -136,7 +136,7 @@ class Context:
         assert all(on_device[key] is state[key] for key in on_device)
         before = unsound(live(state))
         done = self._resume(name, state)
-        keeper = _Keeper(self, name, steps, state, done, before)
+        keeper = LoopMonitor(self, name, steps, state, done, before)
         generator = torch.Generator(self.device)
         self.progress.begin(name, steps, done)
         with self.seeded(name):
@@ -256,7 +256,7 @@ def _unfit(state: State, groups: Mapping[str, Mapping[str, Tensor]], info: Mappi
     return None if restore(state, groups, info["state"]) else "is of other networks or optimisers"
 
 
-class _Keeper:
+class LoopMonitor:
     """Looks after one loop: divergence, curve, progress and checkpoints.
 
     What was not finite before the loop, such as a mask of infinities, may stay so; `exempt` holds its names.

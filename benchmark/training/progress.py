@@ -24,7 +24,7 @@ class Progress(Protocol):
         """The loop is over."""
 
 
-class Silent:
+class NullProgress:
     """Reports to nobody."""
 
     def begin(self, name: str, total: int, done: int) -> None:

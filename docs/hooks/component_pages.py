@@ -38,7 +38,7 @@ DECLARED = {
         ("yields", "evidence that it gives"),
         ("prior", "learns a prior"),
         ("tasks", "tasks"),
-        ("falling", "curves that must fall"),
+        ("decreasing_losses", "curves that must fall"),
     ),
     "defense": (("tasks", "tasks"),),
     "evaluator": (
@@ -54,7 +54,7 @@ DECLARED = {
 _PRIOR = {"none": "no", "public": "one for all targets, from public images", "target": "one for each target"}
 
 
-def built_in(kind: Kind) -> list[registry.Entry]:
+def built_in(kind: Kind) -> list[registry.RegisteredComponent]:
     """What this distribution registers; plugins on the machine that builds the site have no page."""
     return [entry for entry in registry.entries(kind) if entry.distribution == "privbench"]
 
@@ -113,7 +113,9 @@ def _overview() -> str:
 
 
 def _index(kind: Kind) -> str:
-    declared = [(attribute, title) for attribute, title in DECLARED[kind] if attribute not in ("falling", "family")]
+    declared = [
+        (attribute, title) for attribute, title in DECLARED[kind] if attribute not in ("decreasing_losses", "family")
+    ]
     rows = []
     for entry in built_in(kind):
         component = registry.load(kind, entry.name)

@@ -15,13 +15,13 @@ from privbench.benchmark.errors import CorruptArtifactError, InvalidConfiguratio
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.pipeline.cell import Cell, Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.pipeline.resolve import resolve
-from privbench.benchmark.pipeline.session import Workshop
+from privbench.benchmark.pipeline.session import Session
 from privbench.benchmark.pipeline.stages import run
 from privbench.benchmark.pipeline.trained_models import load_target, predict
 from privbench.benchmark.store.store import Store
-from privbench.benchmark.training.context.batches import Batches
+from privbench.benchmark.training.batches import Batches
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -100,20 +100,20 @@ def cells(*defenses: str, attack: str = "toy_attack", dataset: str = "halves", *
     return Matrix((Selection(dataset),), selected, (Selection(attack),), **values).cells()
 
 
-def trained(folder: Path, cell: Cell) -> tuple[Any, Workshop]:
+def trained(folder: Path, cell: Cell) -> tuple[Any, Session]:
     """The artifact of a cell's target."""
-    workshop = Workshop(Store(folder), folder, CPU)
-    stage = next(stage for stage in make([cell], folder).stages.values() if stage.kind == "target")
-    return run(stage, workshop), workshop
+    session = Session(Store(folder), folder, CPU)
+    stage = next(stage for stage in build_plan([cell], folder).stages.values() if stage.kind == "target")
+    return run(stage, session), session
 
 
 @pytest.mark.parametrize("names", [["Upper"], ["Upper", "Left"]])
 @pytest.mark.parametrize("defense", DEFENSES)
 def test_every_defense_trains_a_target_that_tells_attributes(defense: str, names: list[str], tmp_path: Path) -> None:
     (cell,) = cells(defense, settings=SETTINGS | {"dataset.names": names})
-    artifact, workshop = trained(tmp_path, cell)
+    artifact, session = trained(tmp_path, cell)
     stored = artifact.tensors("predictions")
-    test = workshop.images(cell.dataset, "private_test")
+    test = session.images(cell.dataset, "private_test")
     assert stored["labels"].dtype == torch.bool
     assert torch.equal(stored["labels"], test.attributes)
     assert stored["logits"].shape == (96, len(names))
@@ -141,7 +141,7 @@ def test_the_regulariser_reads_the_attributes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attack", ["gmi", "kedmi", "vmi"])
 def test_a_class_attack_on_attributes_is_skipped_in_one_sentence(attack: str, tmp_path: Path) -> None:
-    made = make(cells("none", "bido_hsic", attack=attack), tmp_path)
+    made = build_plan(cells("none", "bido_hsic", attack=attack), tmp_path)
     assert made.stages == made.cells == {}
     assert [skipped.reason for skipped in made.skipped] == [f"attack {attack} works on classes, not on attributes"] * 2
 
@@ -166,7 +166,7 @@ def test_presets_serve_the_family(defense: str) -> None:
 
 def test_a_target_whose_decisions_changed_is_refused(tmp_path: Path) -> None:
     (cell,) = cells("none")
-    artifact, workshop = trained(tmp_path, cell)
+    artifact, session = trained(tmp_path, cell)
     stored = artifact.tensors("predictions")
     # The largest logit of each image stays where it is, and every decision becomes no.
     changed = Store(tmp_path / "changed").write(
@@ -179,7 +179,7 @@ def test_a_target_whose_decisions_changed_is_refused(tmp_path: Path) -> None:
         info={"prediction_seed": artifact.info["prediction_seed"]},
     )
     with pytest.raises(CorruptArtifactError, match="of its stored predictions, expected at least 99%"):
-        load_target(changed, cell, workshop.images(cell.dataset, "private_test"), CPU)
+        load_target(changed, cell, session.images(cell.dataset, "private_test"), CPU)
 
 
 def test_a_target_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

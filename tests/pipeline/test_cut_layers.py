@@ -17,7 +17,7 @@ from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.pipeline.cell import Cell, Choice, Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.plan import build_plan
 from privbench.defenses.mid import MID
 from privbench.defenses.none import NoDefense
 from torch import nn
@@ -63,7 +63,7 @@ def cell(defense: Any, attack: Any) -> Cell:
 )  # fmt: skip
 def test_a_layer_that_is_not_there_is_refused(defense: Any, attack: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigurationError) as caught:
-        make([cell(defense, attack)], tmp_path)
+        build_plan([cell(defense, attack)], tmp_path)
     assert message in str(caught.value)
     folders = {"data": tmp_path, "store": tmp_path / "store", "results": tmp_path / "results"}
     with pytest.raises(InvalidConfigurationError):
@@ -81,7 +81,7 @@ def test_a_layer_that_is_not_there_is_refused(defense: Any, attack: Any, message
     ],
 )
 def test_a_layer_that_is_there_is_planned(defense: Any, attack: Any, tmp_path: Path) -> None:
-    assert len(make([cell(defense, attack)], tmp_path).cells) == 1
+    assert len(build_plan([cell(defense, attack)], tmp_path).cells) == 1
 
 
 def test_each_target_is_looked_at_once_and_only_if_a_layer_is_named(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_each_target_is_looked_at_once_and_only_if_a_layer_is_named(tmp_path: Pa
             seen.append(next(network.parameters()).device.type)
             return network
 
-    make([cell(Looked(), Cut()), cell(NoDefense(), Cut(layer="layer1"))], tmp_path)
+    build_plan([cell(Looked(), Cut()), cell(NoDefense(), Cut(layer="layer1"))], tmp_path)
     assert seen == []
     cells = [cell(Looked(), Cut(layer=layer)) for layer in ("layer1", "layer2")]
-    make([*cells, dataclasses.replace(cells[0], seed=1)], tmp_path)
+    build_plan([*cells, dataclasses.replace(cells[0], seed=1)], tmp_path)
     assert seen == ["meta"], "no memory is taken for weights"
-    make([cell(Looked(recipe={"epochs": 3}), Cut(layer="layer1")), *cells], tmp_path)
+    build_plan([cell(Looked(recipe={"epochs": 3}), Cut(layer="layer1")), *cells], tmp_path)
     assert len(seen) == 3
 
 
@@ -115,7 +115,7 @@ def test_a_network_that_needs_real_numbers_is_looked_at_too(needs: str, tmp_path
 
     before = torch.get_rng_state()
     with pytest.raises(InvalidConfigurationError, match="one of flat, scaled, got 'conv9'"):
-        make([cell(Needs(), Cut(layer="conv9"))], tmp_path)
+        build_plan([cell(Needs(), Cut(layer="conv9"))], tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -134,7 +134,7 @@ def test_published_weights_are_not_asked_for(tmp_path: Path) -> None:
             return protocol
 
     changed = dataclasses.replace(made.dataset, component=Pretrained())
-    assert make([dataclasses.replace(made, dataset=changed)], tmp_path).cells
+    assert build_plan([dataclasses.replace(made, dataset=changed)], tmp_path).cells
 
 
 @pytest.mark.parametrize("network", ["resnet50", "vgg16_bn", "resnet34"])
@@ -147,7 +147,7 @@ def test_large_networks_cost_little(network: str, tmp_path: Path) -> None:
     made = cell(Large(), Cut(layer="conv9"))
     began = time.process_time()
     with pytest.raises(InvalidConfigurationError, match=r"attack\.layer to be one of"):
-        make([made], tmp_path)
+        build_plan([made], tmp_path)
     assert time.process_time() - began < 2
 
 

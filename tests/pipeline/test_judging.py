@@ -9,7 +9,7 @@ from privbench.benchmark.core.config import Definition
 from privbench.benchmark.datasets.digits import Digits
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.pipeline.plan import Plan, make
+from privbench.benchmark.pipeline.plan import Plan, build_plan
 
 
 def plan(evaluators=("accuracy", "attack_acc", "verified_acc"), **settings: object) -> Plan:
@@ -20,7 +20,7 @@ def plan(evaluators=("accuracy", "attack_acc", "verified_acc"), **settings: obje
         tuple(map(Selection, evaluators)),
         settings={f"dataset.{name.replace('__', '.')}": value for name, value in settings.items()},
     )
-    return make(matrix.cells(), Path("nowhere"))
+    return build_plan(matrix.cells(), Path("nowhere"))
 
 
 def keys(**settings: object) -> dict[str, str]:
@@ -51,7 +51,7 @@ def test_negatives_read_the_target_alone_and_are_shared_by_attacks() -> None:
     assert dict(stages["second"].inputs) == {}
     assert set(stages["scores"].inputs) == {"target", "prior", "evidence", "judge", "second", "negatives"}
     other = Matrix((Selection("digits"),), (Selection("none"),), (Selection("gmi"),), (Selection("verified_acc"),))
-    again = {stage.kind: stage.key for stage in make(other.cells(), Path("nowhere")).stages.values()}
+    again = {stage.kind: stage.key for stage in build_plan(other.cells(), Path("nowhere")).stages.values()}
     assert {kind for kind in again if again[kind] == stages[kind].key} == {"target", "judge", "second", "negatives"}
 
 

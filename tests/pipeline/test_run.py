@@ -18,7 +18,7 @@ from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.core.config import StageKind
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.store.store import Store
 
 SETTINGS = {
@@ -120,7 +120,7 @@ def test_changing_the_attack_keeps_targets_judge_and_prior(quiet: Path) -> None:
 
 
 def test_another_seed_shares_the_judges_alone(quiet: Path) -> None:
-    plan = make(matrix(seeds=(0, 1)).cells(), quiet)
+    plan = build_plan(matrix(seeds=(0, 1)).cells(), quiet)
     kinds = [stage.kind for stage in plan.stages.values()]
     assert kinds.count("judge") == kinds.count("second") == 1
     assert {kinds.count(kind) for kind in ("target", "negatives", "prior", "evidence", "scores")} == {4}
@@ -138,7 +138,7 @@ def test_a_flipped_byte_in_any_artifact_is_caught_and_made_again(quiet: Path) ->
     before = outcome(quiet)
     rng = random.Random(0)
     store = Store(quiet / "store")
-    for stage in {stage.kind: stage for stage in make(matrix().cells(), quiet).stages.values()}.values():
+    for stage in {stage.kind: stage for stage in build_plan(matrix().cells(), quiet).stages.values()}.values():
         artifact = store.find(stage.kind, stage.key)
         assert artifact is not None
         path = rng.choice(sorted(artifact.path.iterdir()))

@@ -1,13 +1,7 @@
 """The sampled records are records, are different, and stay in range."""
 
-import importlib.util
-from pathlib import Path
-
+from helpers import board_samples as samples
 from privbench import load_records
-
-_spec = importlib.util.spec_from_file_location("board_samples", Path(__file__).with_name("board_samples.py"))
-samples = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(samples)
 
 
 def test_many_records_are_different_and_in_range(tmp_path):

@@ -1,6 +1,5 @@
 """Figures show what records say: every image in its place, every point at its value, equal bytes for equal input."""
 
-import importlib.util
 import io
 import random
 import re
@@ -11,18 +10,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from helpers import samples
 from PIL import Image
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
-from privbench.benchmark.report.figures.image_figures import image_figures, labels, tradeoff_figure
-from privbench.benchmark.report.figures.image_figures.image_figures import Cloud, Strip
-from privbench.benchmark.report.figures.image_figures.style import COLOURS, MARKERS, across, encode, lines_of, width_of
-from privbench.benchmark.report.figures.image_figures.tradeoff import tradeoff
-from privbench.benchmark.report.figures.image_figures.tsne import tsne
-
-_spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
-samples = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(samples)
+from privbench.benchmark.report.figures import image_figures, labels, tradeoff_figure
+from privbench.benchmark.report.figures.image_figures import Cloud, Strip
+from privbench.benchmark.report.figures.style import COLOURS, MARKERS, across, encode, lines_of, width_of
+from privbench.benchmark.report.figures.tradeoff import tradeoff
+from privbench.benchmark.report.figures.tsne import tsne
 
 
 def score(name, measures, better, unit, value, **more):

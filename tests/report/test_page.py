@@ -1,6 +1,5 @@
 """The HTML report: self-contained, escaped, complete, with addresses that last."""
 
-import importlib.util
 import json
 import re
 import time
@@ -8,15 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from helpers import samples
 from privbench import load_records
 from privbench.benchmark.analysis.record_set import Records
-from privbench.benchmark.analysis.record_set.record import save
 from privbench.benchmark.errors import StorageError
+from privbench.benchmark.records.record import save
 from privbench.benchmark.report.html import board, output_folder, permalinks, svg
 
-_spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
-samples = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(samples)
 make_record, make_score = samples.make_record, samples.make_score
 
 VOID = {"meta", "link", "br", "img", "input", "wbr"}

@@ -1,6 +1,5 @@
 """Private images stand under the reconstructions that they are compared with."""
 
-import importlib.util
 import io
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import samples
 from PIL import Image
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import MissingDataError
@@ -16,9 +16,6 @@ from privbench.benchmark.pipeline.picture import TILE
 from privbench.benchmark.pipeline.record_artifacts import Reconstructions
 from privbench.benchmark.report.html import private_images
 
-_spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
-samples = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(samples)
 RECORD = samples.make_record()
 
 

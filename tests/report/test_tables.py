@@ -1,7 +1,6 @@
 """Console, Markdown, CSV and LaTeX: the same numbers, safe text, narrow enough."""
 
 import csv
-import importlib.util
 import io
 import itertools
 import json
@@ -10,14 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import samples
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.report.formatting import number, plain, seed_list
-from privbench.benchmark.report.tables.tables import tables
+from privbench.benchmark.report.tables import latex, tables
 from rich.console import Console
 
-_spec = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
-samples = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(samples)
 make_record, make_score = samples.make_record, samples.make_score
 
 
@@ -75,7 +72,7 @@ def hostile() -> Records:
     return together(make_record(scores={"attack_acc": score, "accuracy": bad}, changed=changed))
 
 
-@pytest.mark.parametrize("make", [printed, tables.markdown, tables.latex])
+@pytest.mark.parametrize("make", [printed, tables.markdown, latex.latex])
 def test_hostile_text_is_only_text(make):
     text = make(hostile())
     assert "\x1b" not in text
@@ -89,7 +86,7 @@ def test_console_markup_is_not_interpreted():
 
 
 def test_latex_escapes_what_latex_reads():
-    text = tables.latex(hostile())
+    text = latex.latex(hostile())
     assert r"\textless{}script\textgreater{}" in text
     assert r"fid\_inception" in text
     assert "\u202e" not in text
@@ -143,7 +140,7 @@ def test_the_small_reader_refuses_what_latex_would(broken):
 
 
 def test_latex_has_a_leaderboard_and_a_table_for_each_section(matrix):
-    parsed = latex_tables(tables.latex(matrix))
+    parsed = latex_tables(latex.latex(matrix))
     assert [columns for columns, _ in parsed] == ["lllrrll", "llllrrrr"] * 2
     assert all(len(row) == len(columns) for columns, rows in parsed for row in rows)
 
@@ -152,7 +149,7 @@ def test_latex_sets_the_best_comparable_value_in_bold():
     scores = {name: {"attack_acc": make_score("attack_acc", leak)} for name, leak in (("none", 0.8), ("mid", 0.3))}
     weak = make_record("mid", "gmi", scores={"attack_acc": make_score("attack_acc", 0.1)})
     both = [make_record(name, scores=found) for name, found in scores.items()]
-    (_, board), (_, rows) = latex_tables(tables.latex(together(*both, weak)))
+    (_, board), (_, rows) = latex_tables(latex.latex(together(*both, weak)))
     assert [r"\textbf{30.0}" in cell for cell in (row[4] for row in board)] == [False, True, False]
     assert [r"\textbf" in row[4] for row in rows] == [False, False, False, True]
     assert rows[1][4].strip().startswith("10.0"), "the only row of its attack has nothing to be better than"
@@ -161,7 +158,7 @@ def test_latex_sets_the_best_comparable_value_in_bold():
 def test_latex_shows_half_widths_only_where_both_sides_agree():
     def cell(interval: list[float]) -> str:
         score = make_score("attack_acc", 0.5, interval=interval)
-        return latex_tables(tables.latex(together(make_record(scores={"attack_acc": score}))))[1][1][1][4].strip()
+        return latex_tables(latex.latex(together(make_record(scores={"attack_acc": score}))))[1][1][1][4].strip()
 
     assert cell([0.4, 0.6]) == r"50.0 {\scriptsize $\pm$ 10.0 n 500}"
     assert cell([0.4, 0.6004]) == r"50.0 {\scriptsize $\pm$ 10.0 n 500}"
@@ -172,7 +169,7 @@ def test_every_format_begins_with_the_leaderboard(matrix):
     frame = matrix.leaderboard()
     first = frame[frame["protocol"] == "digits/v1"].iloc[0]
     worst = f"{100 * first['worst']:.1f}"
-    for make in (printed, tables.markdown, tables.latex):
+    for make in (printed, tables.markdown, latex.latex):
         text = make(matrix)
         start = text.index("Leaderboard: Attack Acc, worst case over kedmi")
         assert text.index("bido", start) < text.index("none", start), "bido_hsic leaks less"
@@ -184,7 +181,7 @@ def test_every_format_begins_with_the_leaderboard(matrix):
 def test_flags_stand_below_the_leaderboard():
     flag = {"name": "weak_judge", "message": "it errs"}
     records = together(make_record(flags=[flag]), make_record("mid", flags=[flag]), make_record("bido_hsic"))
-    for make in (printed, tables.markdown, tables.latex):
+    for make in (printed, tables.markdown, latex.latex):
         text = make(records).replace("\\_", "_").replace("\n", " ")
         assert "flag weak_judge: none (kedmi); mid (kedmi)" in text
 

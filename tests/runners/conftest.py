@@ -13,7 +13,7 @@ from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.cli.main import main
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.runners.scheduler import Quiet
+from privbench.benchmark.runners.scheduler import NullListener
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Heard(Quiet):
+class Heard(NullListener):
     """A listener that remembers."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Heard(Quiet):
     def begin(self, stage, index, total) -> None:
         self.begun.append(stage.title)
 
-    def again(self, stage, reason) -> None:
+    def on_retry(self, stage, reason) -> None:
         self.repeated.append((stage.title, reason))
 
     def fail(self, stage, reason) -> None:

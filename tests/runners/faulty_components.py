@@ -85,7 +85,7 @@ class Faulty(Attack):
         LEAK.append(torch.empty(1 << 60, dtype=torch.uint8))
 
     def _large(self, context) -> None:
-        if context.at_once(64) > self.fits:
+        if context.chunk_size(64) > self.fits:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried")
 
     def _diverging(self, context) -> None:

@@ -9,8 +9,8 @@ import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import DivergedError
 from privbench.benchmark.store.store import Store
+from privbench.benchmark.training import context as training
 from privbench.benchmark.training.context import Context
-from privbench.benchmark.training.context import context as training
 from torch import nn
 
 KEY = "ab" * 32

@@ -11,7 +11,7 @@ from privbench.benchmark.errors import CorruptArtifactError
 from privbench.benchmark.pipeline.plan import Plan, Stage
 from privbench.benchmark.runners import memory
 from privbench.benchmark.runners.attempt import Report
-from privbench.benchmark.runners.scheduler import Done, Harvest, Outcome, Quiet, Schedule
+from privbench.benchmark.runners.scheduler import Done, NullListener, Outcome, ResultCollector, Schedule
 from privbench.benchmark.store.store import Store
 
 KILLED = "its process was killed by SIGKILL, as the system does when memory runs out"
@@ -44,16 +44,16 @@ def test_a_failed_stage_costs_every_cell_behind_it() -> None:
     reads |= {f"s{i}": {"target": reads[f"e{i}"]["target"], "evidence": f"e{i}"} for i in (1, 2, 3, 4)}
     stages = {key: Stage("target", key, key, inputs, None) for key, inputs in reads.items()}
     plan = Plan(stages, dict.fromkeys(("s1", "s2", "s3", "s4")))
-    crew, outcome = Scripted({"t1", "p"}), Outcome()
-    Schedule(list(stages.values()), crew, Quiet(), outcome).run()
-    assert crew.started == ["t1", "t2", "p", "e4", "s4"]
+    executor, outcome = Scripted({"t1", "p"}), Outcome()
+    Schedule(list(stages.values()), executor, NullListener(), outcome).run()
+    assert executor.started == ["t1", "t2", "p", "e4", "s4"]
     assert {cause.stage.key: cause.cells for cause in outcome.causes(plan)} == {"t1": ("s1", "s3"), "p": ("s1", "s2")}
     assert outcome.failures["e2"] == "its prior failed"
     assert outcome.computed == ["t2", "e4", "s4"]
 
 
 class Scripted:
-    """A crew that fails some stages."""
+    """A executor that fails some stages."""
 
     retries = 0
 
@@ -80,7 +80,7 @@ class Scripted:
 
 def test_whoever_stops_a_run_has_the_records_of_what_was_done(run, tmp_path, monkeypatch) -> None:
     """A job on a cluster ends when its time is over, not when its last cell is done."""
-    real = Harvest.end
+    real = ResultCollector.end
     ended = []
 
     def stopped(self, stage) -> None:
@@ -89,7 +89,7 @@ def test_whoever_stops_a_run_has_the_records_of_what_was_done(run, tmp_path, mon
         if ended.count("scores") == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Harvest, "end", stopped)
+    monkeypatch.setattr(ResultCollector, "end", stopped)
     with pytest.raises(KeyboardInterrupt):
         run("soundly", seeds=(0, 1, 2))
     assert [record.cell.seed for record in load_records(tmp_path / "results")] == [0, 1]

@@ -7,8 +7,8 @@ from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.failures import is_out_of_memory
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.pipeline.plan import make
-from privbench.benchmark.pipeline.session import Workshop
+from privbench.benchmark.pipeline.plan import build_plan
+from privbench.benchmark.pipeline.session import Session
 from privbench.benchmark.pipeline.stages import run
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.training.context import Context
@@ -24,12 +24,12 @@ TINY = {
 }
 
 
-def context(halvings=0):
+def context(batch_halvings=0):
     protocol = Protocol(
         name="x", version=1, image=(1, 8, 8), classes=2, judge_classes=2, target_network="a", judge_network="b",
         attacked=2, draws=1,
     )  # fmt: skip
-    return Context(protocol, CPU, 0, halvings=halvings)
+    return Context(protocol, CPU, 0, batch_halvings=batch_halvings)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_a_tensor_too_large_for_any_machine() -> None:
 
 
 def test_the_number_is_halved_down_to_one() -> None:
-    assert [context(n).at_once(64) for n in (0, 1, 6, 7, 99)] == [64, 32, 1, 1, 1]
+    assert [context(n).chunk_size(64) for n in (0, 1, 6, 7, 99)] == [64, 32, 1, 1, 1]
     last = context(6)
     assert not last.can_halve
-    last.at_once(128)
+    last.chunk_size(128)
     assert last.can_halve
     last = context(6)
-    last.at_once(64)
+    last.chunk_size(64)
     assert not last.can_halve
 
 
@@ -101,20 +101,20 @@ def test_what_an_attack_gives_does_not_depend_on_how_many_images_go_at_once(atta
         settings={name: value for name, value in settings.items() if applies(name, attack)},
     )
     (cell,) = matrix.cells()
-    stages = {stage.kind: stage for stage in make([cell], tmp_path).stages.values()}
-    workshop = Workshop(Store(tmp_path), tmp_path, CPU)
+    stages = {stage.kind: stage for stage in build_plan([cell], tmp_path).stages.values()}
+    session = Session(Store(tmp_path), tmp_path, CPU)
     found = []
     for kind in ("target", "prior", "evidence"):
-        found = [run(stages[kind], workshop)]
+        found = [run(stages[kind], session)]
     asked = []
-    for halvings in (1, 4):
-        workshop.store.discard("evidence", stages["evidence"].key)
-        usual = Context.at_once
+    for batch_halvings in (1, 4):
+        session.store.discard("evidence", stages["evidence"].key)
+        usual = Context.chunk_size
         monkeypatch.setattr(
-            Context, "at_once", lambda self, n, h=halvings, usual=usual: asked.append(n) or usual(self, n) >> h
+            Context, "chunk_size", lambda self, n, h=batch_halvings, usual=usual: asked.append(n) or usual(self, n) >> h
         )
-        found.append(run(stages["evidence"], workshop))
-        monkeypatch.setattr(Context, "at_once", usual)
+        found.append(run(stages["evidence"], session))
+        monkeypatch.setattr(Context, "chunk_size", usual)
     assert asked
     first, *others = [values(artifact) for artifact in found]
     for other in others:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[1] / "performance" / "bench_runners.py"
+BENCH = Path(__file__).resolve().parents[1] / "slow" / "performance" / "bench_runners.py"
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from privbench.benchmark.cli.progress import Display
 from privbench.benchmark.runners import worker
-from privbench.benchmark.runners.worker import Looping, Telling
+from privbench.benchmark.runners.worker import Looping, ThrottledProgress
 from rich.console import Console
 
 
@@ -28,7 +28,7 @@ def test_messages_are_few_and_arrive_in_order(monkeypatch) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: next(clock) / 10))
     said = []
-    telling = Telling(said.append, seconds=1.0)
+    telling = ThrottledProgress(said.append, seconds=1.0)
     telling.begin("gan", 40, 5)
     for step in range(6, 41):
         telling.advance(step, {"loss": step / 10})
@@ -70,7 +70,7 @@ def test_each_stage_that_runs_has_a_bar(display) -> None:
         bar.advance(10 * index, {"loss": 0.5})
     shown = [task.description for task in display._bars.tasks]
     assert shown[1:] == [f"  target digits none seed {i}: target loss 0.5" for i in range(3)]
-    display.again(stages[0], "its process died")
+    display.on_retry(stages[0], "its process died")
     display.end(stages[1], 1.0)
     display.fail(stages[2], "bad")
     assert [task.description for task in display._bars.tasks] == ["plan"]

@@ -75,7 +75,7 @@ def test_addresses_that_cannot_be_used(tmp_path, privbench) -> None:
 
 
 def test_a_board_says_each_thing_once() -> None:
-    board = ray_tasks.Board()
+    board = ray_tasks.ProgressBoard()
     board.tell("a", ray_tasks.Told(1.0, None))
     board.tell("a", ray_tasks.Told(2.0, Looping("gan", 10, 3, {})))
     assert board.read() == {"a": ray_tasks.Told(2.0, Looping("gan", 10, 3, {}))}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from privbench.benchmark.core.paths import Address
-from privbench.benchmark.store.store import Store, shared_files
-from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store import shared_files
+from privbench.benchmark.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 
 
 class Machines:

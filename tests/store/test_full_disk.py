@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark.analysis.record_set import record
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import StorageError
+from privbench.benchmark.records import record
 from privbench.benchmark.store.store import Store
 
 KEY = "ab" + "0" * 62

@@ -13,11 +13,11 @@ import torch
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.pipeline.plan import Plan, Stage
-from privbench.benchmark.runners.scheduler import look
-from privbench.benchmark.store.manifest import Artifact
-from privbench.benchmark.store.store import Store, shared_files
-from privbench.benchmark.store.store.manifest import seal, unseal
-from privbench.benchmark.store.store.shared import MAX_FILES, Remote
+from privbench.benchmark.runners.scheduler import find_pending
+from privbench.benchmark.store import shared_files
+from privbench.benchmark.store.manifest import Artifact, seal, unseal
+from privbench.benchmark.store.shared import MAX_FILES, Remote
+from privbench.benchmark.store.store import Store
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62
@@ -468,7 +468,7 @@ def test_a_plan_asks_for_several_stages_at_a_time(machines, monkeypatch):
 
     monkeypatch.setattr(Remote, "manifest", manifest)
     plan = Plan({key: Stage("target", key, key, {}, None) for key in keys}, dict.fromkeys(keys))
-    found, todo = look(plan, machines.open("second"))
+    found, todo = find_pending(plan, machines.open("second"))
     assert list(found) == keys
     assert [key for key in keys if found[key] is not None] == [KEY]
     assert [stage.key for stage in todo] == keys[1:]
@@ -487,7 +487,7 @@ def test_what_nobody_will_read_is_not_downloaded(machines):
 
     def looked(machine):
         store = machines.open(machine)
-        todo = [stage.kind for stage in look(made, store)[1]]
+        todo = [stage.kind for stage in find_pending(made, store)[1]]
         return todo, {name for name, key in keys.items() if store.exists(name, key)}
 
     assert looked("second") == ([], {"scores"})

@@ -13,8 +13,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, StorageError
+from privbench.benchmark.store.shared_files import PAUSES, RemoteFiles
 from privbench.benchmark.store.store import Store
-from privbench.benchmark.store.store.shared_files import PAUSES, RemoteFiles
 
 KEY = "ab" + "0" * 62
 OTHER = "ab" + "1" * 62

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import CorruptArtifactError, StorageError
-from privbench.benchmark.store.store import Store, shared_files, shared_maintenance
-from privbench.benchmark.store.store.manifest import seal, unseal
-from privbench.benchmark.store.store.shared import checked
-from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store import shared_files, shared_maintenance
+from privbench.benchmark.store.manifest import seal, unseal
+from privbench.benchmark.store.shared import checked
+from privbench.benchmark.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 
 KEYS = st.sampled_from(["ab" + "0" * 62, "ab" + "1" * 62])
 MACHINES = st.sampled_from(["first", "second", "third"])

@@ -9,8 +9,9 @@ import uuid
 import pytest
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import StorageError
-from privbench.benchmark.store.store import Store, shared_maintenance
-from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store import shared_maintenance
+from privbench.benchmark.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 
 pytest.importorskip("s3fs")
 pytest.importorskip("flask")

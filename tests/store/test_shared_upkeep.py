@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from privbench.benchmark.cli.store import app
 from privbench.benchmark.errors import InvalidConfigurationError, StorageError
-from privbench.benchmark.store.store import Store, shared_maintenance
-from privbench.benchmark.store.store import store as store_module
-from privbench.benchmark.store.store.manifest import seal, unseal
-from privbench.benchmark.store.store.shared_files import RemoteFiles
+from privbench.benchmark.store import shared_maintenance
+from privbench.benchmark.store import store as store_module
+from privbench.benchmark.store.manifest import seal, unseal
+from privbench.benchmark.store.shared_files import RemoteFiles
+from privbench.benchmark.store.store import Store
 from typer.testing import CliRunner
 
 KEYS = {name: character * 64 for name, character in {"kept": "a", "old": "b", "young": "c"}.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..weights.named import fill
+from ..weights.named import load_into
 from .alignment import DLIB, align, require_face_box
 from .embedder import Embedder
 
@@ -72,7 +72,7 @@ class DlibResNet(Embedder):
             self.add_module(name, (_Down if name.startswith("d") else _Block)(inputs, outputs))
         self.fc = _Product(256, 128)
         if pretrained:
-            fill(self, "dlib_resnet")
+            load_into(self, "dlib_resnet")
 
     def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
         """Unit vectors `N 128` of aligned faces.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..weights.named import fill
+from ..weights.named import load_into
 from .alignment import ARCFACE, align, require_face_box
 from .embedder import Embedder
 
@@ -62,7 +62,7 @@ class MobileFaceNet(Embedder):
             nn.Conv2d(512, 192, 1),
         )
         if pretrained:
-            fill(self, "mobilefacenet")
+            load_into(self, "mobilefacenet")
 
     def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
         """Unit vectors `N 192` of aligned faces.

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..weights.named import fill
+from ..weights.named import load_into
 from .perceptual import Perceptual
 
 #: Of batch norm, as the weights were trained.
@@ -76,7 +76,7 @@ class EfficientNetLite0(Perceptual):
         self._bn0 = _norm(_STEM)
         self._blocks = nn.ModuleList(_blocks())
         if pretrained:
-            fill(self, self.weights)
+            load_into(self, self.weights)
         self.freeze()
 
     def layers(self, x: Tensor) -> tuple[Tensor, ...]:

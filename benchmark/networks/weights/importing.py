@@ -53,7 +53,7 @@ def users() -> dict[str, list[tuple[Kind, str, type[Any]]]]:
     return {name: sorted(using, key=lambda use: use[1] != name) for name, using in sorted(found.items())}
 
 
-def take(name: str, file: Path, network: type[Any]) -> Manifest:
+def import_weights(name: str, file: Path, network: type[Any]) -> Manifest:
     """Import the weights of a network; earlier ones of the same name are replaced.
 
     Args:

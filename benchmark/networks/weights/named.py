@@ -181,7 +181,7 @@ def fetch(name: str) -> Path:
     return path
 
 
-def fill(module: nn.Module, name: str) -> None:
+def load_into(module: nn.Module, name: str) -> None:
     """Put named weights into a network whose names they are.
 
     Raises:

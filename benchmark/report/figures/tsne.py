@@ -15,7 +15,7 @@ from .image_figures import Cloud, Group, groups_of_classes, groups_of_signs
 from .labels import labels
 
 if TYPE_CHECKING:
-    from ...pipeline.session import Workshop
+    from ...pipeline.session import Session
 
 #: Fewer points have no neighbourhood to show.
 LEAST = 10
@@ -28,13 +28,13 @@ _BLOCK = 8192
 
 
 def clouds(
-    records: Sequence[Record], workshop: Workshop, attributes: Sequence[str], layer: str | None, seed: int
+    records: Sequence[Record], session: Session, attributes: Sequence[str], layer: str | None, seed: int
 ) -> tuple[list[Cloud], list[Group]]:
     """What a figure shows of encodings of private test images.
 
     Args:
         records: of one protocol.
-        workshop: has their targets and reads the data set.
+        session: has their targets and reads the data set.
         attributes: at most two, to colour by; without any, see `recall.attributes`. Class tasks are coloured by label.
         layer: the cut layer; by default each attack's.
         seed: of the optimiser.
@@ -53,11 +53,11 @@ def clouds(
                 f"expected no --attribute for {cell.dataset.name}, whose encodings are coloured by label, got "
                 f"{', '.join(attributes)}"
             )
-        found = record_artifacts.encodings(record, workshop, layer)
+        found = record_artifacts.encodings(record, session, layer)
         if task == "classes":
-            kinds = workshop.images(cell.dataset, "private_test").truth(task)[found.items].numpy()
+            kinds = session.images(cell.dataset, "private_test").truth(task)[found.items].numpy()
         else:
-            names, values = record_artifacts.attributes(record, attributes, found.items, workshop)
+            names, values = record_artifacts.attributes(record, attributes, found.items, session)
             kinds = np.array([2, 1] if len(names) == 2 else [1]) @ values.T.astype(np.int64)
         cut = layer or getattr(cell.attack.component, "layer", None) or "last latent"
         note = f"{cut}, {found.z[0].numel():,} values, {len(found.z):,} images"

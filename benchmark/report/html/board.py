@@ -22,8 +22,8 @@ from ...core.config import BUDGETS
 from ...records.verification import EXPLANATIONS as LEVELS
 from .. import formatting
 from . import definitions, svg
-from .cell_pages import Cell, cells, mebibytes, payload, seconds
-from .leaderboards import Board, boards
+from .cell_pages import CellPage, cells, mebibytes, payload, seconds
+from .leaderboards import SectionView, boards
 from .permalinks import cell_names
 from .published_values import publications
 from .urls import Places
@@ -96,7 +96,7 @@ class _Report:
 
     def __init__(self, records: Records, private: Mapping[str, bytes | str], places: Places) -> None:
         self.records, self.private, self.places = records, private, places
-        self.boards: list[Board] = boards(records.sections(), records.level)
+        self.boards: list[SectionView] = boards(records.sections(), records.level)
         found = ((record.key, records.picture(record)) for record in records)
         self.pictures = {key: content for key, content in found if content is not None}
         self._environment = _environment()
@@ -105,7 +105,7 @@ class _Report:
         """One of the pages that are not about a single cell."""
         return self.render(f"{name}.html.j2", self.places, page=name, **self.everything)
 
-    def cells(self, places: Places) -> Iterator[Cell]:
+    def cells(self, places: Places) -> Iterator[CellPage]:
         """Every cell, section by section."""
         for board in self.boards:
             yield from cells(board, places, self.pictures, self.private, self.records.sources)
@@ -167,7 +167,7 @@ def _environment() -> Environment:
     )
     # Most texts of a cell are those of many others.
     plain = lru_cache(4096)(lambda text, limit=400: escape(formatting.plain(text, limit)))
-    environment.filters |= {"plain": plain, "number": formatting.number, "between": formatting.between}
+    environment.filters |= {"plain": plain, "number": formatting.number, "between": formatting.format_interval}
     environment.filters |= {"breakable": _breakable, "heading": formatting.heading, "json": formatting.json_text}
     environment.filters |= {"mebibytes": mebibytes, "seconds": seconds}
     environment.globals |= {"once": _Once(), "charts": svg, "legend": formatting.LEGEND, "unit_of": formatting.unit_of}

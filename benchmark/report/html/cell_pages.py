@@ -11,11 +11,11 @@ from typing import Any
 from ...analysis.aggregate import Row, flat
 from ...analysis.flags import EXPLANATIONS
 from ...records.record import Choice, Flag, Record, RecordedScore
-from ...records.submitted import Source
+from ...records.submitted import Provenance
 from ...records.verification import LEVELS, Level
-from ..formatting import between, heading, json_text, number, plain
+from ..formatting import format_interval, heading, json_text, number, plain
 from . import svg
-from .leaderboards import Board, TableRow
+from .leaderboards import SectionView, TableRow
 from .urls import Picture, Places
 
 #: Cells that a page links to in each direction; the index has them all.
@@ -33,7 +33,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ExplainedFlag:
     """A flag with what it means."""
 
     name: str
@@ -52,13 +52,13 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellPage:
     """All of one record, in words."""
 
     record: Record
     name: str
     title: str
-    board: Board
+    board: SectionView
     row: TableRow
     scores: tuple[tuple[str, RecordedScore], ...]
     picture: Picture | None
@@ -68,7 +68,7 @@ class Cell:
     command: str
     settings: tuple[Component, ...]
     curves: tuple[tuple[str, svg.Curve], ...]
-    flags: tuple[Finding, ...]
+    flags: tuple[ExplainedFlag, ...]
     previous: Neighbour | None
     next: Neighbour | None
     same_defense: tuple[Neighbour, ...]
@@ -76,16 +76,16 @@ class Cell:
     seeds: tuple[Neighbour, ...]
     level: Level
     #: Who submitted and verified it; `None` where it was not submitted.
-    source: Source | None
+    source: Provenance | None
 
 
 def cells(
-    board: Board,
+    board: SectionView,
     places: Places,
     pictures: Mapping[str, bytes],
     private: Mapping[str, bytes | str],
-    sources: Mapping[str, Source],
-) -> Iterator[Cell]:
+    sources: Mapping[str, Provenance],
+) -> Iterator[CellPage]:
     """The cells of a section in the order of its table.
 
     Args:
@@ -101,7 +101,7 @@ def cells(
     ends = [None, *(Neighbour(record.key, title) for (_, record), title in zip(order, titles, strict=True)), None]
     components: dict[Hashable, Component] = {}
     for i, (line, record) in enumerate(order):
-        yield Cell(
+        yield CellPage(
             record=record,
             name=places.names[record.key],
             title=titles[i],
@@ -152,9 +152,9 @@ def _private(found: bytes | str | None, record: Record, places: Places) -> Pictu
     return places.picture(record.key, found, "private") if isinstance(found, bytes) else found
 
 
-def _findings(flags: Iterable[Flag]) -> Iterator[Finding]:
+def _findings(flags: Iterable[Flag]) -> Iterator[ExplainedFlag]:
     for flag in flags:
-        yield Finding(plain(flag.name, 60), plain(flag.message), EXPLANATIONS.get(flag.name, ""))
+        yield ExplainedFlag(plain(flag.name, 60), plain(flag.message), EXPLANATIONS.get(flag.name, ""))
 
 
 def _settings(record: Record, known: dict[Hashable, Component]) -> Iterator[Component]:
@@ -181,7 +181,7 @@ def _curves(record: Record) -> Iterator[tuple[str, svg.Curve]]:
                     yield " ".join(dict.fromkeys(plain(part, 40) for part in (stage, loop, name))), drawn
 
 
-def payload(cell: Cell, places: Places) -> str:
+def payload(cell: CellPage, places: Places) -> str:
     """What comparing needs to know of a cell, as JSON that is safe inside a script."""
     record = cell.record
     values = {
@@ -213,13 +213,13 @@ def _score(name: str, score: RecordedScore) -> dict[str, Any]:
         "value": score.value,
         "text": number(score.value, definition.unit),
         "interval": score.interval,
-        "range": between(score.interval, definition.unit),
+        "range": format_interval(score.interval, definition.unit),
         "n": score.n,
         "reason": plain(score.reason or ""),
     }
 
 
-def _facts(cell: Cell) -> list[tuple[str, str]]:
+def _facts(cell: CellPage) -> list[tuple[str, str]]:
     """Protocol, budget, seed and every setting but the evaluators', by dotted name."""
     record = cell.record
     found = [("protocol", record.protocol), ("budget", record.cell.budget), ("seed", str(record.cell.seed))]

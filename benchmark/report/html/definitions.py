@@ -15,7 +15,7 @@ _LISTED = 3
 
 
 @dataclass(frozen=True)
-class Entry:
+class DefinitionRow:
     """A definition with the evaluator and version behind it, and what guessing gives in the records."""
 
     definition: Definition
@@ -23,7 +23,7 @@ class Entry:
     chance: str
 
 
-def entries(records: Iterable[Record]) -> list[Entry]:
+def entries(records: Iterable[Record]) -> list[DefinitionRow]:
     """Every distinct definition, by what it measures and its name."""
     chances: dict[tuple[Definition, str], set[float]] = {}
     for record in records:
@@ -32,7 +32,9 @@ def entries(records: Iterable[Record]) -> list[Entry]:
             found = chances.setdefault((score.definition, labels[score.evaluator]), set())
             if score.chance is not None:
                 found.add(score.chance)
-    listed = [Entry(definition, label, _chance(definition, found)) for (definition, label), found in chances.items()]
+    listed = [
+        DefinitionRow(definition, label, _chance(definition, found)) for (definition, label), found in chances.items()
+    ]
     return sorted(
         listed,
         key=lambda entry: (

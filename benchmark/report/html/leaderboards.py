@@ -12,7 +12,7 @@ from ...core.config import Definition
 from ...records.record import Flag, Record
 from ...records.verification import LEVELS, Level
 from .. import formatting
-from ..formatting import between, number, plain
+from ..formatting import format_interval, number, plain
 from . import svg
 from .permalinks import row_anchors, section_anchors
 
@@ -53,7 +53,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Line:
+class DefenseRow:
     """A defense in a leaderboard."""
 
     defense: str
@@ -77,7 +77,7 @@ class Leaderboard:
     score: Definition
     utility: Definition | None
     attacks: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[DefenseRow, ...]
     panels: tuple[svg.Panel, ...]
     notes: tuple[str, ...]
     basis: Literal["identity", "score"]
@@ -98,7 +98,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Board:
+class SectionView:
     """A section with everything that the index shows of it."""
 
     anchor: str
@@ -132,13 +132,13 @@ def lowest_of_all(records: Iterable[Record]) -> Level:
     return LEVELS[0]
 
 
-def boards(sections: Sequence[Section], level: LevelOf = lowest_of_all) -> list[Board]:
+def boards(sections: Sequence[Section], level: LevelOf = lowest_of_all) -> list[SectionView]:
     """The view of every section, in order; `level` says how far records were verified."""
     anchors = section_anchors(sections)
     return [board(section, anchor, level) for section, anchor in zip(sections, anchors, strict=True)]
 
 
-def board(section: Section, anchor: str, level: LevelOf = lowest_of_all) -> Board:
+def board(section: Section, anchor: str, level: LevelOf = lowest_of_all) -> SectionView:
     """The view of one section."""
     flags = _flags(section)
     reasons: dict[str, int] = {}
@@ -149,7 +149,7 @@ def board(section: Section, anchor: str, level: LevelOf = lowest_of_all) -> Boar
         for row, name in zip(section.rows, row_anchors(section), strict=True)
     )
     pictured = [row for row in rows if row.row.records[0].picture]
-    return Board(
+    return SectionView(
         anchor=anchor,
         section=section,
         title=formatting.title(section),
@@ -164,7 +164,7 @@ def board(section: Section, anchor: str, level: LevelOf = lowest_of_all) -> Boar
 
 
 def _flags(section: Section) -> dict[str, tuple[Flag, ...]]:
-    from ...analysis.flags import between as between_cells
+    from ...analysis.flags import cross_cell_flags as between_cells
 
     found = between_cells(section)
     records = [record for row in section.rows for record in row.records]
@@ -184,7 +184,7 @@ def _score(summary: Summary) -> Score:
     if summary.foreign:
         return Score("–", "", foreign=True)
     value = number(summary.value, unit)
-    return Score(value, between(summary.interval, unit), plain(summary.reason), n=summary.n)
+    return Score(value, format_interval(summary.interval, unit), plain(summary.reason), n=summary.n)
 
 
 def _counts(section: Section, column: Definition) -> str:
@@ -249,21 +249,21 @@ def _line(
     strip: svg.Strip | None,
     flags: Mapping[str, tuple[Flag, ...]],
     level: LevelOf,
-) -> Line:
+) -> DefenseRow:
     unit, worst = ranking.score.unit, standing.worst
     rows = {row.attack: row for row in standing.rows}
     leaks = tuple(_leak(ranking, rows[name], flags) if name in rows else None for name in ranking.attacks)
     seeds = sorted({len(row.seeds) for row in standing.rows})
     low_high = standing.rank_interval
     first = next((row for row in standing.rows), None)
-    return Line(
+    return DefenseRow(
         defense=plain(standing.defense, 120),
         component=first.records[0].cell.defense.name if first else "",
         rank="" if standing.rank is None else str(standing.rank),
         interval="" if low_high is None else "–".join(map(str, dict.fromkeys(low_high))),
         group=standing.group,
         utility=_score(standing.utility) if standing.utility else Score("n/a", "", "was not scored"),
-        worst=Score(number(worst.value, unit), between(worst.interval, unit), plain(worst.reason), n=worst.n),
+        worst=Score(number(worst.value, unit), format_interval(worst.interval, unit), plain(worst.reason), n=worst.n),
         strip=strip,
         leaks=leaks,
         seeds="" if not seeds else _seeds(seeds),

@@ -63,12 +63,12 @@ def replace(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
         path = path.resolve()
         check(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+        session = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
         try:
-            _write(workshop / "new", files)
-            _swap(workshop / "new", path, workshop / "old")
+            _write(session / "new", files)
+            _swap(session / "new", path, session / "old")
         finally:
-            shutil.rmtree(workshop, ignore_errors=True)
+            shutil.rmtree(session, ignore_errors=True)
     except StorageError:
         raise
     except OSError as cause:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...analysis.record_set import Records
-from ...papers.comparison import Entry, Line, compare
+from ...papers.comparison import ComparedRow, ComparedValue, compare
 from ...papers.table import tables
 
 _VERDICTS = {"within published": "within the printed spread", "within ours": "within our interval"}
@@ -64,7 +64,7 @@ def publications(records: Records) -> list[Publication]:
     return found
 
 
-def _line(line: Line, seeds: dict[str, int]) -> ShownLine:
+def _line(line: ComparedRow, seeds: dict[str, int]) -> ShownLine:
     return ShownLine(
         label=line.label,
         attack=line.attack,
@@ -77,7 +77,7 @@ def _line(line: Line, seeds: dict[str, int]) -> ShownLine:
     )
 
 
-def _entry(entry: Entry) -> ShownEntry:
+def _entry(entry: ComparedValue) -> ShownEntry:
     places = entry.decimals
     spread = "" if entry.published_spread is None else f" ± {entry.published_spread:.{places}f}"
     interval = entry.interval and f"[{entry.interval[0]:.{places}f}, {entry.interval[1]:.{places}f}]"

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ...analysis.aggregate import Row, Section, Summary
 from ...core.config import Definition
 from ...records.record import Interval
-from ..formatting import number, plain, told_apart, unit_of
+from ..formatting import number, plain, shorten_labels, unit_of
 
 #: Value, interval and chance of a score.
 Measured = tuple[float | None, Interval | None, float | None]
@@ -109,7 +109,7 @@ def panels(section: Section, utility: Definition, leakage: Definition) -> list[P
         return []
     x, x_ticks = _axis([row.scores[leakage.name] for row in drawn], leakage.unit, LEFT, RIGHT)
     y, y_ticks = _axis([row.scores[utility.name] for row in drawn], utility.unit, BOTTOM, TOP)
-    names = told_apart(dict.fromkeys(row.defense for row in section.rows), 26)
+    names = shorten_labels(dict.fromkeys(row.defense for row in section.rows), 26)
     looks = {defense: (name, i % COLOURS) for i, (defense, name) in enumerate(names.items())}
     found = []
     for attack in dict.fromkeys((row.attack, row.evaluators) for row in drawn):

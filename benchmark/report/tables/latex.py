@@ -11,7 +11,7 @@ from ...records.record import Interval
 from ...records.verification import LEGEND as LEVEL_LEGEND
 from ..formatting import Shown, number, plain, seed_list, shown, title
 from .leaderboard import LEGEND as RANK_LEGEND
-from .leaderboard import Board, board
+from .leaderboard import LeaderboardTable, board
 from .rows import Notes, header, names, not_run
 
 _LATEX = str.maketrans(
@@ -51,7 +51,7 @@ def _section(section: Section, records: Records) -> Iterator[str]:
     yield ""
 
 
-def _leaderboard(found: Board, notes: Notes) -> Iterator[str]:
+def _leaderboard(found: LeaderboardTable, notes: Notes) -> Iterator[str]:
     yield f"% {found.title}"
     yield "\\begin{tabular}{lllrrll}\n\\toprule"
     yield " & ".join(escape(head) for head in found.heads) + " \\\\\n\\midrule"
@@ -62,7 +62,7 @@ def _leaderboard(found: Board, notes: Notes) -> Iterator[str]:
     yield "\\bottomrule\n\\end{tabular}\n"
 
 
-def _board_column(found: Board, place: int, notes: Notes) -> list[str]:
+def _board_column(found: LeaderboardTable, place: int, notes: Notes) -> list[str]:
     """Utility (0) or worst case (1) of each line; defenses without a rank are not compared."""
     definition = (found.utility, found.score)[place]
     bold = best(definition, [line.values[place] if line.rank != "-" else None for line in found.lines])

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...analysis.aggregate import Section, Summary
-from ...analysis.flags import between as between_cells
+from ...analysis.flags import cross_cell_flags as between_cells
 from ...analysis.ranking import Ranking, Standing, count, primary
 from ...core.config import Definition
 from ...records.record import Interval
-from ..formatting import Shown, between, heading, number, plain, shown
+from ..formatting import Shown, format_interval, heading, number, plain, shown
 
 LEGEND = (
     "Rank: 1 is best for the defender; in brackets the ranks that cannot be ruled out (95 %, for all defenses of a "
@@ -20,7 +20,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Line:
+class RankedDefense:
     """One defense of a leaderboard.
 
     Args:
@@ -47,7 +47,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Board:
+class LeaderboardTable:
     """A leaderboard.
 
     Args:
@@ -63,18 +63,18 @@ class Board:
     utility: Definition | None
     score: Definition
     heads: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[RankedDefense, ...]
     notes: tuple[str, ...]
 
 
-def board(section: Section) -> Board | None:
+def board(section: Section) -> LeaderboardTable | None:
     """The leaderboard by the primary score; `None` where no leakage score has a value."""
     ranking = primary(section)
     if ranking is None:
         return None
     utility = next((s.utility.definition for s in ranking.standings if s.utility is not None), None)
     attacks = ", ".join(plain(attack, 60) for attack in ranking.attacks)
-    return Board(
+    return LeaderboardTable(
         title=f"Leaderboard: {plain(ranking.score.title, 40)}, worst case over {attacks}",
         utility=utility,
         score=ranking.score,
@@ -87,9 +87,9 @@ def board(section: Section) -> Board | None:
     )
 
 
-def _line(ranking: Ranking, standing: Standing) -> Line:
+def _line(ranking: Ranking, standing: Standing) -> RankedDefense:
     run, wanted = len(ranking.attacks) - len(standing.missing), len(ranking.attacks)
-    return Line(
+    return RankedDefense(
         rank=rank(standing),
         group=plain(standing.group, 24),
         defense=plain(standing.defense, 60),
@@ -116,7 +116,7 @@ def worst(score: Definition, standing: Standing) -> Shown:
     counted = f"n {found.n:,}" if found.basis == "score" else count(found.n, "identity", "identities")
     return Shown(
         value=number(found.value, score.unit),
-        interval=between(found.interval, score.unit),
+        interval=format_interval(found.interval, score.unit),
         basis=counted if found.value is not None else "",
         spread="",
         reason=plain(found.reason),

@@ -13,7 +13,7 @@ from ...core.config import Definition
 from ...records.verification import LEGEND as LEVEL_LEGEND
 from ..formatting import LEGEND, number, plain, seed_list, shared_chance, shown, title
 from .leaderboard import LEGEND as RANK_LEGEND
-from .leaderboard import Board, board, details
+from .leaderboard import LeaderboardTable, board, details
 from .rows import Notes, header, names, not_run, verified
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _ConsoleReport:
             yield Text(f"{RANK_LEGEND}\n{LEGEND}", style="dim")
 
 
-def _leaderboard(found: Board, notes: Notes) -> Iterator[RenderableType]:
+def _leaderboard(found: LeaderboardTable, notes: Notes) -> Iterator[RenderableType]:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -158,7 +158,7 @@ def _markdown(section: Section, records: Records) -> Iterator[str]:
         yield f"\n{_escaped(line)}"
 
 
-def _markdown_leaderboard(found: Board, notes: Notes) -> Iterator[str]:
+def _markdown_leaderboard(found: LeaderboardTable, notes: Notes) -> Iterator[str]:
     yield f"{_escaped(found.title)}\n"
     yield _pipes(found.heads)
     yield "|---|---|---|--:|--:|---|---|"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from privbench import Images
-from privbench.benchmark.testing.checks import laws
+from privbench.benchmark.testing.checks import checks
 from privbench_letters.diversity import Diversity, apart
 from privbench_letters.impostors import Impostors
 from privbench_letters.letters import Letters
@@ -14,7 +14,7 @@ from privbench_letters.random_erasing import RandomErasing, erased
 COMPONENTS = {"dataset": Letters, "defense": RandomErasing, "attack": Impostors, "evaluator": Diversity}
 
 
-@pytest.mark.parametrize(("kind", "law"), [(kind, law) for kind in COMPONENTS for law in laws(kind)], ids=str)
+@pytest.mark.parametrize(("kind", "law"), [(kind, law) for kind in COMPONENTS for law in checks(kind)], ids=str)
 def test_law(kind, law):
     """Each law, by the kind of component."""
     law(COMPONENTS[kind])

@@ -1,0 +1,428 @@
+"""`privbench paper list | show | run | compare`, as a user sees them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from privbench.benchmark import api
+from privbench.benchmark.cli.paper import app
+from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, UnknownComponentError
+from privbench.benchmark.papers.table import load, names
+from privbench.benchmark.records.record import Record, save
+from privbench.benchmark.runners.scheduler import Outcome
+from typer.testing import CliRunner
+
+LABEL = "MNIST: BiDO-HSIC"
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    for name in ("STORE", "RESULTS", "DATA"):
+        monkeypatch.setenv(f"PRIVBENCH_{name}", str(tmp_path / name.lower()))
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def score(name, value, interval=None, unit="fraction"):
+    definition = {"name": name, "title": name, "measures": "leakage", "better": "lower", "formula": "", "range": ""}
+    return {
+        "evaluator": {"attack_acc5": "attack_acc", "fid_judge": "fid"}.get(name, name),
+        "definition": {**definition, "unit": unit},
+        "value": value,
+        "interval": interval,
+        "n": 500,
+        "reason": "the covariance is singular" if value is None else None,
+    }
+
+
+def record(
+    label=LABEL,
+    *,
+    table="bido-table3",
+    attack=None,
+    protocol="mnist/v1",
+    budget="full",
+    seed=0,
+    scores=None,
+    changed=None,
+):
+    (row,) = load(table).select([label])
+    attack = attack or row.cell.attacks[0]
+    scores = scores or [
+        score("accuracy", 0.9961, (0.99, 0.998)),
+        score("attack_acc", 0.08, (0.02, 0.12)),
+        score("attack_acc5", 0.5, (0.4, 0.6)),
+        score("fid_bido", 322.5, unit="distance"),
+    ]
+    sets = row.cell.fields
+    choices = {
+        "dataset": (protocol.partition("/")[0], {**load(table).requires, **sets.get("dataset", {})}),
+        "defense": (row.cell.defense, row.cell.configuration(budget)),
+        "attack": (attack, sets.get(attack, {})),
+    }
+    made = {
+        kind: {"name": name, "distribution": "privbench", "version": 1, "fields": fields}
+        for kind, (name, fields) in choices.items()
+    }
+    evaluators = [{"distribution": "privbench", "version": 1, "fields": {}, "name": s["evaluator"]} for s in scores]
+    unique = {each["name"]: each for each in evaluators}
+    return Record.model_validate(
+        {
+            "key": f"{hash((label, attack, protocol, budget, seed, str(scores))) & (2**250 - 1):064x}",
+            "protocol": protocol,
+            "cell": {**made, "evaluators": list(unique.values()), "seed": seed, "budget": budget},
+            "changed": changed or {},
+            "command": ["privbench", "run"],
+            "created": "2026-01-01T00:00:00+00:00",
+            "scores": {each["definition"]["name"]: each for each in scores},
+            "environment": {
+                **dict.fromkeys(("privbench", "python", "torch", "platform", "cpu", "device"), "x"),
+                "cores": 1,
+                "threads": 1,
+            },
+        }
+    )
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Replaces the runner; what it was asked for and what it answers."""
+    state = SimpleNamespace(cells=None, options=None, records=[], failures={}, skipped=[])
+
+    def execute(cells, **options):
+        state.cells, state.options = cells, options
+        stages = {"k": SimpleNamespace(title="target mnist none seed 0", kind="target", key="k")}
+        plan = SimpleNamespace(stages=stages, skipped=state.skipped, cells={})
+        outcome = Outcome(computed=["k"], failures=state.failures)
+        return plan, outcome, [(made, options["results"] / f"{made.key}.json") for made in state.records]
+
+    monkeypatch.setattr(api, "execute", execute)
+    return state
+
+
+def test_list():
+    result = invoke("list")
+    assert result.exit_code == 0
+    for name in names():
+        assert name in result.stdout
+    assert "4 of 4" in result.stdout
+    assert "8 of 8" in result.stdout
+    found = json.loads(invoke("list", "--json").stdout)
+    assert [row["name"] for row in found] == names()
+    assert found[3]["runnable"] == 4
+    assert found[5]["kind"] == "settings"
+    assert {row["name"]: row["runnable"] for row in found if "xiao" in row["name"]} == {
+        "xiao-table1": 6,
+        "xiao-table2": 7,
+        "xiao-table3": 12,
+    }
+
+
+def test_show_results():
+    result = invoke("show", "bido-table1")
+    assert result.exit_code == 0
+    line = next(line for line in result.stdout.splitlines() if line.strip().startswith("BiDO-HSIC (c)"))
+    assert line.split()[2:] == [
+        "80.35", "6.47", "±", "2.57", "16.07", "±", "2.91", "134.63", "bido_hsic:celeba-c",
+    ]  # fmt: skip
+    text = flat(result.stdout)
+    assert "Runs as gmi on celeba/v1, scored by accuracy, attack_acc, fid, fid_bido." in text
+    assert "143.63" in text
+    assert "± of Attack Acc: sample standard deviation over the 5 restarts" in text
+
+
+def test_show_settings_beside_what_is_used():
+    result = invoke("show", "bido-table6")
+    line = next(line for line in result.stdout.splitlines() if line.strip().startswith("BiDO-COCO (c)"))
+    assert flat(line) == "BiDO-COCO (c) lambda_x 5, lambda_y 50 lambda_x 5, lambda_y 25 bido_coco:celeba-c"
+    facts = json.loads(invoke("show", "bido-table6", "--json").stdout)
+    assert facts["used"]["BiDO-COCO (c)"] == {"lambda_x": 5.0, "lambda_y": 25.0}
+
+
+def test_show_says_what_cannot_be_run_once():
+    text = flat(invoke("show", "xiao-table1").stdout)
+    assert text.count("Cannot be run (#5 none, more data for Dec; #6 adv, more data for Dec): It needs a folder") == 1
+    assert text.count("Cannot be run (#7 none, more data for both; #8 adv, more data for both): The paper does") == 1
+    assert "give one with --set dataset.extra=FOLDER" in text
+
+
+def test_show_what_a_row_sets_and_which_attack_gives_a_column():
+    result = invoke("show", "xiao-table1")
+    lines = [flat(line) for line in result.stdout.splitlines()]
+    assert "#2 adv 0.612 - - 0.515 0.574 0.221 13.423" in lines
+    assert "#3 none, GAN none decoder mu_1=1, mu_2=0" in lines
+    text = flat(result.stdout)
+    assert "#2 adv adversarial_reconstruction defense lambda_1=1, lambda_2=0, mu_1=0, mu_2=0; decoder" in text
+    assert "Runs as decoder and feature_regression on celeba_attributes/v1, scored by mcc, face_similarity," in text
+    assert "Face Sim., SSIM, PSNR: of decoder. Feature Sim.: of feature_regression." in text
+    facts = json.loads(invoke("show", "xiao-table3", "--json").stdout)
+    assert facts["rows"][1]["cell"]["fields"]["defense"]["layer"] == "conv1"
+    assert facts["rows"][1]["values"]["lda"] == {"value": 0.28, "spread": None}
+
+
+def similar(**values):
+    units = {"psnr": "decibel"}
+    return [score(name, value, unit=units.get(name, "similarity")) for name, value in values.items()]
+
+
+def xiao(label="#2 adv", protocol="celeba_attributes/v1", **options):
+    shared = {"table": "xiao-table1", "protocol": protocol, **options}
+    decoded = similar(mcc=0.6, face_similarity=0.4, ssim=0.2214, psnr=13.0)
+    return [
+        record(label, attack="decoder", scores=decoded, **shared),
+        record(label, attack="feature_regression", scores=similar(mcc=0.6, feature_similarity=0.5), **shared),
+    ]
+
+
+def test_compare_a_row_of_two_attacks(tmp_path):
+    for made in xiao():
+        save(made, tmp_path / "results")
+    result = invoke("compare", "xiao-table1", "--rows", "#2 adv")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [flat(line) for line in result.stdout.splitlines()]
+    assert "#2 adv [decoder] Mean MCC 0.612 0.600 1 -0.012 no interval" in lines
+    assert "Face Sim. 0.515 0.400 1 not compared" in lines
+    assert "SSIM 0.221 0.221 1 +0.000 no interval" in lines
+    assert "PSNR 13.423 13.000 1 -0.423 no interval" in lines
+    assert "#2 adv [feature_regression] Feature Sim. 0.574 0.500 1 not compared" in lines
+    text = flat(result.stdout)
+    assert "Face Sim.: not compared: faces are compared in layer 3 of OpenFace in the paper" in text
+    assert "no records" not in text
+    assert "A printed ±" not in text
+    facts = json.loads(invoke("compare", "xiao-table1", "--json").stdout)
+    assert [line["attack"] for line in facts["lines"]] == ["decoder", "feature_regression", "feature_regression"]
+    assert [line["label"] for line in facts["lines"]] == ["#2 adv", "#2 adv", "#4 adv, GAN"]
+    assert "#4 adv, GAN (decoder)" in facts["missing"]
+
+
+def test_a_smaller_copy_of_xiaos_data_is_said_loudly(tmp_path):
+    for made in xiao(protocol="celeba_attributes_subset/v1", budget="quick"):
+        save(made, tmp_path / "results")
+    with pytest.raises(MissingDataError, match="to hold records of xiao-table1, got none"):
+        invoke("compare", "xiao-table1")
+    result = invoke("compare", "xiao-table1", "--dataset", "celeba_attributes_subset", "--rows", "#2 adv")
+    text = flat(result.stdout)
+    assert "NOT THE PUBLISHED PROTOCOL: celeba_attributes_subset stands in for celeba_attributes. Nothing" in text
+    assert "celeba_attributes_subset/v1 is not the published protocol, celeba_attributes/v1" in text
+    assert [line for line in result.stdout.splitlines() if "+0." in line or "-0." in line] == []
+    assert text.count("not compared") >= 5
+
+
+def test_run_on_a_smaller_copy_says_what_is_left_out(executed):
+    executed.records = xiao(protocol="celeba_attributes_subset/v1", budget="quick")
+    result = invoke("run", "xiao-table1", "--dataset", "celeba_attributes_subset")
+    assert result.exit_code == 0
+    assert {cell.dataset.name for cell in executed.cells} == {"celeba_attributes_subset"}
+    assert len(executed.cells) == 10
+    err = flat(result.stderr)
+    assert "n/a: #5 none, more data for Dec; #6 adv, more data for Dec: It needs a folder of faces" in err
+    assert "n/a: #7 none, more data for both; #8 adv, more data for both: The paper does not say" in err
+    assert "NOT THE PUBLISHED PROTOCOL" in result.stdout
+    named = invoke("run", "xiao-table1", "--dataset", "celeba_attributes_subset", "--rows", "#2 adv", "--rows", "#7")
+    assert named.exit_code == 1
+    assert len(executed.cells) == 2
+
+
+def test_run_with_what_a_row_needs(executed):
+    executed.records = xiao()
+    result = invoke("run", "xiao-table1", "--rows", "for Dec", "--set", "dataset.extra=photographs")
+    assert result.exit_code == 0
+    assert len(executed.cells) == 4
+    assert {str(cell.dataset.component.extra) for cell in executed.cells} == {"photographs"}
+    assert "n/a" not in result.stderr
+
+
+def test_run_table_3_on_digits_has_no_such_layers(executed):
+    invoke("run", "xiao-table3", "--dataset", "digits", "--rows", "Conv1")
+    (none, defended) = executed.cells
+    assert (none.attack.component.layer, defended.defense.component.layer) == ("conv1", "conv1")
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_table_shows_within_110_columns(name):
+    result = invoke("show", name)
+    assert result.exit_code == 0
+    assert max(len(line) for line in result.stdout.splitlines()) <= 110
+    assert json.loads(invoke("show", name, "--json").stdout)["name"] == name
+
+
+@pytest.mark.parametrize("command", ["show", "run", "compare"])
+def test_an_unknown_table(command):
+    with pytest.raises(UnknownComponentError, match=r"unknown table 'bido-tabel3': did you mean 'bido-table3'\?"):
+        invoke(command, "bido-tabel3")
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "bido-table3"], ["compare", "bido-table3"]])
+def test_reading_does_not_import_torch(arguments, tmp_path):
+    save(record(), tmp_path / "results")
+    code = (
+        "import sys\nfrom privbench.benchmark.cli.paper import app\n"
+        f"app({arguments!r}, standalone_mode=False)\nsys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bido-table3" in done.stdout
+
+
+def test_compare(tmp_path):
+    for seed in (0, 1):
+        save(record(seed=seed), tmp_path / "results")
+    result = invoke("compare", "bido-table3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [flat(line) for line in result.stdout.splitlines()]
+    assert "ours: protocol mnist/v1, budget full" in lines
+    # Two equal seeds have no variation, so there is no interval over them.
+    assert "MNIST: BiDO-HSIC Accuracy 99.61 99.61 2 +0.00 no interval" in lines
+    assert "Attack Acc 4.36 ± 5.70 8.00 2 +3.64 published" in lines
+    assert "FID 322.00 ± 16.96 322.50 2 +0.50 published" in lines
+    text = flat(result.stdout)
+    assert "no records of MNIST: No Def.; MNIST: MID" in text
+    assert "appends the FID of each trial twice" in text
+    assert "A printed ± is a spread" in text
+    assert "NOT THE PUBLISHED" not in text
+    assert max(len(line) for line in result.stdout.splitlines()) <= 110
+
+
+def test_compare_one_seed_with_its_own_interval(tmp_path):
+    save(record(), tmp_path / "results")
+    result = invoke("compare", "bido-table3", tmp_path / "results", "--rows", "hsic", "--budget", "full")
+    lines = [flat(line) for line in result.stdout.splitlines()]
+    assert "MNIST: BiDO-HSIC Accuracy 99.61 99.61 [99.00, 99.80] 1 +0.00 ours" in lines
+    assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 +3.64 both" in lines
+    assert "Attack Acc5 76.96 ± 12.10 50.00 [40.00, 60.00] 1 -26.96 outside" in lines
+    assert "MNIST: MID: " not in result.stdout
+
+
+def test_compare_json(tmp_path):
+    save(record(), tmp_path / "results")
+    facts = json.loads(invoke("compare", "bido-table3", "--json", "--rows", LABEL).stdout)
+    assert (facts["table"], facts["missing"], facts["substitute"]) == ("bido-table3", [], None)
+    entry = facts["lines"][0]["entries"][1]
+    assert entry["published"] == 4.36
+    assert entry["ours"] == pytest.approx(8.0)
+    assert entry["verdict"] == "within both"
+    assert facts["discrepancies"][0].keys() == {"what", "where"}
+
+
+def test_a_changed_attack_is_marked_and_not_compared(tmp_path):
+    save(record(changed={"attack": {"iterations": 7}}), tmp_path / "results")
+    text = flat(invoke("compare", "bido-table3").stdout)
+    assert "MNIST: BiDO-HSIC* Accuracy" in text
+    assert "* attack.iterations=7 not compared: attack.iterations was set otherwise than published" in text
+
+
+def test_another_definition_of_fid_is_marked(tmp_path):
+    save(record(scores=[score("fid_judge", 300.0, unit="distance")]), tmp_path / "results")
+    text = flat(invoke("compare", "bido-table3").stdout)
+    assert "FID: not compared: fid_judge has another definition than fid_bido, which was not recorded" in text
+    assert "Accuracy: no score: accuracy was not recorded" in text
+
+
+def test_compare_without_records(tmp_path):
+    with pytest.raises(MissingDataError, match="to be a folder of results or a record"):
+        invoke("compare", "bido-table3")
+    save(record(protocol="digits/v1"), tmp_path / "results")
+    with pytest.raises(MissingDataError, match=r"to hold records of bido-table3, got none; make them with .*table3`"):
+        invoke("compare", "bido-table3")
+    with pytest.raises(MissingDataError, match="--dataset celeba_subset`"):
+        invoke("compare", "bido-table3", "--dataset", "celeba_subset")
+
+
+def test_compare_refuses_an_unknown_budget(tmp_path):
+    save(record(), tmp_path / "results")
+    with pytest.raises(InvalidConfigurationError, match="expected budget to be one of smoke, quick, full, got 'ful'"):
+        invoke("compare", "bido-table3", "--budget", "ful")
+
+
+def test_compare_names_damaged_records(tmp_path):
+    path = save(record(), tmp_path / "results")
+    (path.parent / "broken.json").write_text("{")
+    result = invoke("compare", "bido-table3")
+    assert result.exit_code == 1
+    assert "broken.json" in result.stderr
+    assert "Attack Acc" in result.stdout
+
+
+def test_a_substitute_is_said_loudly(tmp_path):
+    save(record(protocol="digits/v1"), tmp_path / "results")
+    result = invoke("compare", "bido-table3", "--dataset", "digits", "--rows", LABEL)
+    text = flat(result.stdout)
+    assert "NOT THE PUBLISHED PROTOCOL: digits stands in for mnist. Nothing is compared." in text
+    assert "not compared: digits/v1 is not the published protocol, mnist/v1" in text
+    assert "+3.64" not in text
+
+
+def test_run(executed, tmp_path):
+    executed.records = [record(seed=4)]
+    result = invoke(
+        "run", "bido-table3", "--rows", LABEL, "--budget", "full", "--seed", 4, "--device", "cpu",
+        "--jobs", 2, "--set", "attack.latent=50",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    (cell,) = executed.cells
+    assert (cell.dataset.name, cell.defense.name, cell.attack.name) == ("mnist", "bido_hsic", "kedmi")
+    assert (cell.seed, cell.budget, cell.attack.component.latent) == (4, "full", 50)
+    assert cell.defense.component.config() == load("bido-table3").select([LABEL])[0].cell.configuration("full")
+    assert [choice.name for choice in cell.evaluators] == ["accuracy", "attack_acc", "fid", "fid_bido"]
+    assert executed.options["store"].root == str(tmp_path / "store")
+    assert executed.options["jobs"] == 2
+    assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 +3.64 both" in flat(result.stdout)
+    assert "1 of 1 stages computed" in result.stderr
+    assert "1 records in" in result.stderr
+
+
+def test_run_takes_all_rows_and_the_quick_budget_by_default(executed):
+    invoke("run", "bido-table3")
+    assert len(executed.cells) == 8
+    assert {(cell.budget, cell.seed) for cell in executed.cells} == {("quick", 0)}
+
+
+def test_run_reports_what_went_wrong(executed):
+    executed.failures = {"k": "the loss became infinite"}
+    executed.records = [record(scores=[score("fid_bido", None, unit="distance")])]
+    executed.skipped = [SimpleNamespace(cell=SimpleNamespace(title="mnist none kedmi"), reason="no meaning")]
+    result = invoke("run", "bido-table3")
+    assert result.exit_code == 1
+    assert "    target mnist none seed 0: the loss became infinite" in result.stderr
+    assert "privbench: MNIST: BiDO-HSIC: fid_bido is undefined: the covariance is singular" in flat(result.stderr)
+    assert "privbench: n/a: mnist none kedmi: no meaning" in result.stderr
+
+
+def test_run_on_a_substitute(executed):
+    executed.records = [record(protocol="digits/v1", budget="smoke")]
+    result = invoke("run", "bido-table1", "--dataset", "digits", "--budget", "smoke")
+    assert [cell.dataset.name for cell in executed.cells] == ["digits"] * 10
+    assert executed.cells[-1].defense.component.lambda_y == 0.5
+    assert "NOT THE PUBLISHED PROTOCOL: digits stands in for celeba" in result.stdout
+
+
+def test_run_refuses(executed):
+    with pytest.raises(InvalidConfigurationError, match="holds hyper-parameters"):
+        invoke("run", "bido-table6")
+    with pytest.raises(InvalidConfigurationError, match="no chosen row of xiao-table1 can be run: The paper does not"):
+        invoke("run", "xiao-table1", "--rows", "for both")
+    with pytest.raises(
+        InvalidConfigurationError, match="to leave what tells rows apart alone, which xiao-table3 fixes"
+    ):
+        invoke("run", "xiao-table3", "--set", "decoder.layer=fc")
+    with pytest.raises(InvalidConfigurationError, match="expected budget to be one of smoke, quick, full, got 'huge'"):
+        invoke("run", "bido-table3", "--budget", "huge")
+    with pytest.raises(UnknownComponentError, match="unknown dataset 'mnits': did you mean 'mnist'"):
+        invoke("run", "bido-table3", "--dataset", "mnits")
+    with pytest.raises(UnknownComponentError, match="row of bido-table3 'GAN'"):
+        invoke("run", "bido-table3", "--rows", "GAN")
+    assert invoke("run", "bido-table3", "--jobs", 0).exit_code == 2
+    assert executed.cells is None

@@ -1,0 +1,1 @@
+"""What several test folders share; `helpers` is on the path of pytest."""

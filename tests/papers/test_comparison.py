@@ -1,0 +1,393 @@
+"""Comparing records with published tables is honest."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.errors import InvalidConfigurationError
+from privbench.benchmark.papers.comparison import compare, verdict
+from privbench.benchmark.papers.matrices import matrices
+from privbench.benchmark.papers.table import tables
+from privbench.benchmark.pipeline.write_record import changes
+from privbench.benchmark.records.record import Record
+
+TABLES = {table.name: table for table in tables()}
+
+
+def cells(table, budget="quick", **options):
+    return [cell for matrix in matrices(TABLES[table], budget, **options) for cell in matrix.cells()]
+
+
+SIMILARITIES = ("mcc", "face_similarity", "feature_similarity", "ssim")
+UNITS = {
+    **dict.fromkeys(("accuracy", "attack_acc", "attack_acc5"), "fraction"),
+    **dict.fromkeys(SIMILARITIES, "similarity"),
+    "psnr": "decibel",
+    "lda": "ratio",
+}
+OWNER = {
+    "lda_within": "lda",
+    "lda_between": "lda",
+    "accuracy": "accuracy",
+    "attack_acc": "attack_acc",
+    "attack_acc5": "attack_acc",
+    "fid_judge": "fid",
+}
+
+
+def record(row, scores, *, attack=None, seed=0, budget="full", protocol=None, changed=None, defense=None, flags=()):
+    """A record of a row's cell; `scores` are value or (value, interval) by name, `None` for an undefined one."""
+    protocol, attack = protocol or row.cell.protocol, attack or row.cell.attacks[0]
+    changed = changed or {}
+
+    def choice(name, fields=None):
+        return {"name": name, "distribution": "privbench", "version": 1, "fields": fields or {}}
+
+    def score(name, given):
+        value, interval = given if isinstance(given, tuple) else (given, None)
+        definition = {"name": name, "title": name, "measures": "leakage", "better": "lower", "formula": "", "range": ""}
+        return {
+            "evaluator": OWNER.get(name, name),
+            "definition": {**definition, "unit": UNITS.get(name, "distance")},
+            "value": value,
+            "interval": interval,
+            "n": 10,
+            "spreads": {"draws": 0.05 + seed / 100, "trials_as_released": 2.0, "classes": None},
+            "reason": "it diverged" if value is None else None,
+        }
+
+    return Record.model_validate(
+        {
+            "key": f"{abs(hash((row.label, attack, seed, budget, protocol, str(changed), str(scores)))):064x}"[-64:],
+            "protocol": protocol,
+            "cell": {
+                "dataset": choice(protocol.partition("/")[0], changed.get("dataset")),
+                "defense": choice(row.cell.defense, defense or row.cell.configuration(budget)),
+                "attack": choice(attack, changed.get("attack")),
+                "evaluators": [choice(name) for name in sorted({OWNER.get(name, name) for name in scores})],
+                "seed": seed,
+                "budget": budget,
+            },
+            "changed": changed,
+            "command": ["privbench"],
+            "created": "2026-01-01T00:00:00+00:00",
+            "scores": {name: score(name, given) for name, given in scores.items()},
+            "environment": {
+                **dict.fromkeys(("privbench", "python", "torch", "platform", "cpu", "device"), "x"),
+                "cores": 1,
+                "threads": 1,
+            },
+            "flags": [{"name": "f", "message": message} for message in flags],
+        }
+    )
+
+
+HSIC = TABLES["bido-table3"].select(["MNIST: BiDO-HSIC"])[0]
+
+
+def only(*records, table="bido-table3", label="MNIST: BiDO-HSIC", **options):
+    (line,) = compare(TABLES[table], Records(records), labels=[label], **options).lines
+    return line, {entry.column: entry for entry in line.entries}
+
+
+def test_one_record_beside_a_row():
+    scores = {"accuracy": (0.99, (0.98, 0.995)), "attack_acc": (0.08, (0.02, 0.12)), "fid_bido": 300.0}
+    line, entries = only(record(HSIC, scores))
+    assert (line.protocol, line.budget, line.seeds, line.deviations) == ("mnist/v1", "full", (0,), ())
+    accuracy = entries["Accuracy"]
+    assert (accuracy.ours, accuracy.published, accuracy.seeds) == (pytest.approx(99.0), 99.61, 1)
+    assert accuracy.difference == pytest.approx(-0.61)
+    assert accuracy.interval == pytest.approx((98.0, 99.5))
+    assert (accuracy.in_published, accuracy.in_ours, accuracy.verdict) == (None, False, "outside")
+    leak = entries["Attack Acc"]
+    assert (leak.in_published, leak.in_ours, leak.verdict) == (True, True, "within both")
+    assert leak.spread == pytest.approx(5.0)
+    assert entries["Attack Acc5"].verdict == "no score"
+    assert entries["Attack Acc5"].reason == "attack_acc5 was not recorded"
+    fid = entries["FID"]
+    assert (fid.ours, fid.in_published, fid.in_ours, fid.verdict) == (300.0, False, None, "outside")
+    assert (fid.score, fid.spread) == ("fid_bido", 2.0)
+
+
+def test_seeds_are_averaged_and_the_interval_is_over_them():
+    values = [0.02, 0.05, 0.08]
+    line, entries = only(*(record(HSIC, {"attack_acc": v}, seed=s) for s, v in enumerate(values)))
+    entry = entries["Attack Acc"]
+    assert (line.seeds, entry.seeds, entry.ours) == ((0, 1, 2), 3, pytest.approx(5.0))
+    # Student-t, two degrees of freedom: 4.30265 * 3 / sqrt(3) = 7.4524; bounded below by 0.
+    assert entry.interval == pytest.approx((0.0, 12.4524), abs=1e-3)
+    assert entry.spread == pytest.approx(6.0)
+    assert entry.verdict == "within both"
+
+
+def test_another_definition_is_shown_and_not_judged():
+    _, entries = only(record(HSIC, {"fid_judge": (300.0, (250.0, 350.0))}))
+    entry = entries["FID"]
+    assert (entry.score, entry.ours, entry.difference, entry.verdict) == ("fid_judge", 300.0, None, "not compared")
+    assert (entry.in_published, entry.in_ours, entry.spread) == (None, None, None)
+    assert "another definition than fid_bido" in entry.reason
+    _, both = only(record(HSIC, {"fid_judge": 300.0, "fid_bido": 310.0}))
+    assert (both["FID"].score, both["FID"].ours) == ("fid_bido", 310.0)
+
+
+def test_features_of_another_network_do_not_compare():
+    row = TABLES["bido-table2"].rows[0]
+    _, entries = only(record(row, {"fid_bido": 213.43, "attack_acc": 0.76}), table="bido-table2", label="No Def.")
+    assert (entries["FID"].verdict, entries["FID"].difference) == ("not compared", None)
+    assert entries["Attack Acc"].verdict == "within published"
+
+
+def test_a_unit_that_is_not_the_printed_one_does_not_compare(monkeypatch):
+    monkeypatch.setitem(UNITS, "attack_acc", "ratio")
+    _, entries = only(record(HSIC, {"attack_acc": 0.05}))
+    assert entries["Attack Acc"].verdict == "not compared"
+    assert "ratio" in entries["Attack Acc"].reason
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"protocol": "mnist/v2"}, "mnist/v2 is not the published protocol, mnist/v1"),
+        ({"changed": {"dataset": {"draws": 5}}}, "dataset.draws was set otherwise than published"),
+        ({"changed": {"attack": {"iterations": 5}}}, "attack.iterations was set otherwise than published"),
+    ],
+)
+def test_another_protocol_or_attack_is_shown_and_never_compared(options, reason):
+    line, entries = only(record(HSIC, {"attack_acc": 0.0436, "accuracy": 0.9961}, **options))
+    for title in ("Attack Acc", "Accuracy"):
+        entry = entries[title]
+        assert (entry.verdict, entry.difference, entry.in_published) == ("not compared", None, None)
+        assert entry.reason == reason
+        assert entry.ours is not None
+    assert bool(line.deviations) == ("changed" in options)
+
+
+def test_a_substitute_is_asked_for_and_never_compared():
+    found = record(HSIC, {"attack_acc": 0.0436}, protocol="digits/v1")
+    assert compare(TABLES["bido-table3"], Records((found,))).lines == ()
+    line, entries = only(found, dataset="digits")
+    assert line.protocol == "digits/v1"
+    assert entries["Attack Acc"].verdict == "not compared"
+
+
+def test_records_of_other_cells_are_left_out():
+    row = TABLES["bido-table3"].rows[1]
+    weaker = {**HSIC.cell.configuration("full"), "lambda_x": 1.0}
+    slower = {**HSIC.cell.configuration("full")}
+    slower["recipe"] = {**slower["recipe"], "epochs": 3}
+    others = [record(HSIC, {"attack_acc": 0.1}, defense=fields) for fields in (weaker, slower)]
+    comparison = compare(TABLES["bido-table3"], Records((*others, record(row, {"attack_acc": 0.5}))))
+    assert [line.label for line in comparison.lines] == ["MNIST: MID"]
+    assert len(comparison.missing) == 7
+    older = {k: v for k, v in HSIC.cell.configuration("full").items() if k != "estimator"}
+    assert only(record(HSIC, {"attack_acc": 0.1}, defense=older))
+
+
+def test_budgets_stay_apart():
+    found = [record(HSIC, {"attack_acc": value}, budget=budget) for budget, value in (("quick", 0.2), ("full", 0.1))]
+    lines = compare(TABLES["bido-table3"], Records(tuple(found)), labels=["MNIST: BiDO-HSIC"]).lines
+    assert [(line.budget, line.entries[1].ours) for line in lines] == [("quick", 20.0), ("full", 10.0)]
+    line, _ = only(*found, budget="quick")
+    assert line.budget == "quick"
+
+
+def test_undefined_and_doubtful_scores_say_so():
+    line, entries = only(record(HSIC, {"fid_bido": None}, flags=["too good to be true"]))
+    assert (entries["FID"].verdict, entries["FID"].ours) == ("undefined", None)
+    assert "it diverged" in entries["FID"].reason
+    assert line.flags == ("too good to be true",)
+
+
+def test_tables_of_settings_are_not_compared():
+    with pytest.raises(InvalidConfigurationError, match="hyper-parameters"):
+        compare(TABLES["bido-table8"], Records())
+
+
+def recorded(cell, scores):
+    """The record that a run of a cell would leave."""
+    made = record(
+        TABLES["xiao-table1"].rows[0], scores, budget=cell.budget, protocol=cell.dataset.component.protocol.id
+    )
+    choices = {
+        kind: made.cell.dataset.model_copy(update={"name": choice.name, "fields": choice.component.config()})
+        for kind, choice in (("dataset", cell.dataset), ("defense", cell.defense), ("attack", cell.attack))
+    }
+    return made.model_copy(update={"cell": made.cell.model_copy(update=choices), "changed": changes(cell)})
+
+
+def under(label, *, table="xiao-table1", budget="full", **options):
+    """Records of a row under each of its attacks, with scores that are the printed ones."""
+    (row,) = TABLES[table].select([label])
+    found = []
+    for cell in cells(table, budget, labels=[label], **options):
+        values = TABLES[table].values(row, cell.attack.name)
+        scores = {TABLES[table].column(name).score: value.value for name, value in values.items()}
+        found.append(recorded(cell, {name: value for name, value in scores.items() if name}))
+    return found
+
+
+def test_a_value_belongs_to_a_row_and_an_attack():
+    records = under("#2 adv")
+    comparison = compare(TABLES["xiao-table1"], Records(tuple(records)), labels=["#2 adv"])
+    assert [(line.attack, line.deviations) for line in comparison.lines] == [
+        ("decoder", ()),
+        ("feature_regression", ()),
+    ]
+    found = {line.attack: {entry.column: entry.verdict for entry in line.entries} for line in comparison.lines}
+    assert found == {
+        "decoder": {
+            "Mean MCC": "no interval",
+            "Face Sim.": "not compared",
+            "SSIM": "no interval",
+            "PSNR": "no interval",
+        },
+        "feature_regression": {"Feature Sim.": "not compared"},
+    }
+    assert all(entry.difference in (None, 0) for line in comparison.lines for entry in line.entries)
+    assert comparison.missing == ()
+    for attack, missing in zip(("feature_regression", "decoder"), ("decoder", "feature_regression"), strict=True):
+        some = Records(tuple(each for each in records if each.cell.attack.name == attack))
+        assert compare(TABLES["xiao-table1"], some, labels=["#2 adv"]).missing == (f"#2 adv ({missing})",)
+
+
+def test_fields_of_a_defense_that_tell_no_rows_apart_can_be_set_and_are_then_not_compared():
+    other = {"adversarial_reconstruction.perceptual": "efficientnet_lite0", "defense.recipe.max_steps": 5}
+    table = TABLES["xiao-table2"]
+    records = Records(tuple(under("lambda_2 = 3", table="xiao-table2", settings=other)))
+    comparison = compare(table, records)
+    assert row_and_attack(comparison) == [("lambda_2 = 3", "decoder"), ("lambda_2 = 3", "feature_regression")]
+    for line in comparison.lines:
+        assert line.deviations == ("defense.perceptual=efficientnet_lite0", "defense.recipe.max_steps=5")
+        assert {entry.verdict for entry in line.entries} == {"not compared"}
+
+
+def test_a_score_that_was_not_run_says_why():
+    made = under("#2 adv")[0].model_copy(update={"not_run": {"ssim": "SSIM needs 11 pixels"}})
+    scores = {name: score for name, score in made.scores.items() if name != "ssim"}
+    _, entries = only(made.model_copy(update={"scores": scores}), table="xiao-table1", label="#2 adv")
+    assert (entries["SSIM"].verdict, entries["SSIM"].reason) == ("no score", "SSIM needs 11 pixels")
+
+
+def row_and_attack(comparison):
+    return [(line.label, line.attack) for line in comparison.lines]
+
+
+@pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
+@pytest.mark.parametrize("name", ["xiao-table1", "xiao-table2", "xiao-table3"])
+def test_records_belong_to_the_row_that_they_were_run_for(name, budget):
+    table = TABLES[name]
+    rows = [row for row in table.rows if not row.not_runnable]
+    for dataset in (None, "celeba_attributes_subset"):
+        for row in rows:
+            records = Records(tuple(under(row.label, table=name, budget=budget, dataset=dataset)))
+            assert row_and_attack(compare(table, records, labels=[row.label], dataset=dataset)) == [
+                (row.label, attack) for attack in row.cell.attacks
+            ]
+            others = {label for label, attack in row_and_attack(compare(table, records, dataset=dataset))} - {row.label}
+            # Rows 1 and 3, and 2 and 4, of Table 1 share their regressions.
+            shared = {"#1 none": "#3 none, GAN", "#2 adv": "#4 adv, GAN"}
+            assert others <= {*(shared.get(row.label, ""),), *(old for old, new in shared.items() if new == row.label)}
+    records = Records(tuple(record for row in rows for record in under(row.label, table=name, budget=budget)))
+    for line in compare(table, records).lines:
+        assert all(entry.ours == entry.published for entry in line.entries if entry.score)
+        assert line.deviations == ()
+
+
+def test_a_row_that_needs_images_takes_records_with_images():
+    label, images = "#5 none, more data for Dec", {"dataset.extra": "photographs"}
+    with_images = Records(tuple(under(label, settings=images)))
+    comparison = compare(TABLES["xiao-table1"], with_images)
+    assert row_and_attack(comparison) == [(label, "decoder"), (label, "feature_regression")]
+    assert all(line.deviations == () for line in comparison.lines)
+    assert comparison.lines[0].entries[-1].difference == 0
+    without = Records(tuple(under("#1 none")))
+    assert {label for label, _ in row_and_attack(compare(TABLES["xiao-table1"], without))} == {
+        "#1 none",
+        "#3 none, GAN",
+    }
+
+
+def test_what_is_printed_upside_down_is_not_compared():
+    (found,) = under("FC Layer, with adv", table="xiao-table3")
+    _, entries = only(found, table="xiao-table3", label="FC Layer, with adv")
+    entry = entries["LDA Score (FC)"]
+    assert (entry.published, entry.score, entry.verdict, entry.difference) == (1.49, "lda", "not compared", None)
+    assert "0.67" in entry.reason
+    (found,) = under("Conv1, with adv", table="xiao-table3")
+    _, entries = only(found, table="xiao-table3", label="Conv1, with adv")
+    assert entries["LDA Score"].difference == 0
+    assert {entries[name].verdict for name in ("Within Var (Sw)", "Face Sim.")} == {"not compared"}
+
+
+def test_a_printed_value_without_a_score_says_why():
+    _, entries = only(under("#9 none, GAN, Smiling")[0], table="xiao-table1", label="#9 none, GAN, Smiling")
+    assert (entries["Smiling MCC"].ours, entries["Smiling MCC"].difference) == (0.851, 0)
+    assert (entries["MCC of 40"].published, entries["MCC of 40"].ours, entries["MCC of 40"].verdict) == (
+        0.001,
+        None,
+        "no score",
+    )
+    assert "other 39" in entries["MCC of 40"].reason
+
+
+def test_smaller_images_are_not_compared():
+    for budget in ("smoke", "quick"):
+        line, entries = only(under("#1 none", budget=budget)[0], table="xiao-table1", label="#1 none")
+        assert {entry.verdict for entry in entries.values()} == {"not compared"}
+        assert entries["PSNR"].reason == f"dataset.size is 64 with budget {budget}, published is 224"
+        assert line.budget == budget
+        large = under("#1 none", budget=budget, settings={"dataset.size": 224})[0]
+        line, entries = only(large, table="xiao-table1", label="#1 none")
+        assert line.deviations == ("dataset.size=224",)
+        assert entries["PSNR"].difference == 0
+
+
+def test_a_smaller_copy_stands_in_and_is_never_compared():
+    smaller, label = "celeba_attributes_subset", "#10 adv, GAN, Smiling"
+    large = {"dataset.size": 224}
+    records = Records(tuple(under(label, dataset=smaller, settings=large)))
+    assert compare(TABLES["xiao-table1"], records).lines == ()
+    comparison = compare(TABLES["xiao-table1"], records, dataset=smaller)
+    assert row_and_attack(comparison) == [(label, "decoder"), (label, "feature_regression")]
+    scored = [entry for line in comparison.lines for entry in line.entries if entry.ours is not None]
+    assert len(scored) == 5
+    assert {(entry.verdict, entry.difference) for entry in scored} == {("not compared", None)}
+    assert {entry.reason for entry in scored} == {f"{smaller}/v1 is not the published protocol, celeba_attributes/v1"}
+
+
+@pytest.mark.parametrize("dataset", [None, "digits"])
+@pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
+def test_records_are_found_whatever_the_data_set_adds_to_the_recipe(budget, dataset):
+    for name in ("bido-table1", "bido-table3"):
+        row = TABLES[name].rows[0]
+        for cell in cells(name, budget, labels=[row.label], dataset=dataset):
+            line, _ = only(recorded(cell, {"accuracy": 0.5}), table=name, label=row.label, dataset=dataset)
+            assert line.budget == budget
+        shorter = cell.defense.component.model_copy(
+            update={"recipe": cell.defense.component.recipe.model_copy(update={"max_steps": 3})}
+        )
+        changed = replace(cell, defense=replace(cell.defense, component=shorter))
+        assert compare(TABLES[name], Records((recorded(changed, {"accuracy": 0.5}),)), dataset=dataset).lines == ()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_the_verdict_follows_from_the_two_intervals(value, low, high):
+    low, high = sorted((low, high))
+    _, entries = only(record(HSIC, {"attack_acc": (value, (low, high))}))
+    entry = entries["Attack Acc"]
+    assert entry.in_ours == (100 * low <= 4.36 <= 100 * high)
+    assert entry.in_published == (abs(100 * value - 4.36) <= 5.70)
+    assert entry.difference == pytest.approx(100 * value - 4.36)
+    assert (entry.verdict == "within both") == (entry.in_ours and entry.in_published)
+    assert (entry.verdict == "outside") == (not entry.in_ours and not entry.in_published)
+
+
+def test_words_for_all_answers():
+    answers = (True, False, None)
+    words = {(a, b): verdict(a, b) for a in answers for b in answers}
+    assert [pair for pair, word in words.items() if word == "within both"] == [(True, True)]
+    assert [pair for pair, word in words.items() if word == "no interval"] == [(None, None)]
+    assert {word for (a, b), word in words.items() if True not in (a, b) and False in (a, b)} == {"outside"}

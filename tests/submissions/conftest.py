@@ -1,0 +1,157 @@
+"""One tiny cell on the digits, submitted honestly, and tools of forgers."""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from privbench.benchmark import api
+from privbench.benchmark.cli.main import main
+from privbench.benchmark.files.tensors import pack, unpack
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
+from privbench.benchmark.pipeline.session import Session
+from privbench.benchmark.records.record import Record, location
+from privbench.benchmark.records.submission import INDEX
+from privbench.benchmark.store.store import Store
+from privbench.benchmark.submissions import verify
+from privbench.benchmark.submissions.verify import SubmissionResult
+
+Call = Callable[..., tuple[int, str, str]]
+SETTINGS = {
+    "dataset.draws": 2,
+    "dataset.trials": 1,
+    "dataset.judge.max_steps": 3,
+    "dataset.second_judge.max_steps": 3,
+    "dataset.negatives": 2,
+    "defense.recipe.max_steps": 3,
+    "defense.recipe.batch_size": 16,
+    "attack.max_steps": 1,
+    "attack.batch_size": 8,
+    "attack.iterations": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def author(tmp_path_factory) -> Iterator[Path]:
+    """The author's folder: `store`, `results` with one record, and the submission `results/submissions/honest`."""
+    folder = tmp_path_factory.mktemp("author")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    matrix = Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), None, (0,), "smoke", SETTINGS)
+    _, outcome, records = api.execute(
+        matrix.cells(), data=folder, store=folder / "store", results=folder / "results", device="cpu"
+    )
+    assert records, outcome.failures
+    yield folder
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def verifier(tmp_path_factory) -> Path:
+    """The verifier's store, in which judges are trained anew."""
+    return tmp_path_factory.mktemp("verifier") / "store"
+
+
+@pytest.fixture
+def privbench(author: Path, monkeypatch, capsys, tmp_path) -> Call:
+    """Run the command line in this process with the author's folders; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRIVBENCH_STORE", str(author / "store"))
+    monkeypatch.setenv("PRIVBENCH_RESULTS", str(author / "results"))
+    monkeypatch.setenv("PRIVBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "220")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["privbench", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def honest(author: Path) -> Path:
+    """The submission, not to be changed."""
+    from privbench.benchmark.analysis.record_set import load_records
+    from privbench.benchmark.submissions.bundle import submit
+
+    folder = author / "submissions" / "honest"
+    session = Session(Store(author / "store"), author, torch.device("cpu"))
+    submit(load_records(author / "results"), folder, session, contact="author@example.org", paper="A paper")
+    return folder
+
+
+@pytest.fixture
+def forged(honest: Path, tmp_path: Path) -> "Forgery":
+    """A copy of the submission, to be tampered with."""
+    return Forgery(Path(shutil.copytree(honest, tmp_path / "submissions" / "forged")))
+
+
+@pytest.fixture
+def check(verifier: Path, tmp_path: Path) -> Callable[[Path], SubmissionResult]:
+    """Verify a folder, on data that every machine has."""
+    session = Session(Store(verifier), tmp_path, torch.device("cpu"))
+    return lambda folder: verify.verify(folder, session)
+
+
+class Forgery:
+    """A submission in the hands of a forger, who knows how its hashes are made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def index(self) -> dict[str, Any]:
+        return json.loads((self.folder / INDEX).read_text("utf-8"))
+
+    def change_index(self, edit: Callable[[dict[str, Any]], object]) -> None:
+        value = self.index
+        edit(value)
+        (self.folder / INDEX).write_text(json.dumps(value), "utf-8")
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Change a file, and size and hash in the index with it."""
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_bytes(data)
+        facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        self.change_index(lambda index: index["files"].update({path: facts}))
+
+    def drop(self, path: str) -> None:
+        (self.folder / path).unlink()
+        self.change_index(lambda index: index["files"].pop(path))
+
+    def path(self, start: str) -> str:
+        """The one file that begins so, or ends so."""
+        (found,) = [path for path in self.index["files"] if path.startswith(start) or path.endswith(start)]
+        return found
+
+    def change_record(self, edit: Callable[[dict[str, Any]], object]) -> None:
+        """Edit the record, and all that must follow: its place, its picture's place, the index."""
+        old = self.path(".json")
+        value = json.loads((self.folder / old).read_text("utf-8"))
+        edit(value)
+        record = Record.model_validate(value)
+        new = location(record, Path()).as_posix()
+        picture = (self.folder / old).with_suffix(".png").read_bytes()
+        for path in (old, old.replace(".json", ".png")):
+            self.drop(path)
+        self.replace(new, record.text().encode())
+        self.replace(new.replace(".json", ".png"), picture)
+        self.change_index(lambda index: index["records"][0].update(record=new))
+
+    def change_evidence(self, kind: str, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
+        path = self.path(f"evidence/{kind}")
+        tensors = unpack((self.folder / path).read_bytes())
+        edit(tensors)
+        self.replace(path, pack(tensors))

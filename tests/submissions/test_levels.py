@@ -1,0 +1,164 @@
+"""How far submitted records were verified, in everything that is made of them."""
+
+import csv
+import html
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from privbench.benchmark.analysis.record_set import Records, load_records
+from privbench.benchmark.records.submission import INDEX
+from privbench.benchmark.records.verification import EXPLANATIONS, LEVELS, lowest, write_verification
+from privbench.benchmark.report.html import board
+from privbench.benchmark.report.tables import tables
+from privbench.benchmark.submissions.verify import SubmissionResult, written
+
+Check = Callable[[Path], SubmissionResult]
+
+
+@pytest.fixture
+def results(honest: Path, tmp_path: Path) -> Path:
+    """A results folder with the submission alone, which nobody has verified."""
+    folder = tmp_path / "results"
+    shutil.copytree(honest, folder / "submissions" / "honest")
+    return folder
+
+
+@pytest.fixture
+def verified(results: Path, check: Check) -> Path:
+    """The same, verified."""
+    found = check(results / "submissions" / "honest")
+    write_verification(written(found, "A <b>verifier</b>"), results, "honest")
+    return results
+
+
+def level(records: Records) -> str:
+    assert records.problems == ()
+    (record,) = records
+    return records.level([record])
+
+
+def change(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
+def test_a_submission_counts_among_the_results(results: Path, verified: Path) -> None:
+    assert level(load_records(results)) == "recomputed"
+    assert level(load_records(results / "submissions")) == "recomputed"
+    assert level(load_records(results / "submissions" / "honest")) == "recomputed"
+    (results / "verifications" / "honest.json").unlink()
+    records = load_records(results)
+    assert level(records) == "self-reported"
+    (source,) = records.sources.values()
+    assert (source.submission, source.paper, source.contact) == ("honest", "A paper", "author@example.org")
+
+
+def test_the_same_record_in_the_results_has_the_level(verified: Path, author: Path) -> None:
+    shutil.copytree(author / "results" / "records", verified / "records")
+    records = load_records(verified)
+    assert level(records) == "recomputed"
+    assert records.paths[0].is_relative_to(verified / "records")
+    assert level(load_records(author / "results")) == "self-reported"
+
+
+def test_every_form_of_a_report_shows_it(verified: Path) -> None:
+    records = load_records(verified)
+    assert records.long()["level"].unique().tolist() == ["recomputed"]
+    assert records.long()["submission"].unique().tolist() == ["honest"]
+    assert records.wide()["level"].tolist() == ["recomputed"]
+    assert records.leaderboard()["level"].unique().tolist() == ["recomputed"]
+    assert {row["level"] for row in csv.DictReader(io.StringIO(tables.csv(records)))} == {"recomputed"}
+    markdown = tables.markdown(records)
+    (row,) = [line for line in markdown.splitlines() if line.startswith("| none") and "kedmi" in line]
+    assert "| recomputed |" in row
+    assert "Level: self-reported by the author" in markdown
+    latex = tables.latex(records)
+    assert " & recomputed & " in latex
+    assert "Level: self-reported by the author" in latex
+
+
+def test_the_page_shows_and_explains_it(verified: Path) -> None:
+    pages = {path: content.decode("utf-8", "replace") for path, content in board.folder(load_records(verified))}
+    assert "<td>recomputed</td>" in pages["index.html"]
+    assert '<span class="sub">recomputed</span>' in pages["index.html"]
+    for text in (name for level in LEVELS for name in (f'id="level-{level}"', EXPLANATIONS[level])):
+        assert text in html.unescape(pages["definitions.html"])
+    (cell,) = [content for path, content in pages.items() if path.startswith("cells/") and path.endswith(".html")]
+    assert 'definitions.html#level-recomputed">recomputed</a>' in cell
+    assert "A &lt;b&gt;verifier&lt;/b&gt;" in cell
+    assert "A paper" in cell
+    single = board.single(load_records(verified))
+    assert 'href="#level-recomputed"' in single
+
+
+def test_what_nobody_verified_is_self_reported(author: Path) -> None:
+    records = load_records(author / "results")
+    assert "<td>self-reported</td>" in dict(board.folder(records))["index.html"].decode()
+    assert "self-reported" in tables.markdown(records)
+    assert records.wide()["level"].tolist() == ["self-reported"]
+
+
+def test_a_row_has_the_lowest_level() -> None:
+    assert lowest(["re-run", "recomputed"]) == "recomputed"
+    assert lowest(["re-run", "self-reported"]) == "self-reported"
+    assert lowest([]) == "self-reported"
+
+
+def test_a_finding_about_another_state_counts_for_nothing(verified: Path) -> None:
+    change(verified / "submissions" / "honest" / INDEX, paper="Another paper")
+    records = load_records(verified)
+    (record,) = records
+    assert records.level([record]) == "self-reported"
+    (problem,) = records.problems
+    assert "got a finding about another state of it, which counts for nothing; verify it again" in problem
+
+
+@pytest.mark.parametrize("content", ["{}", "[" * 9999, '{"format": "privbench verification", "schema_version": 1}'])
+def test_a_damaged_finding_counts_for_nothing(verified: Path, content: str) -> None:
+    (verified / "verifications" / "honest.json").write_text(content)
+    records = load_records(verified)
+    assert records.level(records) == "self-reported"
+    assert len(records.problems) == 1
+
+
+def test_a_finding_that_was_shipped_counts_for_nothing(verified: Path) -> None:
+    """A submitter controls the folder of the submission alone."""
+    for place in ("verification.json", "verifications/honest.json"):
+        path = verified / "submissions" / "honest" / place
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(verified / "verifications" / "honest.json", path)
+    (verified / "verifications" / "honest.json").unlink()
+    assert level(load_records(verified)) == "self-reported"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".png"])
+def test_a_record_or_picture_changed_since_is_not_shown(verified: Path, suffix: str) -> None:
+    (path,) = (verified / "submissions" / "honest" / "records").rglob(f"*{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + data[-1:] + data[-2:-1])
+    records = load_records(verified)
+    assert len(records) == 0
+    assert "to have the SHA-256" in records.problems[0]
+
+
+def test_a_submission_does_not_displace_a_record_of_the_results(verified: Path, author: Path) -> None:
+    shutil.copytree(author / "results" / "records", verified / "records")
+    (path,) = (verified / "records").rglob("*.json")
+    change(path, queries={"forward": 1})
+    records = load_records(verified)
+    (record,) = records
+    assert record.queries == {"forward": 1}
+    assert records.level([record]) == "self-reported"
+    assert "differ and have the same key" in records.problems[0]
+
+
+def test_a_link_in_the_place_of_a_record(verified: Path, tmp_path: Path) -> None:
+    (path,) = (verified / "submissions" / "honest" / "records").rglob("*.json")
+    path.rename(tmp_path / "elsewhere.json")
+    path.symlink_to(tmp_path / "elsewhere.json")
+    records = load_records(verified)
+    assert len(records) == 0
+    assert "got a symbolic link" in records.problems[0]
