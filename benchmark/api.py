@@ -22,6 +22,7 @@ from .pipeline.trained_models import load_target as _load_target
 from .pipeline.write_record import write_record
 from .records.record import Record
 from .runners import local
+from .runners.scheduler import Listener, Outcome
 from .store.manifest import Artifact
 from .store.store import Store
 from .training.device import choose_device
@@ -45,8 +46,8 @@ def execute(
     jobs: int = 1,
     threads: int | None = None,
     stage_timeout: float | None = None,
-    listener: local.Listener | None = None,
-) -> tuple[Plan, local.Outcome, list[tuple[Record, Path]]]:
+    listener: Listener | None = None,
+) -> tuple[Plan, Outcome, list[tuple[Record, Path]]]:
     """Plan cells, compute what is missing and write the record of each as soon as it has its scores.
 
     Args:

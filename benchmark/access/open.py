@@ -26,21 +26,8 @@ from ..core.config import Access, Protocol
 from ..errors import MissingDataError
 from ..networks.classifiers.network import Network
 from ..registry import load
-from .process import LostTargetError, TargetProcess
-from .views import FeaturesView, LabelsView, ScoresView, View, WhiteBoxView, check_images
-
-__all__ = [
-    "FeaturesView",
-    "LabelsView",
-    "LostTargetError",
-    "ScoresView",
-    "Source",
-    "View",
-    "WhiteBoxView",
-    "build",
-    "check_images",
-    "open_view",
-]
+from .process import TargetProcess
+from .views import FeaturesView, LabelsView, ScoresView, View, WhiteBoxView
 
 
 @dataclass(frozen=True)
@@ -106,8 +93,8 @@ def open_view(
 ) -> Iterator[View]:
     """Open the view of a target that an attack of this access may have.
 
-    Write the source into the call (`with open_view("scores", Source(...), ...) as view`): a variable that holds it
-    would put its reader of weights into a frame that the attack can walk to. A target that this process trained and
+    Write the source into the call (`with open_view("scores", TargetSource(...), ...) as view`): a variable that holds
+    it would put its reader of weights into a frame that the attack can walk to. A target that this process trained and
     let go is collected before the attack begins.
 
     Args:

@@ -32,7 +32,7 @@ class TargetProcess:
     collected, and at exit; should this process be killed, it leaves at the end of its standard input.
 
     Args:
-        header: what to open, for `access_server`.
+        header: what to open, for `access.server`.
         tensors: the target's weights; they are written to the child and not kept.
 
     Raises:
@@ -44,7 +44,7 @@ class TargetProcess:
     def __init__(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.access_server"],
+            [sys.executable, "-P", "-m", f"{__package__}.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import IncompatibleRecordError, MissingDataError
 from ..files.png import MAX_BYTES, fault_of_png
-from ..records.record import SCHEMA, Choice, Record, RecordedScore, read, save
+from ..records.record import Choice, Record, RecordedScore, read
 from ..records.submitted import Provenance, is_stray, load, submissions
 from ..records.verification import LEVELS, Level, lowest
 from .aggregate import Row, Section, sections
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from .ranking import Ranking, Standing
 
-__all__ = ["SCHEMA", "Record", "Records", "load_records", "read", "save"]
 
 _LEADERBOARD = [
     *("protocol", "budget", "dataset", "score", "better", "defense", "rank", "rank_low", "rank_high", "group"),

@@ -101,9 +101,9 @@ def shorten_labels(labels: Iterable[str], limit: int) -> dict[str, str]:
     """A short form of each label: of those that begin with the same name, only the words in which they differ.
 
     Example:
-        >>> told_apart(["none", "mid a=1 b=2", "mid a=1 b=3"], 20)
+        >>> shorten_labels(["none", "mid a=1 b=2", "mid a=1 b=3"], 20)
         {'none': 'none', 'mid a=1 b=2': 'mid b=2', 'mid a=1 b=3': 'mid b=3'}
-        >>> told_apart(["adversarial x=1", "adversarial x=2"], 12)["adversarial x=2"]
+        >>> shorten_labels(["adversarial x=1", "adversarial x=2"], 12)["adversarial x=2"]
         'adversa… x=2'
     """
     groups: dict[str, dict[str, list[str]]] = {}

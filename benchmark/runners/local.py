@@ -14,8 +14,6 @@ from .attempt import attempt
 from .processes import ProcessExecutor
 from .scheduler import Done, Executor, Listener, NullListener, Outcome, ResultCollector, Schedule, Scored, find_pending
 
-__all__ = ["Listener", "Outcome", "Quiet", "execute"]
-
 
 def execute(
     plan: Plan,

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("privbench")
 #: How often a damaged artifact of the shared tier is moved out of the way before that is given up.
 _ROUNDS = 3
-__all__ = ["Address", "Artifact", "Checkpoint", "Entry", "Problem", "Store", "open_store"]
 
 
 class Store:

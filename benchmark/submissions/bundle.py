@@ -15,6 +15,7 @@ from ..errors import IncompatibleRecordError, InvalidConfigurationError
 from ..files.atomic import write_folder
 from ..files.tensors import pack
 from ..pipeline import record_artifacts
+from ..pipeline.record_artifacts import name_of
 from ..records import submission
 from ..records.record import Record, location
 from ..records.submission import INDEX, MAX_FILE, Index, SubmittedRecord, by_group
@@ -105,14 +106,14 @@ def _add(record: Record, picture: bytes | None, session: Session, contents: dict
     if picture is not None:
         contents[Path(path).with_suffix(".png").as_posix()] = picture
     elif record.picture is not None:
-        log.warning("the picture of %s is not beside it and is left out", record_artifacts.name_of(record))
+        log.warning("the picture of %s is not beside it and is left out", name_of(record))
     evidence: dict[str, str] = {}
     for kind, tensors in _evidence(record, session).items():
         data = pack(tensors)
         if len(data) > MAX_FILE:
             log.warning(
                 "%s of %s takes %s bytes and is left out; scores made from it stay self-reported",
-                *(kind, record_artifacts.name_of(record), f"{len(data):,}"),
+                *(kind, name_of(record), f"{len(data):,}"),
             )
             continue
         evidence[kind] = f"evidence/{kind}-{hashlib.sha256(data).hexdigest()[:_SHORT]}{TENSORS}"
@@ -148,7 +149,7 @@ def _stored(record: Record, role: str, group: str, session: Session) -> Mapping[
     artifact = record_artifacts.artifact(record, role, session.store)
     if artifact.digest != record.artifacts[role].digest:
         raise IncompatibleRecordError(
-            f"the {role} of {record_artifacts.name_of(record)} in the store is another one than the record was made of; make the "
+            f"the {role} of {name_of(record)} in the store is another one than the record was made of; make the "
             f"record again with `{shlex.join(record.command)}`"
         )
     return artifact.tensors(group)

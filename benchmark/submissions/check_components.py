@@ -10,8 +10,8 @@ from .. import registry
 from ..core.config import Definition, Protocol
 from ..errors import CorruptArtifactError, IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
-from ..pipeline import record_artifacts
 from ..pipeline.cell import Cell, Choice, Selection
+from ..pipeline.record_artifacts import name_of
 from ..pipeline.resolve import build, defaults, resolve
 from ..pipeline.write_record import changes, command
 from ..records.record import Choice as RecordedChoice
@@ -76,13 +76,13 @@ def components(record: Record) -> Components:
     dataset = _installed("dataset", cell.dataset, record)
     if dataset is None:
         raise UnsupportedCellError(
-            f"{record_artifacts.name_of(record)} is on the data set {cell.dataset.name} of {shown(cell.dataset.distribution)}, "
+            f"{name_of(record)} is on the data set {cell.dataset.name} of {shown(cell.dataset.distribution)}, "
             "which is not installed here; install it to verify"
         )
     ours = dataset.component.protocol.id
     if ours != record.protocol:
         raise IncompatibleRecordError(
-            f"{record_artifacts.name_of(record)} is of protocol {record.protocol}, and here {dataset.name} is {ours}, whose "
+            f"{name_of(record)} is of protocol {record.protocol}, and here {dataset.name} is {ours}, whose "
             f"numbers are not comparable; run its cell again with a privbench that has {ours}"
         )
     evaluators, missing = _evaluators(record, dataset.component.protocol)
@@ -102,21 +102,20 @@ def _installed(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice |
             theirs = f"{shown(recorded.distribution)}, version {recorded.version}"
             here = entries[0].distribution if entries else "no package"
             raise IncompatibleRecordError(
-                f"{record_artifacts.name_of(record)} was made with {kind} {recorded.name} of {theirs}, and here {here} has one; "
+                f"{name_of(record)} was made with {kind} {recorded.name} of {theirs}, and here {here} has one; "
                 "run its cell again with this privbench"
             )
         return None
     cls = registry.load(kind, recorded.name)
     if cls.version != recorded.version:
         raise IncompatibleRecordError(
-            f"{record_artifacts.name_of(record)} was made with {kind} {recorded.name} of version {recorded.version}, and here it "
+            f"{name_of(record)} was made with {kind} {recorded.name} of version {recorded.version}, and here it "
             f"is of version {cls.version}; run its cell again with this privbench"
         )
     component = build(cls, recorded.fields, kind, recorded.name)
     if component.model_dump(mode="json") != recorded.fields:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to name every field of {kind} {recorded.name}, got others; run its "
-            "cell again"
+            f"expected {name_of(record)} to name every field of {kind} {recorded.name}, got others; run its cell again"
         )
     return Choice(kind, recorded.name, recorded.distribution, component)
 
@@ -129,7 +128,7 @@ def _require_bounded(record: Record, choices: Sequence[Choice]) -> None:
             given, most = _at(values, path), _at(published, path)
             if given is not None and most is not None and given > most:
                 raise UnsupportedCellError(
-                    f"expected {choice.name}.{'.'.join(path)} of {record_artifacts.name_of(record)} to be at most the published "
+                    f"expected {choice.name}.{'.'.join(path)} of {name_of(record)} to be at most the published "
                     f"{most}, got {given}; run its cell again with that"
                 )
 
@@ -187,13 +186,13 @@ def _require_definitions(record: Record, choice: Choice) -> None:
     given = {name: score for name, score in record.scores.items() if score.evaluator == choice.name}
     for name in sorted(wanted.keys() ^ given.keys()):
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to have the scores {', '.join(sorted(wanted))} of {choice.name}, got "
+            f"expected {name_of(record)} to have the scores {', '.join(sorted(wanted))} of {choice.name}, got "
             f"{'none' if name in wanted else 'another'} called {name}; run its cell again"
         )
     for name, score in given.items():
         if score.definition != wanted[name]:
             raise CorruptArtifactError(
-                f"expected {name} of {record_artifacts.name_of(record)} to be defined as {choice.name} defines it, got another "
+                f"expected {name} of {name_of(record)} to be defined as {choice.name} defines it, got another "
                 "definition; run its cell again"
             )
 
@@ -204,13 +203,11 @@ def _require_scores(record: Record) -> None:
     for name in names:
         if names.count(name) > 1 or name not in {score.evaluator for score in record.scores.values()}:
             raise CorruptArtifactError(
-                f"expected {record_artifacts.name_of(record)} to have scores of each of its evaluators once, got {name} "
+                f"expected {name_of(record)} to have scores of each of its evaluators once, got {name} "
                 f"{'twice' if names.count(name) > 1 else 'without any'}; run its cell again"
             )
     if not names:
-        raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to have scores, got none; run its cell again"
-        )
+        raise CorruptArtifactError(f"expected {name_of(record)} to have scores, got none; run its cell again")
 
 
 def _require_own_words(record: Record, found: Components) -> None:
@@ -218,18 +215,18 @@ def _require_own_words(record: Record, found: Components) -> None:
     recorded = record.cell
     if not _same_words(record.command, command(recorded, record.changed)):
         raise CorruptArtifactError(
-            f"expected the command of {record_artifacts.name_of(record)} to run its cell, got another; run its cell again"
+            f"expected the command of {name_of(record)} to run its cell, got another; run its cell again"
         )
     if found.attack is not None and record.access not in (None, found.attack.component.access):
         raise CorruptArtifactError(
-            f"expected the access of {record_artifacts.name_of(record)} to be {found.attack.component.access}, got "
+            f"expected the access of {name_of(record)} to be {found.attack.component.access}, got "
             f"{record.access}; run its cell again"
         )
     if found.defense is None or found.attack is None or found.missing:
         return
     if changes(found.cell(record)) != record.changed:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to list the fields that differ from {recorded.budget}'s usual ones, "
+            f"expected {name_of(record)} to list the fields that differ from {recorded.budget}'s usual ones, "
             "got another list; run its cell again"
         )
 

@@ -20,8 +20,8 @@ from ..files.png import require_png
 from ..files.safetensors_header import begins_like, layouts
 from ..files.tensors import unpack
 from ..files.untrusted import shown
-from ..pipeline import record_artifacts
 from ..pipeline.picture import HEADER
+from ..pipeline.record_artifacts import name_of
 from ..pipeline.scoring import picture_of
 from ..pipeline.victim_encodings import items_of
 from ..records.record import Record
@@ -68,7 +68,7 @@ def read_evidence(submission: Submission, entry: SubmittedRecord, about: About) 
     yielded = [kind for kind in YIELDED if kind in entry.evidence]
     if len(yielded) > 1 or "Predictions" not in entry.evidence:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(about.record)} to have predictions and what one attack gives, got "
+            f"expected {name_of(about.record)} to have predictions and what one attack gives, got "
             f"{', '.join(sorted(entry.evidence)) or 'nothing'}; {_AGAIN}"
         )
     found: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def _classes(found: dict[str, Tensor], about: About) -> None:
     labels = list(range(protocol.attacked))
     if found["labels"].tolist() != labels:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(about.record)} to have reconstructions of the labels 0 to "
+            f"expected {name_of(about.record)} to have reconstructions of the labels 0 to "
             f"{protocol.attacked - 1} in order, got {shown(found['labels'].tolist())}; run its cell again"
         )
 
@@ -149,7 +149,7 @@ def _items(found: dict[str, Tensor], about: About, values: str) -> None:
     _require_count(len(found["items"]), len(due), "observed private test images", about)
     if not torch.equal(found["items"], due):
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(about.record)} to be about the {len(due)} evenly spaced private test images "
+            f"expected {name_of(about.record)} to be about the {len(due)} evenly spaced private test images "
             "that its protocol names, got others; run its cell again"
         )
     shape = tuple(found[values].shape)
@@ -163,7 +163,7 @@ def _predictions(found: dict[str, Tensor], about: About) -> None:
     _require_count(logits.shape[1], about.protocol.classes, "logits of each private test image", about)
     if labels.shape != truth.shape or not torch.equal(labels, truth):
         raise CorruptArtifactError(
-            f"expected the labels in {record_artifacts.name_of(about.record)} to be those of {about.protocol.id} here, got "
+            f"expected the labels in {name_of(about.record)} to be those of {about.protocol.id} here, got "
             "others; run its cell again on the published data"
         )
 
@@ -176,13 +176,13 @@ def _negatives(found: dict[str, Tensor], about: About) -> None:
     most = min(about.negatives, len(about.private("public")) // max(1, about.protocol.attacked))
     if count and (int(labels.min()) < 0 or int(labels.max()) >= about.protocol.attacked):
         raise CorruptArtifactError(
-            f"expected the negatives of {record_artifacts.name_of(about.record)} to be pushed towards the labels 0 to "
+            f"expected the negatives of {name_of(about.record)} to be pushed towards the labels 0 to "
             f"{about.protocol.attacked - 1}, got others; run its cell again"
         )
     largest = int(torch.bincount(labels).max()) if count else 0
     if largest > most:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(about.record)} to have at most {most} negatives of a label, got {largest}; run "
+            f"expected {name_of(about.record)} to have at most {most} negatives of a label, got {largest}; run "
             "its cell again"
         )
 
@@ -190,7 +190,7 @@ def _negatives(found: dict[str, Tensor], about: About) -> None:
 def _image(pixels: Tensor, about: About, what: str) -> None:
     if tuple(pixels.shape[1:]) != about.protocol.image:
         raise CorruptArtifactError(
-            f"expected the {what} of {record_artifacts.name_of(about.record)} to be images of "
+            f"expected the {what} of {name_of(about.record)} to be images of "
             f"{' x '.join(map(str, about.protocol.image))}, got {' x '.join(map(str, pixels.shape[1:]))}; run its cell "
             "again"
         )
@@ -199,7 +199,7 @@ def _image(pixels: Tensor, about: About, what: str) -> None:
 def _require_count(given: int, wanted: int, what: str, about: About) -> None:
     if given != wanted:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(about.record)} to have {wanted} {what} as its protocol asks for, got {given}; "
+            f"expected {name_of(about.record)} to have {wanted} {what} as its protocol asks for, got {given}; "
             "run its cell again and submit all of it"
         )
 
@@ -230,8 +230,7 @@ def require_picture(submission: Submission, entry: SubmittedRecord, record: Reco
     due = picture_of(evidence)
     if due is None:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to have no picture, since its attack reconstructs none, got one; "
-            f"{_AGAIN}"
+            f"expected {name_of(record)} to have no picture, since its attack reconstructs none, got one; {_AGAIN}"
         )
     shown_, wanted = _pixels(data, str(source)), _pixels(due, "the picture of the reconstructions")
     header = HEADER if "ClassReconstructions" in evidence else 0

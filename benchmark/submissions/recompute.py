@@ -16,8 +16,9 @@ from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..networks.judges import Judges
-from ..pipeline import record_artifacts, stages
+from ..pipeline import stages
 from ..pipeline.plan import Plan, Stage, build_plan
+from ..pipeline.record_artifacts import name_of
 from ..pipeline.scoring import score_with
 from ..pipeline.trained_models import load_judge
 from ..pipeline.write_record import lineage
@@ -72,7 +73,7 @@ def bench(record: Record, components: Components, session: Session) -> Bench:
     if not components.absent or any(choice.component.judges for choice in components.evaluators):
         plan = build_plan([components.cell(record)], session.data_root)
         for skipped in plan.skipped:
-            raise UnsupportedCellError(f"{record_artifacts.name_of(record)} has no meaning: {skipped.reason}")
+            raise UnsupportedCellError(f"{name_of(record)} has no meaning: {skipped.reason}")
         _require_keys(record, components, plan)
         artifacts |= {stage.kind: _artifact(stage, session) for stage in plan.stages.values() if stage.kind in JUDGES}
     same = frozenset(role for role, found in artifacts.items() if found.digest == record.artifacts[role].digest)
@@ -107,13 +108,13 @@ def _require_keys(record: Record, components: Components, plan: Plan) -> None:
         given = record.artifacts[role].key if role in record.artifacts else "none"
         if given != key:
             raise CorruptArtifactError(
-                f"expected the {role} of {record_artifacts.name_of(record)} to have the key {key[:12]} that its components, "
+                f"expected the {role} of {name_of(record)} to have the key {key[:12]} that its components, "
                 f"fields, seed and data give here, got {given[:12]}; run its cell again with this privbench and the "
                 "same copy of the data"
             )
     if "scores" in due and digest({"cell": components.cell(record).identity(), "scores": scores}) != record.key:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to have the key of its cell, got another; run its cell again"
+            f"expected {name_of(record)} to have the key of its cell, got another; run its cell again"
         )
 
 
@@ -126,13 +127,13 @@ def _require_judges(record: Record, artifacts: Mapping[str, Artifact], same: fro
         for name in exact:
             if given.get(name) != artifact.info[name]:
                 raise CorruptArtifactError(
-                    f"expected {name} of the {role} of {record_artifacts.name_of(record)} to be {artifact.info[name]!r}, got "
+                    f"expected {name} of the {role} of {name_of(record)} to be {artifact.info[name]!r}, got "
                     f"{shown(repr(given.get(name)))}; run its cell again"
                 )
         claimed = given.get("test_accuracy")
         if isinstance(claimed, bool) or not isinstance(claimed, int | float) or not 0 <= claimed <= 1:
             raise CorruptArtifactError(
-                f"expected test_accuracy of the {role} of {record_artifacts.name_of(record)} to be in [0, 1], got "
+                f"expected test_accuracy of the {role} of {name_of(record)} to be in [0, 1], got "
                 f"{shown(repr(claimed))}; run its cell again"
             )
 
@@ -206,7 +207,7 @@ def _within(record: Record, name: str, claimed: RecordedScore, value: float) -> 
     low, high = claimed.interval
     if not low - ABSOLUTE <= value <= high + ABSOLUTE:
         raise CorruptArtifactError(
-            f"expected {name} of {record_artifacts.name_of(record)} to have an interval with the {value:.6g} that was found "
+            f"expected {name} of {name_of(record)} to have an interval with the {value:.6g} that was found "
             f"here, got {low:.6g} to {high:.6g}; run its cell again"
         )
     return CheckedScore(claimed=claimed.value, found=value, outcome="within")
@@ -215,7 +216,7 @@ def _within(record: Record, name: str, claimed: RecordedScore, value: float) -> 
 def _differs(record: Record, name: str, part: str, theirs: Any, ours: Any) -> str:
     what = name if part == "value" else f"{part} of {name}"
     return (
-        f"expected {what} of {record_artifacts.name_of(record)} to be {shown(ours)} as computed again from its evidence, got "
+        f"expected {what} of {name_of(record)} to be {shown(ours)} as computed again from its evidence, got "
         f"{shown(theirs)}; run its cell again"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import api
 from ..errors import PrivbenchError, UnsupportedCellError
-from ..pipeline import record_artifacts
+from ..pipeline.record_artifacts import name_of
 from ..records.record import Record
 from ..records.verification import CheckedScore
 from .check_components import Components
@@ -44,9 +44,7 @@ def rerun(record: Record, components: Components, how: Rerun) -> dict[str, Check
             [components.cell(record)], data=how.data, store=how.store, results=Path(results), device=how.device
         )
     for key, reason in outcome.failures.items():
-        raise PrivbenchError(
-            f"{record_artifacts.name_of(record)} cannot be run again: {plan.stages[key].title}: {reason}"
-        )
+        raise PrivbenchError(f"{name_of(record)} cannot be run again: {plan.stages[key].title}: {reason}")
     ((again, _),) = records
     found = again.model_dump(mode="json")["scores"]
     same = _digests(again) == _digests(record)
@@ -56,13 +54,12 @@ def rerun(record: Record, components: Components, how: Rerun) -> dict[str, Check
 def _require_installed(record: Record, components: Components) -> None:
     for kind, reason in components.absent.items():
         raise UnsupportedCellError(
-            f"{record_artifacts.name_of(record)} cannot be run again: its {kind} {getattr(record.cell, kind).name} cannot be "
+            f"{name_of(record)} cannot be run again: its {kind} {getattr(record.cell, kind).name} cannot be "
             f"made here: {reason}; leave --rerun out"
         )
     for name, reason in components.missing.items():
         raise UnsupportedCellError(
-            f"{record_artifacts.name_of(record)} cannot be run again: evaluator {name} cannot score here: {reason}; leave "
-            "--rerun out"
+            f"{name_of(record)} cannot be run again: evaluator {name} cannot score here: {reason}; leave --rerun out"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError, PrivbenchError
 from ..files.untrusted import shown
-from ..pipeline import record_artifacts
+from ..pipeline.record_artifacts import name_of
 from ..pipeline.session import Session
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, by_group, read_submission
@@ -118,7 +118,7 @@ def _require_yielded(record: Record, known: Components, items: Mapping[str, Any]
     strays = items.keys() - {yields, "Predictions", "Negatives", "Encodings"}
     if strays:
         raise CorruptArtifactError(
-            f"expected {record_artifacts.name_of(record)} to hold {yields}, which its attack gives, got {min(strays)}; make the "
+            f"expected {name_of(record)} to hold {yields}, which its attack gives, got {min(strays)}; make the "
             "submission again with `privbench submit`"
         )
 
@@ -134,7 +134,7 @@ def _recomputed(
         lacking = lacking_flags(record, known, found.found, entry.probe)
         if lacking:
             raise CorruptArtifactError(
-                f"expected {record_artifacts.name_of(record)} to carry the flag {lacking[0]} that its own numbers raise, got "
+                f"expected {name_of(record)} to carry the flag {lacking[0]} that its own numbers raise, got "
                 f"{', '.join(flag.name for flag in record.flags) or 'none'}; run its cell again"
             )
     return found.checked, tuple(notes)

@@ -136,7 +136,7 @@ class Context:
         assert all(on_device[key] is state[key] for key in on_device)
         before = unsound(live(state))
         done = self._resume(name, state)
-        keeper = LoopMonitor(self, name, steps, state, done, before)
+        keeper = _LoopMonitor(self, name, steps, state, done, before)
         generator = torch.Generator(self.device)
         self.progress.begin(name, steps, done)
         with self.seeded(name):
@@ -256,7 +256,7 @@ def _unfit(state: State, groups: Mapping[str, Mapping[str, Tensor]], info: Mappi
     return None if restore(state, groups, info["state"]) else "is of other networks or optimisers"
 
 
-class LoopMonitor:
+class _LoopMonitor:
     """Looks after one loop: divergence, curve, progress and checkpoints.
 
     What was not finite before the loop, such as a mask of infinities, may stay so; `exempt` holds its names.

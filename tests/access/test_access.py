@@ -119,7 +119,7 @@ def reachable(folder: Path) -> list[str]:
                 for w in weights.values()
             ):
                 found.append("tensor")
-        elif type(thing).__module__ == "privbench_toys" or type(thing).__name__ in ("Network", "Source"):
+        elif type(thing).__module__ == "privbench_toys" or type(thing).__name__ in ("Network", "TargetSource"):
             found.append(type(thing).__name__)
         else:
             found += [
@@ -433,11 +433,10 @@ def test_a_trained_target_that_was_let_go_is_gone_before_the_attack_and_the_proc
 PARENT = """
 import sys, time, torch
 from safetensors.torch import load_file
-from privbench.benchmark.access import 
-from privbench.benchmark.access.open import Source, open_view
+from privbench.benchmark.access.open import TargetSource, open_view
 from privbench.benchmark.contracts import Protocol
 protocol = Protocol.model_validate_json(sys.argv[2])
-source = Source({"factory": "privbench_toys:toy"}, lambda: load_file(sys.argv[1]), protocol)
+source = TargetSource({"factory": "privbench_toys:toy"}, lambda: load_file(sys.argv[1]), protocol)
 try:
     with open_view("labels", source, device=torch.device("cpu"), seed=0) as view:
         answer = view.labels(torch.zeros(2, 1, 4, 4))

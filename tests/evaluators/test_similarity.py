@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark import networks
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import (
     ClassReconstructions,
@@ -17,6 +16,7 @@ from privbench.benchmark.core.evidence import (
 )
 from privbench.benchmark.core.statistics import clustered, student, two_level
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
+from privbench.benchmark.networks.weights import named
 from privbench.evaluators._pairs import unrelated
 from privbench.evaluators.face_similarity import FaceSimilarity
 from privbench.evaluators.feature_similarity import FeatureSimilarity
@@ -175,8 +175,7 @@ def test_nothing_and_not_finite_are_undefined():
 
 
 def _weights(monkeypatch, files_of):
-    fake = SimpleNamespace(files_of=files_of)
-    monkeypatch.setattr(networks, "weights", fake, raising=False)
+    monkeypatch.setattr(named, "files_of", files_of)
 
 
 def test_it_is_refused_where_there_are_no_faces(monkeypatch):

@@ -483,7 +483,7 @@ def test_a_failed_export_leaves_what_was_there(made: Path, tmp_path: Path, monke
     def full(path: Path, data: bytes) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting.disk, "write_new", full)
+    monkeypatch.setattr(exporting.atomic, "write_new", full)
     sentence = refusal(lambda: exporting.export(record, tmp_path / "out", Store(made / "store"), made), StorageError)
     assert "no space left" in sentence
     assert (tmp_path / "out" / MANIFEST).read_bytes() == before

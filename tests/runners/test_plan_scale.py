@@ -13,7 +13,7 @@ SECONDS, MEGABYTES = 5.0, 150
 PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
-from privbench.benchmark.pipeline.plan import make
+from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.pipeline.matrix import Matrix, Selection
 
 def peak():
@@ -33,9 +33,9 @@ matrices = {
     ),
 }
 matrix = matrices[sys.argv[1]]
-make(Matrix(matrix.datasets, matrix.defenses, matrix.attacks).cells()[:1], Path(sys.argv[2]))
+build_plan(Matrix(matrix.datasets, matrix.defenses, matrix.attacks).cells()[:1], Path(sys.argv[2]))
 before, began = peak(), time.process_time()
-plan = make(matrix.cells(), Path(sys.argv[2]))
+plan = build_plan(matrix.cells(), Path(sys.argv[2]))
 print(json.dumps([len(plan.cells), len(plan.stages), time.process_time() - began, peak() - before]))
 """
 

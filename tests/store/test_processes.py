@@ -22,13 +22,13 @@ KEY = "ef" + "0" * 62
 KILLED = """
     import os, random, signal, sys
     from pathlib import Path
-    from privbench.benchmark import checkpoint
+    from privbench.benchmark.store import checkpoint
     from privbench.benchmark.store.store import Store
 
     root, kills = Path(sys.argv[1]), int(sys.argv[2])
     content = bytes(range(256)) * 3
     checkpoint.pack, checkpoint.unpack = lambda tensors: content, lambda data: {"0/x": data}
-    package = str(Path(checkpoint.__file__).parent)
+    package = str(Path(checkpoint.__file__).parents[1])
     write, os.fsync = os.write, lambda descriptor: None  # a killed process, unlike a power cut, loses no write
 
     def stage(store, key):

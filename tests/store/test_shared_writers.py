@@ -43,12 +43,12 @@ WRITER = """
 KILLED = """
     import os, random, shutil, signal, sys
     from pathlib import Path
-    from privbench.benchmark import disk
+    from privbench.benchmark import files
     from privbench.benchmark.core.paths import Address
     from privbench.benchmark.store.store import Store
 
     root, kills = Path(sys.argv[1]), int(sys.argv[2])
-    package = str(Path(disk.__file__).parent)
+    package = str(Path(files.__file__).parents[1])
     write, os.fsync = os.write, lambda descriptor: None  # a killed process, unlike a power cut, loses no write
     keys = {"made": "a" * 64, "downloaded": "b" * 64, "contested": "c" * 64}
 

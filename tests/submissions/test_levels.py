@@ -13,6 +13,7 @@ from privbench.benchmark.analysis.record_set import Records, load_records
 from privbench.benchmark.records.submission import INDEX
 from privbench.benchmark.records.verification import EXPLANATIONS, LEVELS, lowest, write_verification
 from privbench.benchmark.report.html import board
+from privbench.benchmark.report.tables import latex as latex_tables
 from privbench.benchmark.report.tables import tables
 from privbench.benchmark.submissions.verify import SubmissionResult, written
 
@@ -75,7 +76,7 @@ def test_every_form_of_a_report_shows_it(verified: Path) -> None:
     (row,) = [line for line in markdown.splitlines() if line.startswith("| none") and "kedmi" in line]
     assert "| recomputed |" in row
     assert "Level: self-reported by the author" in markdown
-    latex = tables.latex(records)
+    latex = latex_tables.latex(records)
     assert " & recomputed & " in latex
     assert "Level: self-reported by the author" in latex
 

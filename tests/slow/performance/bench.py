@@ -1,7 +1,7 @@
 """Every timing of docs/performance.md in one run: `make bench`.
 
-Medians over interleaved repeats; the machine is named beside them. `python tests/slow/performance/bench.py` prints JSON,
-`--write FILE` replaces the part of a Markdown file between the two marks.
+Medians over interleaved repeats; the machine is named beside them. `python tests/slow/performance/bench.py` prints
+JSON, `--write FILE` replaces the part of a Markdown file between the two marks.
 """
 
 from __future__ import annotations
