@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Attack": "benchmark.contracts",
+    "FeatureAttack": "benchmark.contracts",
     "Dataset": "benchmark.contracts",
     "Defense": "benchmark.contracts",
     "Definition": "benchmark.core.config",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from ..benchmark.access.views import FeaturesView, View
-from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import Access, StageKind, Task, setting
+from ..benchmark.contracts import FeatureAttack, Prior
+from ..benchmark.core.config import StageKind, Task, setting
 from ..benchmark.core.evidence import Images, PairedReconstructions, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..benchmark.training.context import Context
 
 
-class DecoderAttack(Attack):
+class DecoderAttack(FeatureAttack):
     """Reconstructs an image from its latent Z by a decoder that was trained on public pairs of images and latents.
 
     `min_Dec L_p + mu_1 L_adv + mu_2 L_perc` on public images x and the answers Z = Enc(x) of the target (Eqs. 1 to 5),
@@ -44,13 +44,11 @@ class DecoderAttack(Attack):
         The budgets `smoke` and `quick` make the decoder narrower besides training it for fewer steps.
     """
 
-    access: ClassVar[Access] = "features"
     yields: ClassVar[str] = "PairedReconstructions"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
     decreasing_losses: ClassVar[Mapping[str, str]] = {"decoder": "pixels"}
 
-    layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
     mu_1: float = setting(0.0, "weight of the adversarial loss", ge=0, stages=("prior",))
     mu_2: float = setting(0.0, "weight of the perceptual loss", ge=0, stages=("prior",))
     perceptual: str = setting("vgg16", "network of the perceptual loss, read if mu_2 is not 0", stages=("prior",))

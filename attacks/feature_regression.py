@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..benchmark.access.views import FeaturesView, View
-from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import Access, StageKind, Task, setting
+from ..benchmark.contracts import FeatureAttack, Prior
+from ..benchmark.core.config import StageKind, Task, setting
 from ..benchmark.core.evidence import FeatureEstimates, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks import catalog
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SIDE = 4
 
 
-class FeatureRegression(Attack):
+class FeatureRegression(FeatureAttack):
     """Learns a map M from latents Z to the features C(X) of a network that recognises what is private.
 
     `min_M mean ||M(Z) - C(X)||^2` on public images (Eq. 10). M is a hidden layer with ReLU between two linear layers; C
@@ -45,14 +45,12 @@ class FeatureRegression(Attack):
         C is OpenFace in the paper, whose weights exist for Torch 7 only; the default is FaceNet trained on VGGFace2.
     """
 
-    access: ClassVar[Access] = "features"
     yields: ClassVar[str] = "FeatureEstimates"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
     prior: ClassVar[Literal["none", "public", "target"]] = "target"
     decreasing_losses: ClassVar[Mapping[str, str]] = {"regression": "distance"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mnist": {"embedder": "hog"}, "cifar10": {"embedder": "hog"}}
 
-    layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
     embedder: str = setting("facenet_vggface2", "the network C, in `privbench list embedders`")
     hidden: int = setting(1024, "hidden units of M", smoke=64, quick=256, ge=1)
     epochs: int = setting(50, "passes over the public images", ge=1, stages=("prior",))

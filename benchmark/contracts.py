@@ -45,6 +45,11 @@ class Component(Configuration, ABC):
         fields = type(self).model_fields
         return {name: value for name, value in values.items() if stage in _stages(fields[name], stage)}
 
+    @property
+    def cut_layer(self) -> str | None:
+        """Name of the latent Z that the component observes or protects; `None` for the last latent, or for none."""
+        return None
+
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """SHA-256 of every file besides the data set that decides the result of `stage`, such as weights, by name.
 
@@ -144,7 +149,7 @@ class Defense(Component):
 class Attack(Component):
     """A way to reconstruct private data through an allowed view of the target.
 
-    An attack whose access is `features` declares a field `layer` (`str | None`): the cut layer, `None` for the last.
+    An attack whose access is `features` derives from `FeatureAttack`.
     """
 
     kind = "attack"
@@ -173,6 +178,18 @@ class Attack(Component):
         Returns:
             An instance of the evidence class named by `yields`.
         """
+
+
+class FeatureAttack(Attack):
+    """An attack on the latent Z that the victim's images have at a cut layer."""
+
+    access = "features"
+    layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
+
+    @property
+    def cut_layer(self) -> str | None:
+        """Name of the observed latent; `None` for the last."""
+        return self.layer
 
 
 class Evaluator(Component):

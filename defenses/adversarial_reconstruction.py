@@ -83,6 +83,11 @@ class AdversarialReconstruction(Defense):
     adversary_learning_rate: float = setting(1e-3, "step size of Adam for the simulated adversary", gt=0)
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_ADAM), "training of encoder and head")
 
+    @property
+    def cut_layer(self) -> str | None:
+        """Name of the protected latent; `None` for the last."""
+        return self.layer
+
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """The weights of the perceptual network, where it is used."""
         if not (self.lambda_2 or self.mu_2) or stage not in (None, "target"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..contracts import FeatureAttack
 from ..core.canonical import digest
 from ..core.config import StageKind
 from ..errors import InvalidConfigurationError, PrivbenchError
@@ -145,9 +146,15 @@ class _Identities:
 
 def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]], identities: _Identities) -> None:
     """Refuse a cut layer that the cell's target does not have; `known` holds the layers of targets seen before."""
+    attack = cell.attack.component
+    if attack.access == "features" and not isinstance(attack, FeatureAttack):
+        raise InvalidConfigurationError(
+            f"expected attack {cell.attack.name} to derive from FeatureAttack, since its access is features; its "
+            "author must change its base class"
+        )
     for choice in (cell.defense, cell.attack):
-        layer = getattr(choice.component, "layer", None)
-        if not isinstance(layer, str):
+        layer = choice.component.cut_layer
+        if layer is None:
             continue
         key = identities.digest(cell.defense) + identities.digest(cell.dataset)
         if key not in known:

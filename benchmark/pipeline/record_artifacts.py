@@ -203,7 +203,7 @@ def encodings(record: Record, session: Session, layer: str | None = None) -> Enc
 
     cell = cell_of(record)
     target = artifact(record, "target", session.store)
-    layer = layer or getattr(cell.attack.component, "layer", None)
+    layer = layer or cell.attack.component.cut_layer
     evidence = record.artifacts["evidence"].key if "evidence" in record.artifacts else record.key
     return observe(cell, session, target, evidence, layer)
 

@@ -251,7 +251,7 @@ def _encodings(stage: Stage, session: Session, evidence: str) -> Encodings | Non
     if attack.access != "features":
         return None
     target = session.artifact(stage, "target")
-    return observe(stage.cell, session, target, evidence, getattr(attack, "layer", None))
+    return observe(stage.cell, session, target, evidence, attack.cut_layer)
 
 
 @contextlib.contextmanager
@@ -263,7 +263,7 @@ def _view(stage: Stage, session: Session, context: Context) -> Iterator[View]:
         target_source(session.artifact(stage, "target"), stage.cell, session),
         device=session.device,
         seed=context.seed,
-        layer=getattr(attack, "layer", None),
+        layer=attack.cut_layer,
     ) as view:
         context.view = view
         yield view

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..access.open import TargetSource, open_view
 from ..access.views import FeaturesView, View
-from ..contracts import Prior
+from ..contracts import FeatureAttack, Prior
 from ..core import evidence as kinds
 from ..core.config import Access, Task
 from ..core.evidence import Images, Request
@@ -78,13 +78,16 @@ def declaration(subject: ComponentUnderTest) -> None:
         f"{cls.__name__}.tasks is {set(cls.tasks)}",
         'make it frozenset({"classes"}), frozenset({"attributes"}) or both',
     )
-    for needed, reason in (("layer", cls.access == "features"), ("embedder", cls.yields == "FeatureEstimates")):
-        require(
-            not reason or needed in cls.model_fields,
-            f"{cls.__name__} has no field {needed!r}",
-            "declare it: `layer: str | None`, the cut layer of an attack on features, or `embedder: str`, the network "
-            "whose features are estimated",
-        )
+    require(
+        cls.access != "features" or issubclass(cls, FeatureAttack),
+        f"{cls.__name__} observes features and does not derive from FeatureAttack",
+        "derive it from FeatureAttack, which declares the field `layer`",
+    )
+    require(
+        cls.yields != "FeatureEstimates" or "embedder" in cls.model_fields,
+        f"{cls.__name__} has no field 'embedder'",
+        "declare it: `embedder: str`, the network whose features are estimated",
+    )
 
 
 def shapes(subject: ComponentUnderTest) -> None:
@@ -308,7 +311,7 @@ def _opened(subject: ComponentUnderTest, task: Task, seed: int) -> Iterator[View
                     ),
                     device=CPU,
                     seed=3,
-                    layer=getattr(subject.component, "layer", None),
+                    layer=subject.component.cut_layer,
                 )
             )
         yield view

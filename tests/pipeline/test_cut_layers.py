@@ -11,7 +11,7 @@ import pytest
 import torch
 from privbench.benchmark import api
 from privbench.benchmark.cli.main import main
-from privbench.benchmark.contracts import Attack
+from privbench.benchmark.contracts import FeatureAttack
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.networks.classifiers.network import Network
@@ -23,12 +23,10 @@ from privbench.defenses.none import NoDefense
 from torch import nn
 
 
-class Cut(Attack):
+class Cut(FeatureAttack):
     """An attack at a cut layer, which is planned and never run."""
 
-    access: ClassVar[Any] = "features"
     yields: ClassVar[str] = "PairedReconstructions"
-    layer: str | None = None
 
     def run(self, view: Any, prior: Any, request: Any, context: Any) -> Any:
         raise AssertionError
@@ -38,6 +36,10 @@ class CutDefense(NoDefense):
     """A defense at a cut layer."""
 
     layer: str | None = None
+
+    @property
+    def cut_layer(self) -> str | None:
+        return self.layer
 
 
 def cell(defense: Any, attack: Any) -> Cell:

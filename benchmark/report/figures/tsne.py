@@ -59,7 +59,7 @@ def clouds(
         else:
             names, values = record_artifacts.attributes(record, attributes, found.items, session)
             kinds = np.array([2, 1] if len(names) == 2 else [1]) @ values.T.astype(np.int64)
-        cut = layer or getattr(cell.attack.component, "layer", None) or "last latent"
+        cut = layer or cell.attack.component.cut_layer or "last latent"
         note = f"{cut}, {found.z[0].numel():,} values, {len(found.z):,} images"
         drawn.append((note, tsne(found.z.numpy(), seed), kinds))
     groups, places = _groups(names, [kinds for _, _, kinds in drawn])

@@ -16,7 +16,7 @@ from helpers import samples
 from PIL import Image
 from privbench.benchmark import registry
 from privbench.benchmark.cli.figure import app
-from privbench.benchmark.contracts import Attack, Dataset
+from privbench.benchmark.contracts import Dataset, FeatureAttack
 from privbench.benchmark.core.config import Protocol, setting
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import (
@@ -60,13 +60,11 @@ class Halves(Dataset):
         return Images(pixels, attributes=every[:, [("Upper", "Left", "Smiling").index(a) for a in self.attributes]])
 
 
-class Watcher(Attack):
+class Watcher(FeatureAttack):
     """An attack on features that is never run."""
 
-    access: ClassVar[Any] = "features"
     yields: ClassVar[str] = "PairedReconstructions"
     tasks: ClassVar[frozenset[Any]] = frozenset({"classes", "attributes"})
-    layer: str | None = setting(None, "cut layer")
     strength: float = setting(1.0, "of nothing")
 
     def run(self, view: Any, prior: Any, request: Any, context: Any) -> Any:

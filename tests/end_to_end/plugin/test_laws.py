@@ -57,7 +57,10 @@ BROKEN = {
     ("attack", "described"): {},
     ("attack", "fields"): {},
     ("attack", "configuration"): {},
-    ("attack", "declaration"): {"Grey": ("'grey_box'", "white_box"), "Layerless": ("'layer'", "declare it")},
+    ("attack", "declaration"): {
+        "Grey": ("'grey_box'", "white_box"),
+        "Layerless": ("does not derive from FeatureAttack", "derive it from FeatureAttack"),
+    },
     ("attack", "access"): {
         "Liar": ("'ScoresView' object has no attribute 'logits'", "view.scores(x)"),
         "Climber": ("does not require grad", "declare the access"),
