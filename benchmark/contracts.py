@@ -75,7 +75,7 @@ class Dataset(Component):
     #: Whose presets fit where a component has none for the data set itself (`digits` uses MNIST's).
     family: ClassVar[str] = ""
     judge: Recipe = setting(Recipe(), "training of the judge", stages=("judge",))
-    second_judge: Recipe = setting(Recipe(), "training of the second judge", stages=("second",))
+    second_judge: Recipe = setting(Recipe(), "training of the second judge", stages=("second_judge",))
     negatives: int = setting(20, "calibrated negatives per attacked label", smoke=5, stages=("negatives",), ge=1)
 
     @property

@@ -1,7 +1,7 @@
-"""Records side by side, aggregated over seeds.
+"""Aggregation of records over seeds.
 
-Numbers are put together only where everything but the seed is the same: protocol, budget, data set, defense, attack,
-their fields and versions, and the evaluator behind each score.
+Records are aggregated only if everything but the seed is equal: protocol, budget, data set, defense, attack, their
+fields and versions, and the evaluator behind each score.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.config import BUDGETS, Definition, gives_no
+from ..core.config import BUDGETS, Definition
 from ..records.record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")
 _BOUNDS = {"fraction": (0.0, 1.0), "similarity": (-1.0, 1.0), "distance": (0.0, math.inf), "ratio": (0.0, math.inf)}
-_ANYWHERE = (-math.inf, math.inf)
 _encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A score over the seeds of a row.
+    """One score of a row, aggregated over seeds.
 
     Args:
-        definition: what the score means.
-        value: the mean over seeds, or `None`.
-        seeds: how many seeds have a value.
-        n: observations behind them all.
+        definition: definition of the score.
+        value: mean over seeds, or `None`.
+        seeds: number of seeds with a value.
+        n: number of observations of all seeds.
         std: sample standard deviation over seeds; `None` below two seeds.
-        interval: 95 %: Student-t over seeds, or the score's own where there is one seed; `None` without variation.
-        chance: what guessing gives, where all seeds agree on it.
+        interval: 95 % interval: Student-t over seeds, or the score's own for one seed; `None` without variation.
+        chance: value of a random guess; `None` if the seeds differ in it.
         reason: why seeds have no value; empty if all have one.
-        foreign: no seed has one because the attack never gives what the score reads.
+        not_applicable: whether no seed has a value because the attack never returns what the score needs.
     """
 
     definition: Definition
@@ -45,16 +44,16 @@ class Summary:
     interval: Interval | None
     chance: float | None
     reason: str
-    foreign: bool = False
+    not_applicable: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """One defense under one attack, over seeds; equal in everything else."""
+    """One defense under one attack: records that are equal in everything but the seed."""
 
     defense: str
     attack: str
-    #: What tells the evaluators from those of other rows; mostly empty.
+    #: Labels of the evaluators where they differ between rows; usually empty.
     evaluators: str
     records: tuple[Record, ...]
     scores: dict[str, Summary]
@@ -67,24 +66,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that can be compared: one protocol, budget and data set configuration."""
+    """Comparable rows: one protocol, budget and data set configuration."""
 
     protocol: str
     budget: str
     dataset: str
     columns: tuple[Definition, ...]
     rows: tuple[Row, ...]
-    #: Evaluators that did not run although the attack gives what they read, each with a reason.
+    #: Applicable evaluators that did not run, each with a reason.
     not_run: tuple[tuple[str, str], ...]
 
 
 def bounds(unit: str) -> Interval:
-    """The range that a score of a unit can have."""
-    return _BOUNDS.get(unit, _ANYWHERE)
+    """Range of scores with a unit."""
+    return _BOUNDS.get(unit, (-math.inf, math.inf))
 
 
 def latest(records: Sequence[Record], score: str) -> dict[int, Record]:
-    """By seed, the record that counts for a score: the last that was made, of those that have it if any has."""
+    """The record of each seed that counts for a score: the newest that has the score, else the newest."""
     if len(records) == 1:
         return {records[0].cell.seed: records[0]}
     found: dict[int, Record] = {}
@@ -94,7 +93,7 @@ def latest(records: Sequence[Record], score: str) -> dict[int, Record]:
 
 
 def evaluator_of(row: Row, score: str) -> tuple[str, int] | None:
-    """Identity and version of the evaluator behind a score of a row; `None` where no record has the score."""
+    """Identity and version of the evaluator behind a score of a row; `None` if no record has the score."""
     record = next((record for record in row.records if score in record.scores), None)
     if record is None:
         return None
@@ -103,12 +102,12 @@ def evaluator_of(row: Row, score: str) -> tuple[str, int] | None:
 
 
 def _identity(choice: Choice) -> str:
-    """Equal for equal components."""
+    """Text that is equal for equal components."""
     return _encode([choice.name, choice.distribution, choice.version, choice.fields, choice.files])
 
 
-class _Identities:
-    """Identities of components, each object's made once; they must outlive this."""
+class _IdentityCache:
+    """Identities of components, computed once for each object; the objects must outlive the cache."""
 
     def __init__(self) -> None:
         self._found: dict[int, str] = {}
@@ -120,7 +119,7 @@ class _Identities:
         return found
 
 
-def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
+def _group_by(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
     groups: dict[Any, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
@@ -128,30 +127,26 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[An
 
 
 def sections(records: Sequence[Record]) -> Iterator[Section]:
-    """Aggregate by protocol, budget and data set configuration, in that order."""
-    identity = _Identities()
-    alike = _grouped(records, lambda r: (r.protocol, BUDGETS.index(r.cell.budget)))
-    for (protocol, budget), together in sorted(alike.items(), key=lambda item: item[0]):
-        datasets = _labels("dataset", together, identity)
-        groups = _grouped(together, lambda r: identity(r.cell.dataset))
-        for dataset, members in sorted(groups.items()):
+    """Aggregate records by protocol, budget and data set configuration, in that order."""
+    identity = _IdentityCache()
+    by_budget = _group_by(records, lambda r: (r.protocol, BUDGETS.index(r.cell.budget)))
+    for (protocol, budget), group in sorted(by_budget.items(), key=lambda item: item[0]):
+        datasets = _labels("dataset", group, identity)
+        by_dataset = _group_by(group, lambda r: identity(r.cell.dataset))
+        for dataset, members in sorted(by_dataset.items()):
             columns = _columns(members)
             rows = tuple(_rows(members, columns, identity))
-            not_run = sorted({item for record in members for item in _could_have_run(record)})
+            not_run = sorted({item for record in members for item in _applicable_not_run(record)})
             yield Section(protocol, BUDGETS[budget], datasets[dataset], columns, rows, tuple(not_run))
 
 
-def _could_have_run(record: Record) -> Iterator[tuple[str, str]]:
-    """Evaluators that did not run, with the reasons; without those that read what such an attack never gives."""
-    return ((name, reason) for name, reason in record.not_run.items() if not _is_foreign(record, reason))
-
-
-def _is_foreign(record: Record, reason: str) -> bool:
-    return reason.startswith(gives_no(record.cell.attack.name))
+def _applicable_not_run(record: Record) -> Iterator[tuple[str, str]]:
+    """Evaluators that are applicable to the attack and did not run, with the reasons."""
+    return ((name, why.reason) for name, why in record.not_run.items() if why.code != "not_applicable")
 
 
 def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:
-    """Definitions by measure and name; of two versions of a score, the newer evaluator's."""
+    """Definitions by measure and name; the newest evaluator defines a score that several versions give."""
     found: dict[str, tuple[int, Definition]] = {}
     for record in records:
         for name, score in record.scores.items():
@@ -162,53 +157,53 @@ def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:
     return tuple(sorted(definitions, key=lambda d: (MEASURES.index(d.measures), d.name)))
 
 
-def _rows(records: Sequence[Record], columns: Sequence[Definition], identity: _Identities) -> list[Row]:
+def _rows(records: Sequence[Record], columns: Sequence[Definition], identity: _IdentityCache) -> list[Row]:
     defenses, attacks = _labels("defense", records, identity), _labels("attack", records, identity)
     owners: dict[str, set[str]] = {column.name: set() for column in columns}
     for record in records:
         for name, score in record.scores.items():
             owners[name].add(score.evaluator)
-    disputed = _disputed(records, identity)
-    names = _distinct([c for record in records for c in record.cell.evaluators], {}, identity) if disputed else {}
+    ambiguous = _ambiguous_scores(records, identity)
+    names = _unique_labels([c for record in records for c in record.cell.evaluators], {}, identity) if ambiguous else {}
 
     def key(record: Record) -> tuple[str, ...]:
-        behind = [identity(record.evaluator(score)) if score in record.scores else "" for score in disputed]
-        return (identity(record.cell.attack), identity(record.cell.defense), *behind)
+        evaluators = (identity(record.evaluator(score)) if score in record.scores else "" for score in ambiguous)
+        return (identity(record.cell.attack), identity(record.cell.defense), *evaluators)
 
     rows = []
-    for (attack, defense, *behind), members in _grouped(records, key).items():
+    for (attack, defense, *identities), members in _group_by(records, key).items():
         scores = {column.name: _summary(column, members, owners[column.name]) for column in columns}
         members = sorted(members, key=lambda r: (r.cell.seed, r.created, r.key))
-        evaluators = ", ".join(dict.fromkeys(names[found] for found in behind if found))
+        evaluators = ", ".join(dict.fromkeys(names[found] for found in identities if found))
         rows.append(Row(defenses[defense], attacks[attack], evaluators, tuple(members), scores))
     return sorted(rows, key=lambda row: (row.attack, row.defense != "none", row.defense, row.evaluators))
 
 
-def _disputed(records: Iterable[Record], identity: _Identities) -> list[str]:
-    """Scores that come from different evaluators, or versions or fields of one."""
-    behind: dict[str, set[str]] = {}
+def _ambiguous_scores(records: Iterable[Record], identity: _IdentityCache) -> list[str]:
+    """Scores that several evaluators give, or several versions or configurations of one."""
+    sources: dict[str, set[str]] = {}
     for record in records:
         evaluators = {choice.name: identity(choice) for choice in reversed(record.cell.evaluators)}
         for name, score in record.scores.items():
-            behind.setdefault(name, set()).add(evaluators[score.evaluator])
-    return sorted(name for name, evaluators in behind.items() if len(evaluators) > 1)
+            sources.setdefault(name, set()).add(evaluators[score.evaluator])
+    return sorted(name for name, identities in sources.items() if len(identities) > 1)
 
 
-def _labels(kind: str, records: Iterable[Record], identity: _Identities) -> dict[str, str]:
-    """A short name of each configuration of one kind of component, by identity."""
+def _labels(kind: str, records: Iterable[Record], identity: _IdentityCache) -> dict[str, str]:
+    """Labels of the configurations of one kind of component, by identity."""
     choices: list[Choice] = []
     changed: dict[str, dict[str, Any]] = {}
     for record in records:
         choice = getattr(record.cell, kind)
         choices.append(choice)
         changed.setdefault(identity(choice), {}).update(flat(record.changed.get(kind, {})))
-    return _distinct(choices, changed, identity)
+    return _unique_labels(choices, changed, identity)
 
 
-def _distinct(
-    choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]], identity: _Identities
+def _unique_labels(
+    choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]], identity: _IdentityCache
 ) -> dict[str, str]:
-    """The name, followed by what the user changed and by whatever tells it from others of that name."""
+    """Name of each component, followed by the fields that the user changed or that differ among its namesakes."""
     by_name: dict[str, dict[str, Choice]] = {}
     for choice in choices:
         by_name.setdefault(choice.name, {})[identity(choice)] = choice
@@ -223,32 +218,36 @@ def _distinct(
             words += [f"({choice.distribution})"] if several[0] else []
             words += [f"v{choice.version}"] if several[1] else []
             shown = dict.fromkeys([*sorted(changed.get(key, {})), *differing])
-            words += [f"{field}={_short(fields[key][field])}" for field in shown if field in fields[key]]
+            words += [f"{field}={_format_value(fields[key][field])}" for field in shown if field in fields[key]]
             labels[key] = " ".join(words)
     return labels
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields with dotted names."""
+    """Flatten nested fields to dotted names."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _summary(column: Definition, records: Sequence[Record], owners: set[str]) -> Summary:
-    """One score over seeds; of two records of a seed, the one made last."""
+    """Aggregate one score over seeds."""
     counted = latest(records, column.name)
     scores = {seed: record.scores.get(column.name) for seed, record in counted.items()}
     found = [score for score in scores.values() if score is not None and score.value is not None]
-    missing = {seed: _reason(column.name, counted[seed], owners) for seed in scores if not _has_value(scores[seed])}
+    missing = {
+        seed: _reason(column.name, counted[seed], owners)
+        for seed, score in scores.items()
+        if score is None or score.value is None
+    }
     values = [score.value for score in found if score.value is not None]
     chances = {score.chance for score in found or scores.values() if score is not None}
-    std, interval = _spread(column, found, values)
+    std, interval = _std_and_interval(column, found, values)
     return Summary(
         definition=found[0].definition if found else column,
         value=math.fsum(values) / len(values) if values else None,
@@ -257,16 +256,12 @@ def _summary(column: Definition, records: Sequence[Record], owners: set[str]) ->
         std=std,
         interval=interval,
         chance=chances.pop() if len(chances) == 1 else None,
-        reason=_together(missing, len(scores)),
-        foreign=len(missing) == len(scores) and all(_is_foreign(counted[seed], why) for seed, why in missing.items()),
+        reason=_join_reasons(missing, len(scores)),
+        not_applicable=len(missing) == len(scores) and all(_not_applicable(counted[seed], owners) for seed in missing),
     )
 
 
-def _has_value(score: RecordedScore | None) -> bool:
-    return score is not None and score.value is not None
-
-
-def _spread(
+def _std_and_interval(
     column: Definition, found: Sequence[RecordedScore], values: Sequence[float]
 ) -> tuple[float | None, Interval | None]:
     if len(values) < 2:
@@ -277,18 +272,24 @@ def _spread(
 
 
 def _reason(name: str, record: Record, owners: set[str]) -> str:
-    """Why a record has no value of a score that the evaluators `owners` give."""
+    """Explain why a record has no value of a score that one of the evaluators `owners` gives."""
     score = record.scores.get(name)
     if score is not None and score.reason is not None:
         return score.reason
-    return next((reason for owner, reason in sorted(record.not_run.items()) if owner in owners), "was not scored")
+    return next((record.not_run[owner].reason for owner in sorted(owners & record.not_run.keys())), "was not scored")
 
 
-def _together(missing: dict[int, str], seeds: int) -> str:
-    """The reasons of all seeds as one text."""
-    whose: dict[str, list[int]] = {}
+def _not_applicable(record: Record, owners: set[str]) -> bool:
+    """Return whether the attack never returns what the evaluators `owners` need."""
+    reasons = [record.not_run[owner] for owner in owners & record.not_run.keys()]
+    return bool(reasons) and all(why.code == "not_applicable" for why in reasons)
+
+
+def _join_reasons(missing: dict[int, str], seeds: int) -> str:
+    """Combine the reasons of all seeds into one text."""
+    by_reason: dict[str, list[int]] = {}
     for seed, reason in missing.items():
-        whose.setdefault(reason, []).append(seed)
-    if seeds == len(missing) and len(whose) == 1:
-        return next(iter(whose))
-    return "; ".join(f"seed {', '.join(map(str, which))}: {reason}" for reason, which in whose.items())
+        by_reason.setdefault(reason, []).append(seed)
+    if seeds == len(missing) and len(by_reason) == 1:
+        return next(iter(by_reason))
+    return "; ".join(f"seed {', '.join(map(str, found))}: {reason}" for reason, found in by_reason.items())

@@ -141,7 +141,7 @@ def _ranking(section: Section, column: Definition) -> Ranking:
 
 def _cells(section: Section, column: Definition, notes: list[str]) -> dict[tuple[str, str], Row]:
     """The row of each defense and attack; of several, the one with most seeds, then the newest."""
-    rows = [row for row in section.rows if not row.scores[column.name].foreign]
+    rows = [row for row in section.rows if not row.scores[column.name].not_applicable]
     behind = {id(row): evaluator_of(row, column.name) for row in rows}
     kinds: dict[str, list[Row]] = {}
     versions: dict[str, int] = {}

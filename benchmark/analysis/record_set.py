@@ -229,8 +229,8 @@ def _long(record: Record, origin: Mapping[str, str]) -> Iterator[dict[str, Any]]
     last = {"key": record.key, "created": record.created, **origin}
     for name, score in sorted(record.scores.items()):
         yield shared | _long_score(name, score, record.evaluator(name)) | last
-    for evaluator, reason in sorted(record.not_run.items()):
-        yield shared | {"value": None, "n": 0, "reason": reason, "evaluator": evaluator} | last
+    for evaluator, why in sorted(record.not_run.items()):
+        yield shared | {"value": None, "n": 0, "reason": why.reason, "evaluator": evaluator} | last
 
 
 def _long_score(name: str, score: RecordedScore, evaluator: Choice) -> dict[str, Any]:

@@ -147,7 +147,6 @@ def plan(
 
 
 def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
-    from ..pipeline.matrix import could_have_run
     from ..runners.scheduler import map_stages
 
     stages = []
@@ -165,7 +164,7 @@ def _rows(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
             }
         )
     skipped = [{"what": skipped.cell.title, "reason": skipped.reason} for skipped in made.skipped]
-    reasons = {(name, reason) for cell in made.cells.values() for name, reason in could_have_run(cell)}
+    reasons = {(name, reason) for cell in made.cells.values() for name, reason in cell.unavailable()}
     return {
         "stages": stages,
         "skipped": skipped,

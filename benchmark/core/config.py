@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ Access = Literal["white_box", "scores", "labels", "features"]
 Part = Literal["private_train", "private_test", "public", "judge_train", "judge_test"]
 
 
-StageKind = Literal["judge", "second", "target", "negatives", "prior", "evidence", "scores"]
+StageKind = Literal["judge", "second_judge", "target", "negatives", "prior", "evidence", "scores"]
 
 
 Task = Literal["classes", "attributes"]
@@ -46,7 +46,13 @@ def setting(
         quick: value under the budget `quick`, where it differs.
         stages: the stages whose result depends on the field; `None` means every stage that sees the component.
         constraints: passed to `pydantic.Field` (`ge`, `gt`, `le`, `lt`, ...).
+
+    Raises:
+        ValueError: `stages` names no kind of stage.
     """
+    unknown = set(stages or ()) - set(get_args(StageKind))
+    if unknown:
+        raise ValueError(f"expected stages to be among {', '.join(get_args(StageKind))}, got {min(unknown)!r}")
     budgets = {name: value for name, value in (("smoke", smoke), ("quick", quick)) if value is not None}
     extra: dict[str, Any] = {"budgets": budgets}
     if stages is not None:
@@ -119,11 +125,6 @@ class Protocol(Configuration):
     def id(self) -> str:
         """Name and version, such as `mnist/v1`."""
         return f"{self.name}/v{self.version}"
-
-
-def gives_no(attack: str, kinds: str = "") -> str:
-    """How the reason begins why an evaluator has nothing to read: the attack never gives that kind of evidence."""
-    return f"{attack} gives no {kinds}"
 
 
 class Definition(Configuration):

@@ -1,10 +1,8 @@
-"""What CelebA and smaller copies of it share as an attribute task: names, split by image, a second public folder."""
+"""Protocol of CelebA data sets with 40 binary attributes: split by image, and an optional second public folder."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +16,12 @@ from ..core.config import Part, Protocol, setting
 from ..core.evidence import Images
 from ..errors import MissingDataError
 from . import _celeba_files as release
-from ._decoded import decoded, decoded_path
-from ._extra import Extra, look
+from ._decoded import cache_key, decoded, decoded_path
+from ._extra import ExtraImages, list_images
 from ._faces import Faces, Split
 from ._split import ranked
 
-#: Of the release, in its order.
+#: Attributes of the release, in its order.
 ATTRIBUTES = (
     *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose"),
     *("Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses"),
@@ -35,15 +33,16 @@ ATTRIBUTES = (
 #: The largest centred square of the aligned frame: all columns, rows 20 .. 197.
 SQUARE = (0, 20, 178, 178)
 Size = Literal[64, 112, 128, 224]
-#: Raised when further images are decoded in another way.
+#: Increase when the decoding of extra images changes.
 _FORMAT = 1
 
 
 class AttributeFaces(Faces):
     """Faces with binary attributes, split by image into X1 (private training), X2 (public) and T (private test).
 
-    Identities are kept beside the attributes. Public images are X2, and then, if `extra` names a folder, its JPEG and
-    PNG images in the order of their names: the centre square, resized bilinearly, without identity or attributes.
+    Images have identities as well as attributes. The public images are X2, followed by the JPEG and PNG images of the
+    folder `extra`, if one is given, in the order of their names: the centre square, resized bilinearly, without
+    identity or attributes.
 
     References:
         Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020,
@@ -52,29 +51,30 @@ class AttributeFaces(Faces):
         https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
 
     Note:
-        The paper gives the numbers of images and nothing else of its split. We draw by a fixed hash of the file names.
+        The paper states only the numbers of images of its split. We draw by a fixed hash of the file names.
 
     Note:
-        Images are drawn, not people: most identities have images in X1, in X2 and in T alike, so that the adversary
-        knows other pictures of the people it attacks, as the paper assumes of representative data.
+        The split draws images, not people: most identities have images in X1, X2 and T, so the adversary knows other
+        pictures of the people it attacks. The paper makes the same assumption of representative data.
 
     Note:
-        The paper does not give the size of its images. Its decoder begins with 7 x 7 positions and doubles them five
-        times, which makes 224, the size that ResNet-50 is made for.
+        The paper does not state the size of its images. Its decoder begins with 7 x 7 positions and doubles them five
+        times, which gives 224, the input size of ResNet-50.
 
     Note:
-        The paper does not say how images are cropped; we keep the largest centred square of the aligned frame.
+        The paper does not describe the crop; we keep the largest centred square of the aligned frame.
 
     Note:
-        The paper does not say whether its ResNet-50 starts from ImageNet weights or how images are augmented. Here it
-        does, as the other face networks (`pretrained=false` starts it from random ones), and they are not.
+        The paper does not say whether its ResNet-50 starts from ImageNet weights or how images are augmented. Ours
+        starts from ImageNet weights, as the other face networks do (`pretrained=false` starts it from random ones), and
+        images are not augmented.
 
     Note:
-        The paper's extra images are 10,000 of MS-Celeb-1M, which is no longer offered; which ones it does not say.
-        Whether the images of `extra` show people of the private parts is not checked.
+        The paper's extra images are an unspecified 10,000 of MS-Celeb-1M, which is no longer distributed. We do not
+        check whether the images of `extra` show people of the private parts.
 
     Note:
-        No label is attacked and no judge is asked; the protocol names a network for one, which is never trained.
+        No label is attacked and no judge is used; the protocol names a network for a judge, which is never trained.
     """
 
     family: ClassVar[str] = "celeba_attributes"
@@ -83,11 +83,11 @@ class AttributeFaces(Faces):
     attributes: tuple[str, ...] = setting(ATTRIBUTES, "names of the attributes that the target predicts, in order")
     size: Size = setting(224, "height and width of an image in pixels", smoke=64, quick=64)
     extra: Path | None = setting(
-        None, "folder of further public images; none for X2 alone", stages=("target", "prior", "evidence")
+        None, "folder of extra public images; none for X2 alone", stages=("target", "prior", "evidence")
     )
     observed: int = setting(
         2599,
-        "private test images at most whose encodings an attack on features is given",
+        "private test images, at most, whose encodings an attack on features receives",
         smoke=50,
         quick=500,
         stages=("evidence", "scores"),
@@ -144,14 +144,14 @@ class AttributeFaces(Faces):
 
     @abstractmethod
     def counts(self, identities: Mapping[str, int]) -> tuple[int, int]:
-        """How many images X1 and X2 have; T has the rest.
+        """Return the numbers of images of X1 and X2; T has the rest.
 
         Raises:
             MissingDataError: the list is too short for this protocol.
         """
 
     def split(self, identities: Mapping[str, int]) -> Split:
-        """X1, X2 and T by rank of the hash, each in the order of the names."""
+        """Split images into X1, X2 and T by rank of the hash, each in the order of the names."""
         train, public = self.counts(identities)
         order = ranked(list(identities), f"{self.title}/v1")
         return Split(
@@ -167,34 +167,30 @@ class AttributeFaces(Faces):
         images = super().load(part, root)
         if part != "public" or self.extra is None:
             return images
-        return Images(torch.cat([images.pixels, self._further(self._extra(root))]))
+        return Images(torch.cat([images.pixels, self._decode_extra(self._list_extra(root))]))
 
     def fingerprint(self, root: Path) -> str:
-        """Identifies split, annotations and images, and the content of `extra`."""
+        """Identify split, annotations and images, and the content of `extra`."""
         key = super().fingerprint(root)
-        return key if self.extra is None else _digest([key, self._extra(root).digest])
+        return key if self.extra is None else cache_key([key, self._list_extra(root).digest])
 
     def check(self, root: Path) -> list[str]:
-        """What is missing or damaged; decodes every image of the split and of `extra`."""
+        """List what is missing or damaged; decode every image of the split and of `extra` to find out."""
         problems = super().check(root)
         if self.extra is None:
             return problems
         try:
-            wrong = [found for found in self._extra(root).attempts(self.size) if isinstance(found, str)]
+            attempts = self._list_extra(root).try_decode(self.size)
+            return problems + [attempt for attempt in attempts if isinstance(attempt, str)]
         except MissingDataError as error:
-            wrong = [str(error)]
-        return problems + wrong
+            return [*problems, str(error)]
 
-    def _extra(self, root: Path) -> Extra:
+    def _list_extra(self, root: Path) -> ExtraImages:
         assert self.extra is not None
-        return look(self.extra, root / release.FOLDER)
+        return list_images(self.extra, root / release.FOLDER)
 
-    def _further(self, extra: Extra) -> Tensor:
-        """The images of `extra`, `uint8 N 3 S S`, decoded once."""
-        key = _digest([_FORMAT, self.size, extra.digest])
+    def _decode_extra(self, extra: ExtraImages) -> Tensor:
+        """Decode the images of `extra`, `uint8 N 3 S S`; the result is cached."""
+        key = cache_key([_FORMAT, self.size, extra.digest])
         shapes = {"extra": (len(extra.names), 3, self.size, self.size)}
         return decoded(decoded_path("extra", key), key, "extra", shapes, lambda: {"extra": extra.decode(self.size)})
-
-
-def _digest(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

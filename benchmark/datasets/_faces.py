@@ -1,11 +1,8 @@
-"""What CelebA and smaller copies of it share: private identities as classes, decoded faces kept between runs."""
+"""Base class of the CelebA data sets: annotations, split, and decoded images that are cached between runs."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,27 +18,22 @@ from ..core.config import Part, Recipe, setting
 from ..core.evidence import Images
 from ..errors import MissingDataError
 from . import _celeba_files as release
-from . import files
-from ._decoded import decoded, decoded_path
+from . import _fields, files
+from ._decoded import cache_key, decoded, decoded_path
 
-#: Raised when decoding or the files that keep its result change.
+#: Increase when the decoding or the format of the cached file changes.
 _FORMAT = 1
-#: Sentences that `check` prints at most.
+#: Undecodable images that `check` lists at most.
 _SHOWN = 10
-
-#: Columns 35 .. 142 and rows 55 .. 162, the centre: left, top, width, height in the aligned frame.
-GMI_BOX = (35, 55, 108, 108)
-FACE_JUDGE = Recipe(learning_rate=1e-2, momentum=0.9, weight_decay=1e-4, epochs=30)
-SECOND_FACE_JUDGE = Recipe(optimizer="adam", learning_rate=3e-4, epochs=30, milestones=(20, 27), gamma=0.2)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which images play which part.
+    """Names of the images of each part.
 
     Args:
         parts: names of `private_train`, `private_test` and `public` images.
-        identities: of the private classes, in the order of the labels; none where identities are no classes.
+        identities: of the private classes, in the order of the labels; empty where identities are not classes.
     """
 
     parts: Mapping[str, tuple[str, ...]]
@@ -49,14 +41,14 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Album:
-    """A copy of the release that has been looked through.
+class CelebACopy:
+    """A copy of CelebA's release on this machine, with its annotations read.
 
     Args:
         identities: of every listed image.
         attributes: of every listed image.
         pictures: the encoded images.
-        split: which images play which part.
+        split: names of the images of each part.
         key: identifies the split, the annotations and the images' sizes.
     """
 
@@ -70,8 +62,9 @@ class Album:
 class Faces(Dataset):
     """Faces, cropped to the protocol's box of the aligned frame and resized to the protocol's image.
 
-    Images are decoded once and kept in `PRIVBENCH_CACHE` (else the user's cache folder) under a key of the split, the
-    crop, the annotations and the images' names and sizes; a file that does not match its checksum is made again.
+    Images are decoded once and cached in `PRIVBENCH_CACHE` (by default the user's cache folder) under a key of the
+    split, the crop, the annotations and the images' names and sizes. A cached file that does not match its checksum is
+    recomputed.
     """
 
     #: MD5 of the published files, where the copy must be the published one.
@@ -79,16 +72,15 @@ class Faces(Dataset):
     pretrained: bool = setting(
         True,
         "start target and judges from published weights; false trains from scratch",
-        stages=("judge", "second", "target"),
+        stages=("judge", "second_judge", "target"),
     )
-    judge: Recipe = setting(
-        FACE_JUDGE, "training of the judge", quick={"max_steps": 40, "batch_size": 16}, stages=("judge",)
+    judge: Recipe = _fields.judge(
+        Recipe(learning_rate=1e-2, momentum=0.9, weight_decay=1e-4, epochs=30), max_steps=40, batch_size=16
     )
-    second_judge: Recipe = setting(
-        SECOND_FACE_JUDGE,
-        "training of the second judge",
-        quick={"max_steps": 40, "batch_size": 16},
-        stages=("second",),
+    second_judge: Recipe = _fields.second_judge(
+        Recipe(optimizer="adam", learning_rate=3e-4, epochs=30, milestones=(20, 27), gamma=0.2),
+        max_steps=40,
+        batch_size=16,
     )
     negatives: int = setting(5, "calibrated negatives per attacked label", smoke=2, stages=("negatives",), ge=1)
 
@@ -101,46 +93,47 @@ class Faces(Dataset):
         """
 
     def load(self, part: Part, root: Path) -> Images:
-        """Read one part; the judge learns from the private training images, as published."""
-        album, protocol = self._album(root), self.protocol
+        """Read one part; the judge is trained on the private training images, as in the papers."""
+        copy, protocol = self._open(root), self.protocol
         name = part.replace("judge_", "private_")
-        names = album.split.parts[name]
-        attributes = album.attributes.of(names, protocol.attributes)
-        pixels = self._decoded(album, name, root)
-        identities = torch.tensor([album.identities[image] for image in names])
-        classes = album.split.identities
+        names = copy.split.parts[name]
+        attributes = copy.attributes.of(names, protocol.attributes)
+        pixels = self._decoded(copy, name, root)
+        identities = torch.tensor([copy.identities[image] for image in names])
+        classes = copy.split.identities
         labels = _labels(identities, classes) if classes and part != "public" else None
         return Images(pixels, labels, identities, attributes)
 
     @property
     def crop(self) -> release.Crop:
-        """What is kept of an aligned image."""
+        """The part of an aligned image that the protocol keeps."""
         protocol = self.protocol
         assert protocol.face_box is not None
         return release.Crop(protocol.face_box, protocol.image[-1])
 
     def fingerprint(self, root: Path) -> str:
-        """Identifies split, annotations and images, by the images' names and sizes."""
-        return self._album(root).key
+        """Identify split, annotations and images, the latter by name and size."""
+        return self._open(root).key
 
     def check(self, root: Path) -> list[str]:
-        """What is missing or damaged; decodes every image of the split."""
+        """List what is missing or damaged; decode every image of the split to find out."""
         problems = self._problems(root)
         if problems:
             return problems
         try:
-            album = self._album(root)
-            self._require_published(album.pictures, root)
-            names = [name for part in album.split.parts.values() for name in part]
-            album.attributes.of(names, self.protocol.attributes)
+            copy = self._open(root)
+            self._require_published(copy.pictures, root)
+            names = [name for part in copy.split.parts.values() for name in part]
+            copy.attributes.of(names, self.protocol.attributes)
         except MissingDataError as error:
             return [str(error)]
-        wrong = [found for found in release.attempts(album.pictures, names, self.crop) if isinstance(found, str)]
-        more = [f"{len(wrong) - _SHOWN:,} more images cannot be used"] if len(wrong) > _SHOWN else []
-        return wrong[:_SHOWN] + more
+        attempts = release.try_decode(copy.pictures, names, self.crop)
+        failed = [attempt for attempt in attempts if isinstance(attempt, str)]
+        more = [f"{len(failed) - _SHOWN:,} more images cannot be decoded"] if len(failed) > _SHOWN else []
+        return failed[:_SHOWN] + more
 
     def prepare(self, root: Path) -> None:
-        """Explain what to put where, or decode what is there; Google Drive's quota forbids a download."""
+        """Decode the images, or explain which files to download; Google Drive's quota prevents an automatic download."""
         problems = self._problems(root)
         if problems:
             raise MissingDataError(
@@ -150,39 +143,39 @@ class Faces(Dataset):
         self.load("private_test", root)
 
     def _problems(self, root: Path) -> list[str]:
-        """Which of the three files are missing, or not of their kind."""
+        """List which of the three files are missing or of another type."""
         names = (release.IDENTITIES, release.ATTRIBUTES)
         found = [files.problem(root, release.source(root, name)) for name in names]
         try:
             release.find_pictures(root)
         except MissingDataError as error:
             found.append(str(error))
-        return [sentence for sentence in found if sentence]
+        return [problem for problem in found if problem]
 
     def _require_published(self, pictures: release.Pictures, root: Path) -> None:
         """Compare an archive with the published checksum."""
         md5 = self.published.get(pictures.path.name)
-        sentence = files.problem(root, release.source(root, pictures.path.name, md5)) if md5 else None
-        if sentence:
-            raise MissingDataError(sentence)
+        problem = files.problem(root, release.source(root, pictures.path.name, md5)) if md5 else None
+        if problem:
+            raise MissingDataError(problem)
 
-    def _decoded(self, album: Album, part: str, root: Path) -> Tensor:
+    def _decoded(self, copy: CelebACopy, part: str, root: Path) -> Tensor:
         crop = self.crop
 
         def decode() -> dict[str, Iterator[np.ndarray]]:
-            self._require_published(album.pictures, root)
-            return {name: release.decode(album.pictures, names, crop) for name, names in album.split.parts.items()}
+            self._require_published(copy.pictures, root)
+            return {name: release.decode(copy.pictures, names, crop) for name, names in copy.split.parts.items()}
 
-        shapes = {name: (len(names), 3, crop.size, crop.size) for name, names in album.split.parts.items()}
-        return decoded(decoded_path(self.protocol.name, album.key), album.key, part, shapes, decode)
+        shapes = {name: (len(names), 3, crop.size, crop.size) for name, names in copy.split.parts.items()}
+        return decoded(decoded_path(self.protocol.name, copy.key), copy.key, part, shapes, decode)
 
-    def _album(self, root: Path) -> Album:
-        """Look through the files; the checksum of an archive is left to `check` and to decoding.
+    def _open(self, root: Path) -> CelebACopy:
+        """Read the annotations and list the images; `check` and decoding verify the checksum of an archive.
 
         Raises:
-            MissingDataError: something is missing or does not fit together.
+            MissingDataError: a file is missing, or the files do not match each other.
         """
-        # The split counts first: a smaller copy of CelebA deserves a better word than "wrong checksum".
+        # Split first: for a smaller copy of CelebA, its message is more useful than "wrong checksum".
         listing = files.read(root, release.source(root, release.IDENTITIES))
         identities, split = _listed(self, root / release.FOLDER / release.IDENTITIES, listing)
         for name in (release.IDENTITIES, release.ATTRIBUTES):
@@ -191,7 +184,7 @@ class Faces(Dataset):
         pictures = release.find_pictures(root)
         sizes = pictures.sizes()
         _require_all(identities, sizes, pictures.path, release.origin(root, f"{release.IMAGES}.zip"))
-        return Album(identities, attributes, pictures, split, self._key(split, listing, annotation, sizes))
+        return CelebACopy(identities, attributes, pictures, split, self._key(split, listing, annotation, sizes))
 
     def _key(self, split: Split, listing: bytes, annotation: bytes, sizes: Mapping[str, int]) -> str:
         content = {
@@ -201,38 +194,30 @@ class Faces(Dataset):
             "annotations": [files.digest(listing), files.digest(annotation)],
             "images": {part: [[name, sizes[name]] for name in names] for part, names in split.parts.items()},
         }
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return cache_key(content)
 
 
 @lru_cache(maxsize=4)
 def _listed(dataset: Faces, path: Path, listing: bytes) -> tuple[Mapping[str, int], Split]:
-    """Identities and split, kept because each part of the data set needs them."""
+    """Read identities and split; cached because each part of the data set needs them."""
     identities = release.read_identities(path, listing)
     return identities, dataset.split(identities)
 
 
 def require_whole(name: str, identities: Mapping[str, int], smaller: str | None) -> None:
-    """Refuse a copy of CelebA that does not list all images.
+    """Reject a copy of CelebA that does not list exactly the published number of images.
 
     Args:
         name: of the data set.
         identities: as listed.
-        smaller: the data set for smaller copies, if there is one.
+        smaller: the data set for smaller copies, or `None`.
 
     Raises:
-        MissingDataError: there are fewer or more.
+        MissingDataError: the copy lists fewer or more images.
     """
     if len(identities) != release.COUNT:
-        remedy = f"use the data set {smaller} for a smaller copy" if smaller else "put the whole of CelebA there"
+        remedy = f"use the data set {smaller} for a smaller copy" if smaller else "download all of CelebA"
         raise MissingDataError(f"expected {name} to have {release.COUNT:,} images, got {len(identities):,}; {remedy}")
-
-
-def by_identity(identities: Mapping[str, int]) -> dict[int, list[str]]:
-    """Names of each identity's images, sorted; identities in increasing number."""
-    found: dict[int, list[str]] = defaultdict(list)
-    for name in sorted(identities):
-        found[identities[name]].append(name)
-    return dict(sorted(found.items()))
 
 
 def _labels(identities: Tensor, classes: Sequence[int]) -> Tensor:
@@ -240,10 +225,10 @@ def _labels(identities: Tensor, classes: Sequence[int]) -> Tensor:
     return torch.tensor([label[identity] for identity in identities.tolist()])
 
 
-def _require_all(listed: Mapping[str, int], sizes: Mapping[str, int], path: Path, order: str) -> None:
+def _require_all(listed: Mapping[str, int], sizes: Mapping[str, int], path: Path, origin: str) -> None:
     absent = [name for name in listed if name not in sizes]
     if absent:
         raise MissingDataError(
             f"{path} lacks {len(absent):,} of the {len(listed):,} images that {release.IDENTITIES} lists, "
-            f"such as {absent[0]}: {order}"
+            f"such as {absent[0]}: {origin}"
         )

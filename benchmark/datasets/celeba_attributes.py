@@ -18,14 +18,14 @@ class CelebAAttributes(AttributeFaces):
 
     Note:
         202,599 images of 224 x 224 take 30 GB once decoded. They are written to `PRIVBENCH_CACHE` one by one and mapped
-        into memory, so that disk is needed and little memory; on a GPU without room for the 24 GB of X1 batches are
-        sent one by one. `size=64` takes 2.5 GB.
+        into memory, so they need disk space but little memory. If the 24 GB of X1 do not fit on a GPU, batches are
+        copied one by one. `size=64` takes 2.5 GB.
     """
 
     published: ClassVar[Mapping[str, str]] = PUBLISHED
     title: ClassVar[str] = "celeba_attributes"
 
     def counts(self, identities: Mapping[str, int]) -> tuple[int, int]:
-        """The published numbers."""
+        """Return the published numbers."""
         require_whole(self.title, identities, smaller="celeba_attributes_subset")
         return TRAIN, PUBLIC

@@ -10,23 +10,22 @@ from ..core.config import Protocol, setting
 from ..errors import MissingDataError
 from ._attributes import AttributeFaces, Size
 
-#: Leaves every part an image.
+#: Images needed for every part to have one.
 LEAST = 20
 
 
 class CelebAAttributesSubset(AttributeFaces):
-    """Whatever part of CelebA is there, 64 x 64: 60 % private training, 25 % public, 15 % private test images.
+    """Any part of CelebA, 64 x 64: 60 % private training, 25 % public, 15 % private test images.
 
-    Of n images ceil(n / 4) are public and ceil(3 n / 20) are test images. Everything else is as in
-    `celeba_attributes`.
-
-    Note:
-        No paper uses this protocol. Which images it means depends on the copy at hand, so numbers compare only between
-        records of the same copy.
+    Of n images ceil(n / 4) are public and ceil(3 n / 20) are test images. The rest is as in `celeba_attributes`.
 
     Note:
-        The paper's target is ResNet-50. `network` chooses another, since a small copy on a small machine does not train
-        it far; most others start from random weights only (`pretrained=false`).
+        No paper uses this protocol. Its images depend on the copy of CelebA, so only records of the same copy are
+        comparable.
+
+    Note:
+        The paper's target is ResNet-50. `network` chooses another, for small copies and small machines, which are not
+        enough to train it; most other networks have no published weights and need `pretrained=false`.
 
     Note:
         A test part of 1.3 %, as in the paper, would be too small to score.
@@ -42,7 +41,7 @@ class CelebAAttributesSubset(AttributeFaces):
         return super().protocol.model_copy(update={"target_network": self.network})
 
     def counts(self, identities: Mapping[str, int]) -> tuple[int, int]:
-        """60 % and 25 % of what is there."""
+        """Return 60 % and 25 % of the number of images."""
         n = len(identities)
         if n < LEAST:
             raise MissingDataError(

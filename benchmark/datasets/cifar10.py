@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..core.config import Protocol, Recipe, setting
-from . import files
+from . import _fields, files
 from ._download import download
 from ._ten_classes import Labelled, Partition, TenClasses
 from ._unpickle import unpickle
@@ -30,7 +30,7 @@ BATCHES: dict[Partition, dict[str, tuple[int, str]]] = {
 class CIFAR10(TenClasses):
     """Small colour photographs of ten kinds of things, 32 x 32.
 
-    Labels 0-4 are private (25,000 training and 5,000 test images, each from its own partition), the 30,000 images of
+    Labels 0-4 are private: 25,000 training and 5,000 test images, each from its own partition. The 30,000 images of
     5-9 in both partitions are public. Training images are padded by 4, cropped at random and mirrored.
 
     References:
@@ -42,75 +42,65 @@ class CIFAR10(TenClasses):
         published pixels, so accuracies and distances differ slightly from an exact replication.
 
     Note:
-        How the published VGG19-BN judge (93.37 %) was trained is not known; we chose SGD with step size 0.01, Nesterov
-        momentum 0.9, weight decay 5e-4 and 30 epochs, the step size divided by 5 after 15 and 25.
+        The training of the published VGG19-BN judge (93.37 %) is not documented. We chose SGD with learning rate 0.01,
+        Nesterov momentum 0.9, weight decay 5e-4 and 30 epochs; the learning rate is divided by 5 after 15 and 25.
 
     Note:
-        The papers have one judge. Target and judge are both VGGs; the second is a ResNet-34, which has skip connections
-        and costs less than the judge. It starts from ImageNet's weights as they do, and is trained by Adam on images
-        that are cropped and mirrored; the judge's are mirrored only.
+        The papers have one judge. Target and judge are both VGGs. The second judge is a ResNet-34, which has skip
+        connections and costs less than the judge. Like them it starts from ImageNet weights. It is trained with Adam
+        on cropped and mirrored images; the judge's images are only mirrored.
 
     Note:
-        With `pretrained=false` target and judges start from random weights, for machines that cannot fetch ImageNet's;
-        the papers always start from ImageNet.
+        With `pretrained=false` target and judges start from random weights, for machines that cannot download ImageNet
+        weights. The papers always start from ImageNet weights.
     """
 
     pretrained: bool = setting(
         True,
-        "start target and judges from ImageNet's weights; false trains from scratch",
-        stages=("judge", "second", "target"),
+        "start target and judges from ImageNet weights; false trains from scratch",
+        stages=("judge", "second_judge", "target"),
     )
-    judge: Recipe = setting(
+    judge: Recipe = _fields.judge(
         Recipe(learning_rate=1e-2, nesterov=True, weight_decay=5e-4, epochs=30, milestones=(15, 25), gamma=0.2),
-        "training of the judge",
-        quick={"max_steps": 100, "batch_size": 32},
-        stages=("judge",),
+        max_steps=100,
+        batch_size=32,
     )
-    second_judge: Recipe = setting(
+    second_judge: Recipe = _fields.second_judge(
         Recipe(optimizer="adam", learning_rate=5e-4, epochs=30, milestones=(20, 27), gamma=0.2),
-        "training of the second judge",
-        quick={"max_steps": 100, "batch_size": 32},
-        stages=("second",),
+        max_steps=100,
+        batch_size=32,
     )
 
     @property
     def protocol(self) -> Protocol:
         """`cifar10/v1`."""
-        return Protocol(
-            name="cifar10",
-            version=1,
+        return self._make_protocol(
+            "cifar10",
             image=(3, 32, 32),
-            classes=5,
-            judge_classes=10,
             target_network="vgg16_bn",
             judge_network="vgg19_bn",
             second_judge_network="resnet34",
             pretrained=self.pretrained,
             augmentation="crop_flip",
-            attacked=self.attacked,
-            group=5,
-            draws=self.draws,
-            trials=self.trials,
-            reference=100,
         )
 
     def read(self, partition: Partition, root: Path) -> Labelled:
-        """One partition, `uint8 N 3 32 32`, in the order of the files."""
+        """Read one partition, `uint8 N 3 32 32`, in the order of the files."""
         batches = [unpickle(files.read(root, source)) for source in _sources(root, partition)]
         pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
         labels = [label for batch in batches for label in batch["labels"]]
         return Labelled(torch.from_numpy(pixels), torch.tensor(labels))
 
     def check(self, root: Path) -> list[str]:
-        """What is missing or damaged among the six files."""
+        """List which of the six files are missing or damaged, one error message each."""
         sources = [*_sources(root, "train"), *_sources(root, "test")]
-        return [sentence for source in sources if (sentence := files.problem(root, source))]
+        return [problem for source in sources if (problem := files.problem(root, source))]
 
     def prepare(self, root: Path) -> None:
-        """Download and extract what is missing, through torchvision."""
+        """Download and extract the archive through torchvision, unless all files are intact."""
         if self.check(root):
-            order = f"download cifar-10-python.tar.gz elsewhere, put it into {root} and repeat this command"
-            download("CIFAR-10", root, _fetch, order)
+            by_hand = f"download cifar-10-python.tar.gz elsewhere, put it into {root} and repeat this command"
+            download("CIFAR-10", root, _fetch, by_hand)
         super().prepare(root)
 
 

@@ -1,4 +1,4 @@
-"""The embedded default: scikit-learn's 1,797 scans of handwritten digits, under MNIST's protocol."""
+"""Digits, the default data set: scikit-learn's 1,797 scans of handwritten digits, under MNIST's protocol."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import torch
 
-from ..core.config import Protocol, Recipe, setting
+from ..core.config import Protocol, Recipe
+from . import _fields
 from ._split import held_out
-from ._ten_classes import Labelled, Partition, TenClasses
+from ._ten_classes import DIGIT_JUDGE, SECOND_DIGIT_JUDGE, Labelled, Partition, TenClasses
 
 #: Grey levels of a scan are 0 .. 16.
 LEVELS = 16
@@ -30,47 +31,24 @@ class Digits(TenClasses):
         https://archive.ics.uci.edu/dataset/80. scikit-learn ships its test partition.
 
     Note:
-        No paper uses these scans: everything else is MNIST's protocol and MNIST's published recipes.
+        No paper uses these scans. Everything else is MNIST's protocol and MNIST's published recipes.
 
     Note:
-        The papers have one judge. The second, `lenet5`, is of another design than target and judge, trained by Adam.
+        The papers have one judge. The second judge, `lenet5`, has another architecture than target and judge and is
+        trained with Adam.
     """
 
     family: ClassVar[str] = "mnist"
-    judge: Recipe = setting(
-        Recipe(learning_rate=1e-2, momentum=0.5, nesterov=True, epochs=30, milestones=(25,), gamma=0.2),
-        "training of the judge",
-        quick={"max_steps": 120},
-        stages=("judge",),
-    )
-    second_judge: Recipe = setting(
-        Recipe(optimizer="adam", learning_rate=3e-3, epochs=30, milestones=(25,), gamma=0.2),
-        "training of the second judge",
-        quick={"max_steps": 200},
-        stages=("second",),
-    )
+    judge: Recipe = _fields.judge(DIGIT_JUDGE, max_steps=120)
+    second_judge: Recipe = _fields.second_judge(SECOND_DIGIT_JUDGE, max_steps=200)
 
     @property
     def protocol(self) -> Protocol:
         """`digits/v1`."""
-        return Protocol(
-            name="digits",
-            version=1,
-            image=(1, 32, 32),
-            classes=5,
-            judge_classes=10,
-            target_network="mcnn",
-            judge_network="scnn",
-            second_judge_network="lenet5",
-            attacked=self.attacked,
-            group=5,
-            draws=self.draws,
-            trials=self.trials,
-            reference=100,
-        )
+        return self._make_protocol("digits")
 
     def read(self, partition: Partition, root: Path) -> Labelled:
-        """One partition, 8 x 8, in scikit-learn's order; `root` is not read."""
+        """Read one partition, 8 x 8, in scikit-learn's order; `root` is not used."""
         from sklearn.datasets import load_digits
 
         scans = load_digits()
@@ -82,7 +60,7 @@ class Digits(TenClasses):
 
 
 def _partition(labels: list[int], partition: Partition) -> list[int]:
-    """Indices of the scans of one partition, ascending."""
+    """Return the indices of the scans of one partition, ascending."""
     chosen: list[int] = []
     for digit in sorted(set(labels)):
         scans = [str(index) for index, label in enumerate(labels) if label == digit]

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.config import Protocol, Recipe, setting
+from ..core.config import Protocol, Recipe
 from ..errors import MissingDataError
-from . import files
+from . import _fields, files
 from ._download import download
-from ._ten_classes import Labelled, Partition, TenClasses
+from ._ten_classes import DIGIT_JUDGE, SECOND_DIGIT_JUDGE, Labelled, Partition, TenClasses
 
 FOLDER = "MNIST/raw"
 #: Size and MD5 of the extracted files, from the archives whose checksums torchvision publishes.
@@ -40,67 +40,44 @@ class MNIST(TenClasses):
         http://yann.lecun.com/exdb/mnist/.
 
     Note:
-        The released lists of BiDO hold the five private digits only, not those its ten-class judge was trained on; we
-        train the judge on the whole training partition.
+        The released lists of BiDO hold only the five private digits, not the images that its ten-class judge was
+        trained on. We train the judge on the whole training partition.
 
     Note:
-        The papers have one judge. The second, `lenet5`, is of another design than target and judge, trained by Adam.
+        The papers have one judge. The second judge, `lenet5`, has another architecture than target and judge and is
+        trained with Adam.
 
     Note:
         The released code stretches the contrast of each image to 0 .. 255 when it writes PNG files; we keep the
         published pixels.
     """
 
-    judge: Recipe = setting(
-        Recipe(learning_rate=1e-2, momentum=0.5, nesterov=True, epochs=30, milestones=(25,), gamma=0.2),
-        "training of the judge",
-        quick={"max_steps": 250},
-        stages=("judge",),
-    )
-    second_judge: Recipe = setting(
-        Recipe(optimizer="adam", learning_rate=3e-3, epochs=30, milestones=(25,), gamma=0.2),
-        "training of the second judge",
-        quick={"max_steps": 400},
-        stages=("second",),
-    )
+    judge: Recipe = _fields.judge(DIGIT_JUDGE, max_steps=250)
+    second_judge: Recipe = _fields.second_judge(SECOND_DIGIT_JUDGE, max_steps=400)
 
     @property
     def protocol(self) -> Protocol:
         """`mnist/v1`."""
-        return Protocol(
-            name="mnist",
-            version=1,
-            image=(1, 32, 32),
-            classes=5,
-            judge_classes=10,
-            target_network="mcnn",
-            judge_network="scnn",
-            second_judge_network="lenet5",
-            attacked=self.attacked,
-            group=5,
-            draws=self.draws,
-            trials=self.trials,
-            reference=100,
-        )
+        return self._make_protocol("mnist")
 
     def read(self, partition: Partition, root: Path) -> Labelled:
-        """One partition, `uint8 N 1 28 28`, in the order of the files."""
+        """Read one partition, `uint8 N 1 28 28`, in the order of the files."""
         prefix = _PREFIX[partition]
         pixels = _idx(_content(root, f"{prefix}-images-idx3-ubyte"))
         labels = _idx(_content(root, f"{prefix}-labels-idx1-ubyte"))
         return Labelled(pixels.unsqueeze(1), labels.long())
 
     def check(self, root: Path) -> list[str]:
-        """What is missing or damaged among the four files."""
-        return [sentence for name in CONTENTS if (sentence := _problem(root, name))]
+        """List which of the four files are missing or damaged, one error message each."""
+        return [problem for name in CONTENTS if (problem := _problem(root, name))]
 
     def prepare(self, root: Path) -> None:
-        """Download what is missing, through torchvision."""
+        """Download the missing or damaged files through torchvision."""
         damaged = [name for name in CONTENTS if _problem(root, name)]
         if damaged:
             archives = ", ".join(f"{name}.gz" for name in damaged)
-            order = f"download {archives} elsewhere and put them into {root / FOLDER}"
-            download("MNIST", root, lambda folder: _fetch(folder / FOLDER, damaged), order)
+            by_hand = f"download {archives} elsewhere and put them into {root / FOLDER}"
+            download("MNIST", root, lambda folder: _fetch(folder / FOLDER, damaged), by_hand)
         super().prepare(root)
 
 
@@ -130,7 +107,7 @@ def _problem(root: Path, name: str) -> str | None:
 
 
 def _content(root: Path, name: str) -> bytes:
-    """A checked file, extracted or from its archive."""
+    """Read and check one file, extracted or from its archive."""
     size, md5 = CONTENTS[name]
     origin = f"run `privbench data prepare mnist`, or download {name}.gz of MNIST and put it into {root / FOLDER}"
     archive = root / FOLDER / f"{name}.gz"
@@ -142,12 +119,12 @@ def _content(root: Path, name: str) -> bytes:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise MissingDataError(files.damaged(archive, "is truncated or not a gzip archive", origin)) from None
     if files.digest(content) != md5:
-        raise MissingDataError(files.damaged(archive, f"holds something else than MNIST's {name}", origin))
+        raise MissingDataError(files.damaged(archive, f"does not contain MNIST's {name}", origin))
     return content
 
 
 def _idx(content: bytes) -> Tensor:
-    """The array of an IDX file of bytes: two zeros, type 8, number of dimensions, dimensions (big-endian), data."""
+    """Parse an IDX file of bytes: two zeros, type 8, number of dimensions, dimensions (big-endian), data."""
     assert content[:3] == b"\x00\x00\x08"
     dimensions = content[3]
     start = 4 + 4 * dimensions

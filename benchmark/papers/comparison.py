@@ -283,7 +283,7 @@ def _entry(column: Column, published: Published, ours: OurRow, obstacle: str) ->
     if column.score is None:
         return printed(reason=column.incomparable)
     if name is None:
-        why = [record.not_run[column.score] for record in ours.records if column.score in record.not_run]
+        why = [record.not_run[column.score].reason for record in ours.records if column.score in record.not_run]
         return printed(reason=why[0] if why else f"{column.score} was not recorded")
     summary = ours.scores[name]
     if summary.value is None:

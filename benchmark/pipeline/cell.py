@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.config import Budget, StageKind
+from ..records.record import NotRun
 from ..registry import Kind
 
 
@@ -64,13 +65,17 @@ class Cell:
     evaluators: tuple[Choice, ...]
     seed: int
     budget: Budget
-    #: Evaluators that do not apply, with the reason.
-    not_run: tuple[tuple[str, str], ...] = ()
+    #: Evaluators that do not run, with the reason.
+    not_run: tuple[tuple[str, NotRun], ...] = ()
 
     @property
     def title(self) -> str:
         """Short name for progress and messages."""
         return f"{self.dataset.name} {self.defense.name} {self.attack.name} seed {self.seed}"
+
+    def unavailable(self) -> tuple[tuple[str, str], ...]:
+        """Return the evaluators that apply to the attack and cannot run, with the reasons."""
+        return tuple((name, why.reason) for name, why in self.not_run if why.code == "unavailable")
 
     def identity(self) -> dict[str, Any]:
         """Everything that names the cell."""

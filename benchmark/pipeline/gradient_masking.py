@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.config import Task
+from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
 from ..networks.classifiers.network import Network
-from ..store.manifest import Artifact
 from ..training.optimisation import frozen, task_loss
-from .cell import Cell
-from .trained_models import load_target
-
-if TYPE_CHECKING:
-    from .session import Session
 
 #: Private test images that a target is probed with, evenly spaced.
 IMAGES = 64
@@ -25,24 +21,22 @@ ROUNDING = 1e-5
 NO_GRADIENT = 1e-12
 
 
-def of_target(cell: Cell, session: Session, target: Artifact) -> dict[str, Any]:
-    """Probe the target of a cell; every cell with that target finds the same.
+def probe(network: Network, test: Images, task: Task, device: torch.device, seed: int) -> dict[str, Any]:
+    """Examine a target on evenly spaced private test images; every cell with that target gets the same result.
 
     Args:
-        cell: whose target it is.
-        session: where to compute.
-        target: the artifact of its stage.
+        network: the target.
+        test: the private test images.
+        task: of the target.
+        device: computes.
+        seed: of the noise of a stochastic target.
 
-    Raises:
-        CorruptArtifactError: it is not the target that was stored.
+    Returns:
+        As `examine` does.
     """
-    test = session.images(cell.dataset, "private_test")
-    network = load_target(target, cell, test, session.device)
     count = min(IMAGES, len(test))
     chosen = test.select(torch.arange(count) * len(test) // max(1, count))
-    truth = chosen.truth(cell.dataset.component.protocol.task)
-    x = chosen.pixels.to(session.device).float().div(255)
-    return examine(network, x, truth.to(session.device), int(target.info["prediction_seed"]))
+    return examine(network, chosen.pixels.to(device).float().div(255), chosen.truth(task).to(device), seed)
 
 
 def examine(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import Any
 
 from .. import registry
 from ..contracts import Attack, Dataset, Defense, Evaluator
-from ..core.config import BUDGETS, Budget, gives_no
+from ..core.config import BUDGETS, Budget
 from ..errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
+from ..records.record import NotRun
 from .cell import Cell, Choice, Selection
 from .resolve import resolve
 
@@ -109,7 +110,7 @@ def _check_numbers(matrix: Matrix) -> None:
 
 def _evaluators(
     matrix: Matrix, dataset: Choice, attack: Choice, settings: Mapping[str, Any]
-) -> tuple[tuple[Choice, ...], tuple[tuple[str, str], ...]]:
+) -> tuple[tuple[Choice, ...], tuple[tuple[str, NotRun], ...]]:
     """The evaluators that apply to a cell, and why the others do not."""
     named = matrix.evaluators is not None
     selections = matrix.evaluators or tuple(Selection(name) for name in registry.names("evaluator"))
@@ -117,23 +118,25 @@ def _evaluators(
     if attack.component.access == "features":
         available.add("Encodings")
     chosen: list[Choice] = []
-    not_run: list[tuple[str, str]] = []
+    not_run: list[tuple[str, NotRun]] = []
     for selection in selections:
         try:
             choice = resolve("evaluator", selection, matrix.budget, settings, dataset)
         except BrokenComponentError as cause:
             if named:
                 raise
-            not_run.append((selection.name, str(cause)))
+            not_run.append((selection.name, NotRun(code="unavailable", reason=str(cause))))
             continue
         evaluator: Evaluator = choice.component
         if not named and evaluator.optional:
             continue
         missing = [kind.replace("|", " or ") for kind in evaluator.needs if available.isdisjoint(kind.split("|"))]
-        reason = gives_no(attack.name, ", ".join(missing)) if missing else None
-        reason = reason or _unmet(evaluator, dataset) or evaluator.unavailable(dataset.component.protocol)
-        if reason:
-            not_run.append((selection.name, reason))
+        reason = _unmet(evaluator, dataset) or evaluator.unavailable(dataset.component.protocol)
+        if missing:
+            why = f"not applicable to {attack.name}, which gives no {', '.join(missing)}"
+            not_run.append((selection.name, NotRun(code="not_applicable", reason=why)))
+        elif reason:
+            not_run.append((selection.name, NotRun(code="unavailable", reason=reason)))
         else:
             chosen.append(choice)
     return tuple(chosen), tuple(not_run)
@@ -147,11 +150,6 @@ def _unmet(evaluator: Evaluator, dataset: Choice) -> str | None:
     if "second" in evaluator.judges and protocol.second_judge_network is None:
         return f"a second judge is asked and {protocol.id} names no network for one"
     return None
-
-
-def could_have_run(cell: Cell) -> tuple[tuple[str, str], ...]:
-    """The cell's `not_run` without evaluators that read what such an attack never gives."""
-    return tuple(item for item in cell.not_run if not item[1].startswith(gives_no(cell.attack.name)))
 
 
 def unsupported(cell: Cell) -> str | None:

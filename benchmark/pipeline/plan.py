@@ -17,6 +17,10 @@ from .matrix import unsupported
 
 #: Raised when the way keys are made changes; it is part of every key.
 KEY_FORMAT = 1
+#: Kinds of stages whose name in keys is the one that they had when the keys were first made.
+_NAMES_IN_KEYS = {"second_judge": "second"}
+#: Kinds of stages that train a judge.
+JUDGES = ("judge", "second_judge")
 #: Raised when a change alters the calibrated negatives; part of the keys of that stage.
 NEGATIVES = 1
 #: Raised when a change of `probe` alters what a scores stage finds out about its target.
@@ -47,7 +51,7 @@ class Stage:
         protocol = self.cell.dataset.component.protocol
         components = {
             "judge": protocol.judge_network,
-            "second": protocol.second_judge_network or "",
+            "second_judge": protocol.second_judge_network or "",
             "target": self.cell.defense.name,
             "negatives": protocol.target_network,
         }
@@ -76,14 +80,6 @@ class Plan:
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
-
-    def consumers(self) -> dict[str, list[Stage]]:
-        """The stages that read each stage."""
-        found: dict[str, list[Stage]] = {key: [] for key in self.stages}
-        for stage in self.stages.values():
-            for key in stage.inputs.values():
-                found[key].append(stage)
-        return found
 
 
 def build_plan(cells: Iterable[Cell], root: Path) -> Plan:
@@ -191,11 +187,11 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> N
     def stage(kind: StageKind, title: str, inputs: dict[str, str], **parts: Any) -> str:
         content = {
             "format": KEY_FORMAT,
-            "stage": kind,
+            "stage": _NAMES_IN_KEYS.get(kind, kind),
             "dataset": identities.choice(cell.dataset, kind),
             "protocol": protocol.id,
             "data": fingerprint,
-            "inputs": inputs,
+            "inputs": {_NAMES_IN_KEYS.get(role, role): key for role, key in inputs.items()},
             **parts,
         }
         key = digest(content)
@@ -231,7 +227,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> N
         inputs["judge"] = stage("judge", f"judge {data}", {}, network=identities.network(protocol.judge_network))
     if "second" in asked:
         network = identities.network(protocol.second_judge_network or "")
-        inputs["second"] = stage("second", f"second judge {data}", {}, network=network)
+        inputs["second_judge"] = stage("second_judge", f"second judge {data}", {}, network=network)
     if any("Negatives" in choice.component.needs for choice in cell.evaluators):
         title = f"negatives {data} {cell.defense.name} seed {cell.seed}"
         inputs["negatives"] = stage("negatives", title, {"target": target}, method=NEGATIVES)

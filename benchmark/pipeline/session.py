@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from ..access.open import TargetSource
 from ..core.canonical import canonical
 from ..core.config import Part
 from ..core.evidence import Images
 from ..core.seeds import derive
 from ..errors import CorruptArtifactError
+from ..networks.classifiers.network import Network
 from ..store.manifest import Artifact
 from ..store.store import Store
-from ..training.batches import Augmentation
 from ..training.context import Context
 from ..training.progress import Progress
-from .cell import Choice
+from .cell import Cell, Choice
 from .failures import Threads
-from .plan import Stage
-
-#: How the images of each judge are augmented where those of the target are; digits have no mirror images.
-_JUDGES: Mapping[str, Augmentation] = {"judge": "flip", "second": "crop_flip"}
+from .plan import JUDGES, Stage
+from .trained_models import load_target, untrained_protocol
 
 
 class Session:
-    """Where stages run.
+    """The place where stages run.
 
     Args:
         store: holds artifacts.
         data_root: the data folder.
-        device: where to compute.
-        progress: told of every training step.
+        device: computes.
+        progress: receives every training step.
     """
 
     def __init__(self, store: Store, data_root: Path, device: torch.device, progress: Progress | None = None) -> None:
@@ -40,32 +38,69 @@ class Session:
         self.data_root = data_root
         self.device = device
         self.progress = progress
-        #: How often the stage that runs was begun again because memory ran out; it sends fewer images at once.
+        #: Number of times that the running stage was restarted with half the images at once, after memory ran out.
         self.batch_halvings = 0
         self.threads = Threads()
         self._images: dict[str, Images] = {}
         self._context: Context | None = None
+        self._targets: dict[str, Network] = {}
+        self._verified: set[str] = set()
 
     def images(self, dataset: Choice, part: Part) -> Images:
-        """One part of a data set, read once."""
+        """Return one part of a data set; it is read once."""
         key = canonical([dataset.identity(), part])
         if key not in self._images:
             self._images[key] = dataset.component.load(part, self.data_root)
         return self._images[key]
 
     def artifact(self, stage: Stage, role: str) -> Artifact:
-        """The artifact that a stage reads in a role; roles are named after the kinds of stages."""
+        """Return the artifact that a stage reads in a role; roles are named after the kinds of stages.
+
+        Raises:
+            CorruptArtifactError: it is no longer in the store.
+        """
         found = self.store.find(role, stage.inputs[role])
         if found is None:
             raise CorruptArtifactError(f"{stage.title} needs a {role} that is no longer in the store; run it again")
         return found
 
+    def target(self, artifact: Artifact, cell: Cell) -> Network:
+        """Return the trained target of a cell; the running stage loads and verifies it once.
+
+        Raises:
+            CorruptArtifactError: its weights do not fit, or its predictions are not those that were stored.
+        """
+        if artifact.key not in self._targets:
+            test = self.images(cell.dataset, "private_test")
+            self._targets[artifact.key] = load_target(artifact, cell, test, self.device)
+            self._verified.add(artifact.key)
+        return self._targets[artifact.key]
+
+    def target_source(self, artifact: Artifact, cell: Cell) -> TargetSource:
+        """Return what another process needs to make the target of a cell; the running stage verifies it once.
+
+        No reference to the verified network is kept, so that an attack finds none in this process.
+
+        Raises:
+            CorruptArtifactError: as for `target`.
+        """
+        protocol = cell.dataset.component.protocol
+        if artifact.key not in self._verified:
+            load_target(artifact, cell, self.images(cell.dataset, "private_test"), self.device)
+            self._verified.add(artifact.key)
+        rebuild = {
+            "defense": cell.defense.name,
+            "fields": cell.defense.component.model_dump(mode="json"),
+            "protocol": untrained_protocol(protocol).model_dump(mode="json"),
+        }
+        return TargetSource(rebuild, lambda: artifact.tensors("network"), protocol)
+
     def context(self, stage: Stage) -> Context:
-        """What the stage's component works with."""
+        """Return what the stage's component works with."""
         self._context = Context(
             stage.cell.dataset.component.protocol,
             self.device,
-            derive(0 if stage.kind in _JUDGES else stage.cell.seed, stage.key),
+            derive(0 if stage.kind in JUDGES else stage.cell.seed, stage.key),
             self.store.checkpoint(stage.kind, stage.key),
             self.progress,
             lambda: self.images(stage.cell.dataset, "public"),
@@ -74,9 +109,11 @@ class Session:
         return self._context
 
     def can_halve(self) -> bool:
-        """Whether the stage that ran would send fewer images at once if it began again."""
+        """Return whether the stage that ran would send fewer images at once if it started again."""
         return self._context is not None and self._context.can_halve
 
     def forget(self) -> None:
-        """Let go of what the stage that ran worked with."""
+        """Release what the stage that ran worked with."""
         self._context = None
+        self._targets.clear()
+        self._verified.clear()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from ..access.open import TargetSource
 from ..core.config import Protocol
 from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
@@ -17,9 +14,7 @@ from ..networks.classifiers.network import Network
 from ..networks.judges import Judge, accuracy
 from ..store.manifest import Artifact
 from .cell import Cell
-
-if TYPE_CHECKING:
-    from .session import Session
+from .facts import JudgeFacts, TargetFacts
 
 #: Images per forward pass when a whole part is predicted; part of what makes stochastic targets repeatable.
 CHUNK = 256
@@ -57,11 +52,11 @@ def load_target(artifact: Artifact, cell: Cell, test: Images, device: torch.devi
     Raises:
         CorruptArtifactError: keys or shapes differ, or the predictions are not those that were stored.
     """
-    protocol = _untrained(cell.dataset.component.protocol)
+    protocol = untrained_protocol(cell.dataset.component.protocol)
     network: Network = cell.defense.component.network(protocol)
     load_strictly(network, artifact, f"target of {cell.defense.name}")
     stored = artifact.tensors("predictions")["logits"][:CHUNK]
-    found = predict(network, test.pixels[: len(stored)], device, artifact.info["prediction_seed"])
+    found = predict(network, test.pixels[: len(stored)], device, TargetFacts.of(artifact).prediction_seed)
     agreement = accuracy(found, _decisions(stored, protocol)) if len(stored) else 1.0
     if agreement < AGREEMENT:
         raise CorruptArtifactError(
@@ -84,7 +79,7 @@ def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device, *, 
     """
     network, name = judge_network(protocol, pretrained=False, second=second), judge_name(protocol, second=second)
     load_strictly(network, artifact, f"{'second judge' if second else 'judge'} {name}")
-    return Judge(network, device, name=name, test_accuracy=artifact.info["test_accuracy"])
+    return Judge(network, device, name=name, test_accuracy=JudgeFacts.of(artifact).test_accuracy)
 
 
 def judge_name(protocol: Protocol, *, second: bool) -> str:
@@ -117,18 +112,6 @@ def load_strictly(network: Network, artifact: Artifact, what: str) -> None:
     network.load_state_dict(tensors, strict=True)
 
 
-def target_source(artifact: Artifact, cell: Cell, session: Session) -> TargetSource:
-    """What `open_view` needs to show the target; the target is checked first."""
-    protocol = cell.dataset.component.protocol
-    test = session.images(cell.dataset, "private_test")
-    load_target(artifact, cell, test, session.device)
-    rebuild = {
-        "defense": cell.defense.name,
-        "fields": cell.defense.component.model_dump(mode="json"),
-        "protocol": _untrained(protocol).model_dump(mode="json"),
-    }
-    return TargetSource(rebuild, lambda: artifact.tensors("network"), protocol)
-
-
-def _untrained(protocol: Protocol) -> Protocol:
+def untrained_protocol(protocol: Protocol) -> Protocol:
+    """Return the protocol without published weights, for a network whose trained weights are loaded next."""
     return protocol.model_copy(update={"pretrained": False})

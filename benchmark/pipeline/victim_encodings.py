@@ -1,4 +1,4 @@
-"""What an attack on features is given: encodings of private test images."""
+"""Encodings of private test images, which an attack on features observes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.evidence import Encodings
 from ..core.seeds import derive
 from ..store.manifest import Artifact
 from .cell import Cell
-from .trained_models import CHUNK, target_source
+from .trained_models import CHUNK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def observe(cell: Cell, session: Session, target: Artifact, evidence: str, layer
     items = items_of(cell.dataset.component.protocol, len(test))
     with open_view(
         "features",
-        target_source(target, cell, session),
+        session.target_source(target, cell),
         device=session.device,
         seed=derive(cell.seed, evidence, "observed"),
         layer=layer,

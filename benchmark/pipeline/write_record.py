@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..analysis.flags import Lineage, of_cell
+from ..analysis.cell_flags import Lineage, cell_flags
 from ..core.canonical import digest
 from ..core.config import Protocol
-from ..records.record import SCHEMA, CellIdentity, Record, save
+from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, save
 from ..registry import load
 from ..store.manifest import Artifact
 from .cell import Cell, Selection
+from .facts import ScoresFacts
 from .plan import Plan, Stage
 from .resolve import resolve
 
@@ -27,11 +28,11 @@ def write_record(plan: Plan, key: str, artifact: Artifact, results: Path) -> tup
 
 def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
     """The record of one cell, made from its scores artifact alone."""
-    info = artifact.info
+    facts = ScoresFacts.of(artifact)
     identity, changed = cell.identity(), changes(cell)
     key = digest({"cell": identity, "scores": stage.key})
     scores: dict[str, Any] = json.loads(artifact.file("scores.json"))
-    artifacts = {**info["artifacts"], "scores": {"key": artifact.key, "digest": artifact.digest}}
+    artifacts = {**facts.artifacts, "scores": ArtifactReference(key=artifact.key, digest=artifact.digest)}
     values = {
         "schema_version": SCHEMA,
         "key": key,
@@ -43,36 +44,31 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
         "scores": {name: _without_flags(score) for name, score in scores.items()},
         "not_run": dict(cell.not_run),
         "access": cell.attack.component.access,
-        "queries": info["queries"],
-        "costs": info["costs"],
-        "environment": info["environment"],
+        "queries": facts.queries,
+        "costs": facts.costs,
+        "environment": facts.environment,
         "artifacts": artifacts,
-        "judge": info["judge"],
-        "curves": info["stage_curves"],
-        "flags": _flags(cell, info, scores),
+        "judge": facts.judge,
+        "curves": facts.stage_curves,
+        "flags": _flags(cell, facts, scores),
         "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
     }
     return Record.model_validate(values)
 
 
-def _flags(cell: Cell, info: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What casts doubt on the cell's scores; artifacts of older versions lack some facts, which then show nothing."""
+def _flags(cell: Cell, facts: ScoresFacts, scores: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what casts doubt on the cell's scores; older artifacts were not probed, which raises no flag."""
     protocol: Protocol = cell.dataset.component.protocol
-    judge = info["judge"]
-    return of_cell(
+    judges = [judge for judge in (facts.judge, facts.judge.get("second_judge")) if isinstance(judge, dict) and judge]
+    return cell_flags(
         scores=scores,
-        judge=judge,
-        curves=info["stage_curves"],
+        judge=facts.judge,
+        curves=facts.stage_curves,
         decreasing_losses=cell.attack.component.decreasing_losses,
-        probe=info.get("probe"),
+        probe=facts.probe,
         target=lineage(protocol.target_network, pretrained=protocol.pretrained),
-        judges=[lineage(one["network"], pretrained=bool(one.get("pretrained"))) for one in _judges(judge)],
+        judges=[lineage(str(judge["network"]), pretrained=bool(judge.get("pretrained"))) for judge in judges],
     )
-
-
-def _judges(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The facts of the first judge and of the second, where there are any."""
-    return [one for one in (facts, facts.get("second")) if one]
 
 
 def _without_flags(score: Mapping[str, Any]) -> dict[str, Any]:

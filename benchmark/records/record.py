@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
@@ -17,9 +17,10 @@ from pydantic_core import from_json
 from ..core.config import Access, Budget, Configuration, Definition
 from ..errors import IncompatibleRecordError, StorageError
 from ..files.atomic import replace
+from . import schema1
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
-SCHEMA = 1
+SCHEMA = 2
 #: A larger file is not read.
 MAX_BYTES = 8 << 20
 #: Deeper nesting is not read; a record needs about eight levels.
@@ -115,10 +116,20 @@ class Flag(Configuration):
     message: str
 
 
+class NotRun(Configuration):
+    """A reason why an evaluator did not run."""
+
+    code: Literal["not_applicable", "unavailable"] = Field(
+        description="`not_applicable`: the attack never gives what the evaluator reads; `unavailable`: the evaluator "
+        "cannot score this protocol, or cannot do it on this machine"
+    )
+    reason: str
+
+
 class Record(Configuration):
     """The result of one cell."""
 
-    schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
+    schema_version: int = Field(SCHEMA, ge=SCHEMA, le=SCHEMA)
     key: Hash
     protocol: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}/v[0-9]{1,6}$")]
     cell: CellIdentity
@@ -128,7 +139,7 @@ class Record(Configuration):
     command: tuple[str, ...] = Field(description="runs the cell again")
     created: str = Field(description="UTC, ISO 8601")
     scores: dict[Name, RecordedScore]
-    not_run: dict[str, str] = Field(default_factory=dict, description="by evaluator, why it did not run")
+    not_run: dict[str, NotRun] = Field(default_factory=dict, description="by evaluator, why it did not run")
     access: Access | None = Field(None, description="what the attack may see of the target; older records do not say")
     queries: dict[str, int] = Field(default_factory=dict, description="what the attack asked of the target")
     costs: dict[str, Cost] = Field(default_factory=dict, description="by stage")
@@ -220,6 +231,8 @@ def read(path: Path) -> Record:
         raise IncompatibleRecordError(
             f"record {path} has schema {schema} and this privbench reads up to {SCHEMA}; upgrade privbench"
         )
+    if schema == 1:
+        value = schema1.convert(value)
     try:
         return Record.model_validate(value)
     except ValidationError as cause:

@@ -1,4 +1,4 @@
-"""How numbers and names are written, the same in every format."""
+"""Text forms of numbers and names, the same in every output format."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 ARROWS = {"higher": "↑", "lower": "↓"}
 _UNITS = {"fraction": "%", "decibel": "dB"}
 LEGEND = (
-    "↑ ↓: better for the defender. [low, high]: 95 % interval, Student-t over seeds where there are two or more, else "
-    "the evaluator's own over its n observations. -: the attack gives nothing that the score reads. Numbers of "
+    "↑ ↓: the direction that is better for the defender. [low, high]: 95 % interval, Student-t over seeds if there are "
+    "at least two, else the evaluator's own over its n observations. -: not applicable to this attack. Numbers from "
     "different tables are not comparable."
 )
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A score in words.
+class FormattedScore:
+    """A score as text.
 
     Args:
-        value: the number, `n/a`, or `-` where the attack never gives what the score reads.
-        interval: such as `[71.0, 77.3]`; empty where there is none.
-        basis: n, and the seeds if fewer than the row has.
-        spread: standard deviation over seeds; empty below two.
+        value: the number, `n/a`, or `-` if the score is not applicable to the attack.
+        interval: such as `[71.0, 77.3]`; empty if there is none.
+        basis: n, and the number of seeds if some of the row's seeds have no value.
+        spread: standard deviation over seeds; empty for fewer than two.
         reason: why values are missing.
     """
 
@@ -42,11 +42,11 @@ class Shown:
     reason: str
 
 
-def number(value: float | None, unit: str) -> str:
-    """A value in its unit: fractions as percent, four digits elsewhere; `n/a` for none.
+def format_number(value: float | None, unit: str) -> str:
+    """A value in its unit: fractions as percent, other units with four significant digits; `n/a` for `None`.
 
     Example:
-        >>> number(0.7423, "fraction"), number(12.3, "distance"), number(None, "ratio")
+        >>> format_number(0.7423, "fraction"), format_number(12.3, "distance"), format_number(None, "ratio")
         ('74.2', '12.30', 'n/a')
     """
     if value is None:
@@ -61,8 +61,8 @@ def number(value: float | None, unit: str) -> str:
 
 
 def format_interval(interval: Interval | None, unit: str) -> str:
-    """An interval; empty for none."""
-    return "" if interval is None else f"[{number(interval[0], unit)}, {number(interval[1], unit)}]"
+    """An interval as text; empty for `None`."""
+    return "" if interval is None else f"[{format_number(interval[0], unit)}, {format_number(interval[1], unit)}]"
 
 
 def unit_of(definition: Definition) -> str:
@@ -70,35 +70,35 @@ def unit_of(definition: Definition) -> str:
     return _UNITS.get(definition.unit, "")
 
 
-def heading(definition: Definition) -> str:
+def column_heading(definition: Definition) -> str:
     """Title, direction and unit of a column, such as `Attack Acc ↓ %`."""
-    parts = (plain(definition.title, 40), ARROWS[definition.better], unit_of(definition))
+    parts = (sanitize(definition.title, 40), ARROWS[definition.better], unit_of(definition))
     return " ".join(part for part in parts if part)
 
 
-def shown(summary: Summary, seeds: int) -> Shown:
-    """A score of a row of that many seeds."""
+def format_score(summary: Summary, seeds: int) -> FormattedScore:
+    """A score of a row with that many seeds."""
     unit = summary.definition.unit
     basis = f"n {summary.n:,}" if summary.value is not None else ""
     if summary.value is not None and summary.seeds < seeds:
         basis += f", {summary.seeds} of {seeds} seeds"
-    return Shown(
-        value="-" if summary.foreign else number(summary.value, unit),
+    return FormattedScore(
+        value="-" if summary.not_applicable else format_number(summary.value, unit),
         interval=format_interval(summary.interval, unit),
         basis=basis,
-        spread="" if summary.std is None else number(summary.std, unit),
-        reason="" if summary.foreign else plain(summary.reason),
+        spread="" if summary.std is None else format_number(summary.std, unit),
+        reason="" if summary.not_applicable else sanitize(summary.reason),
     )
 
 
 def shared_chance(section: Section, score: str) -> float | None:
-    """What guessing gives, if all rows agree."""
+    """The chance level of a score; `None` if the rows of the section disagree."""
     chances = {row.scores[score].chance for row in section.rows if row.scores[score].value is not None}
     return chances.pop() if len(chances) == 1 else None
 
 
 def shorten_labels(labels: Iterable[str], limit: int) -> dict[str, str]:
-    """A short form of each label: of those that begin with the same name, only the words in which they differ.
+    """A short form of each label; labels with the same first word keep only the words that differ.
 
     Example:
         >>> shorten_labels(["none", "mid a=1 b=2", "mid a=1 b=3"], 20)
@@ -108,23 +108,23 @@ def shorten_labels(labels: Iterable[str], limit: int) -> dict[str, str]:
     """
     groups: dict[str, dict[str, list[str]]] = {}
     for label in labels:
-        name, *words = plain(label, 400).split(" ")
+        name, *words = sanitize(label, 400).split(" ")
         groups.setdefault(name, {})[label] = words
-    found = {}
+    shortened = {}
     for name, group in groups.items():
         common = set.intersection(*map(set, group.values())) if len(group) > 1 else set()
         for label, words in group.items():
             rest = "".join(f" {word}" for word in words if word not in common)
             room = max(limit - len(rest), 6)
-            found[label] = plain((name if len(name) <= room else name[: room - 1] + "…") + rest, limit)
-    return found
+            shortened[label] = sanitize((name if len(name) <= room else name[: room - 1] + "…") + rest, limit)
+    return shortened
 
 
-def seed_list(seeds: Iterable[int]) -> str:
-    """Seeds, runs of three or more shortened.
+def format_seeds(seeds: Iterable[int]) -> str:
+    """Seeds as text; three or more consecutive seeds become a range.
 
     Example:
-        >>> seed_list([0, 1, 2, 7])
+        >>> format_seeds([0, 1, 2, 7])
         '0-2, 7'
     """
     runs: list[list[int]] = []
@@ -136,8 +136,8 @@ def seed_list(seeds: Iterable[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
-def plain(text: str, limit: int = 400) -> str:
-    """Text of unknown origin on one line of bounded length, without control or direction characters."""
+def sanitize(text: str, limit: int = 400) -> str:
+    """Untrusted text on one line of bounded length; control and direction characters become `�`."""
     if len(text) <= limit and text.isprintable() and "  " not in text and text == text.strip():
         return text
     visible = "".join(
@@ -148,12 +148,12 @@ def plain(text: str, limit: int = 400) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Text as it is, anything else as JSON."""
+    """A string unchanged, any other value as JSON."""
     return value if isinstance(value, str) else _ENCODER.encode(value)
 
 
-def title(section: Section) -> str:
-    """What the numbers of a section have in common."""
+def section_title(section: Section) -> str:
+    """Protocol and budget of a section, and its data set if that was reconfigured."""
     return f"{section.protocol}, budget {section.budget}" + (
-        f", {plain(section.dataset, 80)}" if " " in section.dataset else ""
+        f", {sanitize(section.dataset, 80)}" if " " in section.dataset else ""
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from ..analysis.flags import of_cell
+from ..analysis.cell_flags import cell_flags
 from ..contracts import Evaluator
 from ..core.canonical import digest
 from ..core.evidence import Evidence
@@ -37,7 +37,7 @@ RELATIVE = 1e-4
 #: The same near zero, where a share of it means nothing.
 ABSOLUTE = 1e-6
 #: Kinds of stages that make judges, by the name that evaluators have for them.
-_ROLES = {"classifier": "judge", "second": "second"}
+_ROLES = {"classifier": "judge", "second": "second_judge"}
 JUDGES = frozenset(_ROLES.values())
 #: Parts of a score that must agree: with the same judges, and with other copies of them on the same evidence.
 SAME = ("value", "n", "interval", "intervals", "spreads", "chance", "per_class")
@@ -83,8 +83,8 @@ def bench(record: Record, components: Components, session: Session) -> Bench:
         lambda: load_judge(artifacts["judge"], protocol, session.device),
         session.device,
         protocol,
-        (lambda: load_judge(artifacts["second"], protocol, session.device, second=True))
-        if "second" in artifacts
+        (lambda: load_judge(artifacts["second_judge"], protocol, session.device, second=True))
+        if "second_judge" in artifacts
         else None,
     )
     return Bench(judges, artifacts, same)
@@ -245,8 +245,8 @@ def lacking_flags(
     """
     facts = record.model_dump(mode="json")
     scores = {name: score | {"flags": found[name]["flags"]} for name, score in facts["scores"].items()}
-    protocol, judges = components.protocol, [record.judge, record.judge.get("second")]
-    raised = of_cell(
+    protocol, judges = components.protocol, [record.judge, record.judge.get("second_judge")]
+    raised = cell_flags(
         scores=scores,
         judge=facts["judge"],
         curves=facts["curves"],

@@ -1,4 +1,4 @@
-"""What the laws try components on: a few digits as classes or as attributes, and the conditions of the harness."""
+"""Data and conditions of the checks: a few digits as classes or as attributes, deterministic algorithms, interruptions."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from ..training.state import State
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
-#: Every so many of the digits is taken.
+#: Distance between the digits that are taken: one in twelve.
 STRIDE = 12
 #: Binary digits of a label, the attributes.
 BITS = 3
 
 
 class Sample(Dataset):
-    """Every twelfth of scikit-learn's digits, stretched to the image that a component needs, as classes or attributes.
+    """Every twelfth of scikit-learn's digits, resized to the image that a component needs, as classes or attributes.
 
     The attributes of a digit are the three binary digits of its label.
     """
 
     judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the judge", stages=("judge",))
-    second_judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the second", stages=("second",))
+    second_judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the second", stages=("second_judge",))
     negatives: int = setting(2, "calibrated negatives per attacked label", stages=("negatives",), ge=1)
-    task: Task = setting("classes", "what the target says")
+    task: Task = setting("classes", "task of the target")
     image: tuple[int, int, int] = setting((1, 32, 32), "channels, height, width")
     target_network: str = setting("mcnn", "name in `privbench list networks`")
 
     @property
     def protocol(self) -> Protocol:
-        """That of the digits, smaller."""
+        """The protocol of the digits, with fewer draws, trials and labels."""
         changes: dict[str, Any] = {
             "name": "sample",
             "task": self.task,
@@ -66,7 +66,7 @@ class Sample(Dataset):
         found: Protocol = registry.load("dataset", "digits")().protocol.model_copy(update=changes)
         return found
 
-    def load(self, part: Part, root: Path) -> Images:
+    def load(self, part: Part, root: Path = Path()) -> Images:  # noqa: B008
         """Read one part; `root` is not read."""
         images = _digits(part)
         pixels = images.pixels.expand(-1, self.image[0], -1, -1)
@@ -86,9 +86,9 @@ def _digits(part: Part) -> Images:
 
 @contextlib.contextmanager
 def conditions(noise: int = 0) -> Iterator[None]:
-    """Those of the harness: deterministic algorithms. Global generators, which no result may depend on, are at `noise`.
+    """Use deterministic algorithms, and seed the global generators, on which no result may depend, with `noise`.
 
-    Everything is put back afterwards.
+    Everything is restored afterwards.
     """
     before = torch.are_deterministic_algorithms_enabled()
     python, state = random.getstate(), np.random.get_state()
@@ -105,32 +105,32 @@ def conditions(noise: int = 0) -> Iterator[None]:
         np.random.set_state(state)
 
 
-class _StoppedError(BaseException):
+class _KilledError(BaseException):
     """The end of a process that is killed; a component must not catch it."""
 
 
-class _Killed(Context):
-    """A context whose stage dies in the middle of every loop that it has not died in before."""
+class _KillingContext(Context):
+    """A context that kills the stage once in the middle of every loop."""
 
-    def __init__(self, context: Context, checkpoint: Checkpoint, survived: set[str]) -> None:
+    def __init__(self, context: Context, checkpoint: Checkpoint, killed: set[str]) -> None:
         super().__init__(context.protocol, context.device, context.seed, checkpoint, None, context.public)
-        self._survived = survived
+        self._killed = killed
 
     def loop(self, name: str, steps: int, state: State, step: Step) -> None:
         middle = max(1, steps // 2)
 
-        def fatal(i: int, generator: torch.Generator) -> dict[str, Tensor]:
+        def killing_step(i: int, generator: torch.Generator) -> dict[str, Tensor]:
             if i == middle:
                 self.save(name, i, state)
-                self._survived.add(name)
-                raise _StoppedError
+                self._killed.add(name)
+                raise _KilledError
             return dict(step(i, generator))
 
-        super().loop(name, steps, state, step if name in self._survived else fatal)
+        super().loop(name, steps, state, step if name in self._killed else killing_step)
 
 
 def interrupted(context: Context, work: Callable[[Context], T], folder: Path) -> T:
-    """What a stage gives that is killed once in the middle of every loop, and goes on from its checkpoint.
+    """Run a stage that is killed once in the middle of every loop and resumed from its checkpoint.
 
     Args:
         context: of the stage.
@@ -138,22 +138,22 @@ def interrupted(context: Context, work: Callable[[Context], T], folder: Path) ->
         folder: for its checkpoints.
     """
     checkpoint = Store(folder).checkpoint("target", digest([str(context.seed)]))
-    survived: set[str] = set()
+    killed: set[str] = set()
     while True:
-        before = len(survived)
+        before = len(killed)
         try:
-            return work(_Killed(context, checkpoint, survived))
-        except _StoppedError:
-            assert len(survived) > before
+            return work(_KillingContext(context, checkpoint, killed))
+        except _KilledError:
+            assert len(killed) > before
 
 
 def logits(network: Network, images: Images) -> Tensor:
-    """What a network says of images, its noise seeded as the harness does."""
+    """Logits of images, with the network's noise seeded as in a run."""
     return predict(network, images.pixels, CPU, 1)
 
 
 def of_one_class(images: Images) -> Images:
-    """Those of the first image's class, or with its attributes."""
+    """The images with the first image's class or attributes."""
     if images.labels is not None:
         return images.select(images.labels == images.labels[0])
     assert images.attributes is not None

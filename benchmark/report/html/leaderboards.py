@@ -34,12 +34,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Score:
-    """A score in words; `reason` says why there is none, `foreign` that the attack never gives it."""
+    """A score in words; `reason` says why there is none, `not_applicable` that the attack never gives it."""
 
     value: str
     interval: str
     reason: str = ""
-    foreign: bool = False
+    not_applicable: bool = False
     n: int = 0
 
 
@@ -164,7 +164,7 @@ def board(section: Section, anchor: str, level: LevelOf = lowest_of_all) -> Sect
 
 
 def _flags(section: Section) -> dict[str, tuple[Flag, ...]]:
-    from ...analysis.flags import cross_cell_flags as between_cells
+    from ...analysis.cross_cell_flags import cross_cell_flags as between_cells
 
     found = between_cells(section)
     records = [record for row in section.rows for record in row.records]
@@ -181,8 +181,8 @@ def _links(row: Row) -> tuple[Link, ...]:
 
 def _score(summary: Summary) -> Score:
     unit = summary.definition.unit
-    if summary.foreign:
-        return Score("–", "", foreign=True)
+    if summary.not_applicable:
+        return Score("–", "", not_applicable=True)
     value = number(summary.value, unit)
     return Score(value, format_interval(summary.interval, unit), plain(summary.reason), n=summary.n)
 
