@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import typing
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,14 +19,15 @@ from torch import Tensor
 
 from ..errors import MissingDataError
 from . import files
+from ._decoded import require_decoded
 
 FOLDER = "celeba"
 IDENTITIES = "identity_CelebA.txt"
 ATTRIBUTES = "list_attr_celeba.txt"
 IMAGES = "img_align_celeba"
-#: Images of the whole release.
+#: Number of images of the release.
 COUNT = 202_599
-#: MD5 of the published files, as torchvision has them.
+#: MD5 of the published files, as listed by torchvision.
 PUBLISHED = {
     f"{IMAGES}.zip": "00d2c5bc6d35e252742224ab0c1e8fcb",
     IDENTITIES: "32bd1bd63d3c78cd57e08160ec5ed1e2",
@@ -34,13 +35,13 @@ PUBLISHED = {
 }
 #: Width and height of an aligned image.
 ALIGNED = (178, 218)
-#: Images read before they are decoded together.
+#: Images read before a chunk is decoded in threads.
 _CHUNK = 512
 
 
 @dataclass(frozen=True)
 class Crop:
-    """What of an aligned image is kept, resized bilinearly.
+    """Part of an aligned image that is kept and resized bilinearly.
 
     Args:
         box: left, top, width, height in pixels of the aligned image.
@@ -52,29 +53,29 @@ class Crop:
 
     @property
     def edges(self) -> tuple[int, int, int, int]:
-        """Left, upper, right, lower, as Pillow has them."""
+        """Left, upper, right, lower, as Pillow expects them."""
         left, top, width, height = self.box
         return left, top, left + width, top + height
 
 
 def origin(root: Path, name: str) -> str:
-    """Where a file comes from, as an order."""
+    """Instruction to the user where to download a file."""
     return (
         f"download {name} of CelebA in a browser (mmlab.ie.cuhk.edu.hk/projects/CelebA.html; the quota of its "
-        f"Google Drive defeats scripts) and put it into {root / FOLDER}"
+        f"Google Drive blocks scripts) and put it into {root / FOLDER}"
     )
 
 
 def source(root: Path, name: str, md5: str | None = None) -> files.DownloadSource:
-    """One of the release's files."""
+    """Describe one of the release's files."""
     return files.DownloadSource(f"{FOLDER}/{name}", origin(root, name), md5=md5)
 
 
 def read_identities(path: Path, content: bytes) -> dict[str, int]:
-    """Identity number of each image, in the order of the file.
+    """Read the identity number of each image, in the order of the file.
 
     Raises:
-        MissingDataError: a line is not `NAME NUMBER`, or a name comes twice.
+        MissingDataError: a line is not `NAME NUMBER`, or a name is repeated.
     """
     found: dict[str, int] = {}
     for number, line in enumerate(_lines(path, content), 1):
@@ -89,7 +90,7 @@ def read_identities(path: Path, content: bytes) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Attributes:
-    """The annotation of images with binary attributes.
+    """Binary attributes of images.
 
     Args:
         path: of the file.
@@ -102,16 +103,16 @@ class Attributes:
     rows: dict[str, str]
 
     def of(self, images: Sequence[str], wanted: Sequence[str] = ()) -> Tensor:
-        """`bool N A`, for images by name; of the wanted attributes, or of all.
+        """Return the values `bool N A` of images by name, for the wanted attributes or all.
 
         Raises:
-            MissingDataError: an image has no row, its row is not A times 1 or -1, or an attribute is not there.
+            MissingDataError: an image has no row, its row is not A values of 1 or -1, or an attribute is missing.
         """
         absent = [name for name in wanted if name not in self.names]
         if absent:
             raise MissingDataError(
                 f"expected {self.path} to have the attribute {absent[0]}, got {len(self.names)} others; "
-                "take the file from the identities' release"
+                "download the attributes and the identities from the same release"
             )
         values = np.empty((len(images), len(self.names)), dtype=bool)
         for index, image in enumerate(images):
@@ -119,7 +120,7 @@ class Attributes:
             if len(words) != len(self.names) or not {*words} <= {"1", "-1"}:
                 raise MissingDataError(
                     f"expected {self.path} to give {image} {len(self.names)} values of 1 or -1, got {words!s:.40}; "
-                    "take the file from the identities' release"
+                    "download the attributes and the identities from the same release"
                 )
             values[index] = [word == "1" for word in words]
         columns = [self.names.index(name) for name in wanted]
@@ -127,17 +128,17 @@ class Attributes:
 
 
 def read_attributes(path: Path, content: bytes) -> Attributes:
-    """Attributes by image.
+    """Read the attributes of all images.
 
     Raises:
-        MissingDataError: the first line is not the number of rows that follow.
+        MissingDataError: the first line does not state the number of rows that follow.
     """
     lines = _lines(path, content)
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         raise MissingDataError(f"expected {path} to begin with the number of images and the attributes' names")
     if len(lines) - 2 != int(lines[0]):
         raise MissingDataError(
-            f"{path} announces {int(lines[0]):,} images and lists {len(lines) - 2:,}: it is truncated"
+            f"{path} is truncated: its first line says {int(lines[0]):,} images, but it lists {len(lines) - 2:,}"
         )
     rows = {name: values for name, _, values in (line.partition(" ") for line in lines[2:])}
     return Attributes(path, tuple(lines[1].split()), rows)
@@ -152,39 +153,39 @@ def _lines(path: Path, content: bytes) -> list[str]:
         ) from None
 
 
-class Pictures(Protocol):
+class Pictures(typing.Protocol):
     """Encoded images by name, from a folder or an archive."""
 
     path: Path
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each image."""
+        """Return the number of bytes of each image."""
 
     def read(self, name: str) -> bytes:
-        """One encoded image."""
+        """Read one encoded image."""
 
 
 class Folder:
-    """`img_align_celeba/*.jpg`."""
+    """Images of the folder `img_align_celeba`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each image."""
+        """Return the number of bytes of each image."""
         with os.scandir(self.path) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
     def read(self, name: str) -> bytes:
-        """One encoded image."""
+        """Read one encoded image."""
         return (self.path / name).read_bytes()
 
 
 class Archive:
-    """`img_align_celeba.zip`, whatever folders are in it.
+    """Images of the archive `img_align_celeba.zip`, in any folders.
 
     Raises:
-        MissingDataError: it is no whole zip archive.
+        MissingDataError: it is truncated or not a zip archive.
     """
 
     def __init__(self, path: Path, origin: str) -> None:
@@ -197,11 +198,11 @@ class Archive:
         self._members = {PurePosixPath(i.filename).name: i for i in self._zip.infolist() if not i.is_dir()}
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each image."""
+        """Return the number of bytes of each image."""
         return {name: member.file_size for name, member in self._members.items()}
 
     def read(self, name: str) -> bytes:
-        """One encoded image."""
+        """Read one encoded image."""
         try:
             return self._zip.read(self._members[name])
         except (zipfile.BadZipFile, zipfile.zlib.error, EOFError) as error:  # type: ignore[attr-defined]
@@ -209,37 +210,34 @@ class Archive:
 
 
 def find_pictures(root: Path) -> Pictures:
-    """The images: the folder where there is one, else the archive.
+    """Open the images: the folder if it exists, else the archive.
 
     Raises:
-        MissingDataError: there is neither, or one of them is not what its name says.
+        MissingDataError: neither exists, or it is of another type.
     """
     folder, archive = root / FOLDER / IMAGES, root / FOLDER / f"{IMAGES}.zip"
-    order = origin(root, f"{IMAGES}.zip")
+    instruction = origin(root, f"{IMAGES}.zip")
     if folder.exists():
         if not folder.is_dir():
-            raise MissingDataError(files.missing(folder, order))
+            raise MissingDataError(files.missing(folder, instruction))
         return Folder(folder)
-    sentence = files.problem(root, source(root, archive.name))
-    if sentence:
-        raise MissingDataError(sentence)
-    return Archive(archive, order)
+    problem = files.problem(root, source(root, archive.name))
+    if problem:
+        raise MissingDataError(problem)
+    return Archive(archive, instruction)
 
 
 def decode(pictures: Pictures, names: Sequence[str], crop: Crop) -> Iterator[np.ndarray]:
-    """Each image's pixels, `uint8 3 S S`.
+    """Decode images to pixels `uint8 3 S S`.
 
     Raises:
         MissingDataError: an image cannot be decoded or is not 178 x 218.
     """
-    for found in attempts(pictures, names, crop):
-        if isinstance(found, str):
-            raise MissingDataError(found)
-        yield found
+    return require_decoded(try_decode(pictures, names, crop))
 
 
-def attempts(pictures: Pictures, names: Sequence[str], crop: Crop) -> Iterator[np.ndarray | str]:
-    """Each image's pixels `uint8 3 S S`, or the sentence that says why there are none; decoded in threads."""
+def try_decode(pictures: Pictures, names: Sequence[str], crop: Crop) -> Iterator[np.ndarray | str]:
+    """Decode each image to pixels `uint8 3 S S`, or to an error message, in threads."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
@@ -266,5 +264,5 @@ def _decode(path: Path, name: str, content: bytes | str, crop: Crop) -> np.ndarr
             small = image.convert("RGB").crop(crop.edges).resize((crop.size, crop.size), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
         cause = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        return f"{path / name} cannot be decoded ({cause}); fetch it again from the release"
+        return f"{path / name} cannot be decoded ({cause}); download it again from the release"
     return np.asarray(small).transpose(2, 0, 1)

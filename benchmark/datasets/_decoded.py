@@ -1,6 +1,6 @@
-"""Decoded images kept between runs: one checked safetensors file a data set, made again when anything is wrong.
+"""Cache of decoded images: one safetensors file per data set, recomputed if it is missing or damaged.
 
-The file is written image by image and mapped into memory when it is read, so that it may be larger than the memory.
+The file is written image by image and mapped into memory when it is read, so it may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,27 +25,44 @@ from ..errors import MissingDataError, StorageError
 
 _log = logging.getLogger(__name__)
 
-#: Begins to decode: the images of each part, `uint8 C H W` one by one.
+#: Starts the decoding of each part: its images, `uint8 C H W`, one by one.
 Decode = Callable[[], Mapping[str, Iterable[np.ndarray]]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def cache_key(content: Any) -> str:
+    """SHA-256 of `content` as JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def require_decoded(attempts: Iterable[np.ndarray | str]) -> Iterator[np.ndarray]:
+    """Pass images on.
+
+    Raises:
+        MissingDataError: an attempt is an error message instead of an image.
+    """
+    for attempt in attempts:
+        if isinstance(attempt, str):
+            raise MissingDataError(attempt)
+        yield attempt
+
+
 def decoded_path(name: str, key: str) -> Path:
-    """The file of data set `name` under `key`, below `PRIVBENCH_CACHE` or this user's cache folder."""
+    """Path of the file of data set `name` with `key`, below `PRIVBENCH_CACHE` or the user's cache folder."""
     named = os.environ.get("PRIVBENCH_CACHE")
     root = Path(named).expanduser() if named else cache_root()
     return root / "datasets" / f"{name}-{key[:16]}.safetensors"
 
 
 def decoded(path: Path, key: str, part: str, shapes: Shapes, decode: Decode) -> Tensor:
-    """One part, `uint8 N C H W`, from the file at `path`, which is made first where it is missing or wrong.
+    """Read one part, `uint8 N C H W`, from the file at `path`; the file is recomputed if it is missing or damaged.
 
     Args:
         path: of the file.
-        key: identifies the content; a file of another key is made again.
-        part: wanted.
-        shapes: N, C, H, W of all parts.
-        decode: begins to decode.
+        key: identifies the content; a file with another key is recomputed.
+        part: name of the part to read.
+        shapes: `N, C, H, W` of all parts.
+        decode: starts the decoding.
 
     Raises:
         StorageError: the file cannot be written.
@@ -54,7 +72,7 @@ def decoded(path: Path, key: str, part: str, shapes: Shapes, decode: Decode) -> 
         _write(path, key, shapes, decode)
         found = _read(path, key, part, shapes[part])
     if found is None:
-        raise StorageError(f"expected {path} to hold what was just written, got other bytes; check the disk")
+        raise StorageError(f"expected {path} to contain what was just written, got other bytes; check the disk")
     return found
 
 
@@ -90,9 +108,9 @@ def _write(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
 
 
 def _fill(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
-    """Write the header, every image, and the header again with the checksums, which are not known before."""
+    """Write the header, then every image, then the header again with the checksums, which are known only then."""
     facts = {"key": key, **dict.fromkeys(shapes, hashlib.sha256().hexdigest())}
-    path.touch(mode=0o600)  # faces are nobody else's business
+    path.touch(mode=0o600)  # the images may be private: only the user may read them
     with path.open("wb") as file:
         file.write(_header(facts, shapes))
         images = decode()
@@ -111,7 +129,7 @@ def _fill(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
 
 
 def _header(facts: Mapping[str, str], shapes: Shapes) -> bytes:
-    """How a safetensors file begins: the length of the JSON text, which fills whole words, and the text."""
+    """Header of a safetensors file: the length of the JSON text, and the text padded to a multiple of 8 bytes."""
     table: dict[str, object] = {"__metadata__": dict(facts)}
     begin = 0
     for part, shape in shapes.items():

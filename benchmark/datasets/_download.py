@@ -1,4 +1,4 @@
-"""Downloads through torchvision, with one sentence for whatever goes wrong."""
+"""Downloads through torchvision, with one error message for every failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import MissingDataError, StorageError
 
-#: A server that is silent for so many seconds is given up; torchvision itself would wait for ever.
+#: Seconds without an answer after which a download fails; torchvision itself would wait for ever.
 _TIMEOUT = 30.0
 _STORAGE = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
 
@@ -23,7 +23,7 @@ def download(name: str, root: Path, fetch: Callable[[Path], object], by_hand: st
         name: of the data set, for messages.
         root: the data folder.
         fetch: calls torchvision's downloading functions.
-        by_hand: what to do without a network, as an order.
+        by_hand: instruction to the user for a download by hand.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -31,7 +31,7 @@ def download(name: str, root: Path, fetch: Callable[[Path], object], by_hand: st
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # torchvision prints what it does; stdout is for results.
+        # torchvision prints its progress; stdout is for results.
         with contextlib.redirect_stdout(sys.stderr), _timeout():
             fetch(root)
     except (OSError, RuntimeError) as error:

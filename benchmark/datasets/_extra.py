@@ -1,4 +1,4 @@
-"""Further public images that a user names: a folder of JPEG and PNG files of any size, read with care."""
+"""Extra public images of the user: a folder of JPEG and PNG files of any size, which are not trusted."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import MissingDataError
+from ._decoded import require_decoded
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-#: An image of more pixels, or a file of more bytes, is refused before it is decoded.
-PIXELS = 50_000_000
-BYTES = 64 * 2**20
-#: Images decoded together.
+#: Limits: an image with more pixels or a file with more bytes is rejected before it is decoded.
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 64 * 2**20
+#: Images decoded at once.
 _CHUNK = 512
 
 
 @dataclass(frozen=True)
-class Extra:
-    """A folder that has been looked through.
+class ExtraImages:
+    """The images of a folder.
 
     Args:
         folder: as given.
-        names: of the images, by their path in the folder, sorted.
+        names: paths of the images in the folder, sorted.
         digest: SHA-256 of names and contents.
     """
 
@@ -38,45 +39,42 @@ class Extra:
     names: tuple[str, ...]
     digest: str
 
-    def attempts(self, size: int) -> Iterator[np.ndarray | str]:
-        """Centre squares `uint8 3 S S`, resized bilinearly; or the sentence that says why there is none."""
+    def try_decode(self, size: int) -> Iterator[np.ndarray | str]:
+        """Decode each image to its centre square `uint8 3 S S`, resized bilinearly, or to an error message."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, len(self.names), _CHUNK):
                 paths = [self.folder / name for name in self.names[start : start + _CHUNK]]
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     warnings.simplefilter("error", Image.DecompressionBombWarning)
-                    found = list(pool.map(_decode, paths, repeat(size)))
-                yield from found
+                    images = list(pool.map(_decode, paths, repeat(size)))
+                yield from images
 
     def decode(self, size: int) -> Iterator[np.ndarray]:
-        """As `attempts`.
+        """Decode each image as `try_decode` does.
 
         Raises:
             MissingDataError: an image cannot be decoded, or is too large.
         """
-        for found in self.attempts(size):
-            if isinstance(found, str):
-                raise MissingDataError(found)
-            yield found
+        return require_decoded(self.try_decode(size))
 
 
-def look(folder: Path, private: Path) -> Extra:
-    """List and digest the images of a folder and the folders in it.
+def list_images(folder: Path, private: Path) -> ExtraImages:
+    """List and hash the images of a folder and its subfolders.
 
     Args:
         folder: of the images.
-        private: the folder of the data set, whose images must not become public this way.
+        private: the folder of the data set, whose images must not become public.
 
     Raises:
-        MissingDataError: the folder is not there, cannot be read, has no image, or overlaps with `private`.
+        MissingDataError: the folder is missing, unreadable, without images, or overlaps with `private`.
     """
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise MissingDataError(_expected(folder, "which is no folder" if folder.exists() else "which is missing"))
+        raise MissingDataError(_expected(folder, "which is not a folder" if folder.exists() else "which is missing"))
     inner, outer = folder.resolve(), private.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise MissingDataError(_expected(folder, f"which shares images with {private}, where the private ones are"))
+        raise MissingDataError(_expected(folder, f"which overlaps with {private}, the folder of the private images"))
     state = hashlib.sha256()
     try:
         names = sorted(
@@ -89,11 +87,11 @@ def look(folder: Path, private: Path) -> Extra:
     except OSError as error:
         raise MissingDataError(
             f"{error.filename or folder} cannot be read ({error.strerror or error}): change its permissions, "
-            "or take it out of dataset.extra"
+            "or remove it from dataset.extra"
         ) from None
     if not names:
-        raise MissingDataError(_expected(folder, "which holds none"))
-    return Extra(folder, tuple(names), state.hexdigest())
+        raise MissingDataError(_expected(folder, "which contains none"))
+    return ExtraImages(folder, tuple(names), state.hexdigest())
 
 
 def _expected(folder: Path, fault: str) -> str:
@@ -108,21 +106,21 @@ def _digest(path: Path) -> bytes:
 
 def _decode(path: Path, size: int) -> np.ndarray | str:
     try:
-        if path.stat().st_size > BYTES:
-            return _refused(path, f"has more than {BYTES // 2**20} MiB")
+        if path.stat().st_size > MAX_BYTES:
+            return _rejected(path, f"has more than {MAX_BYTES // 2**20} MiB")
         with Image.open(path, formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > PIXELS:
-                return _refused(path, f"has {image.width} x {image.height} pixels, more than {PIXELS:,}")
+            if image.width * image.height > MAX_PIXELS:
+                return _rejected(path, f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             square = image.convert("RGB").crop((left, top, left + side, top + side))
             return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return _refused(path, f"has more than {PIXELS:,} pixels")
+        return _rejected(path, f"has more than {MAX_PIXELS:,} pixels")
     except (OSError, ValueError, SyntaxError) as error:
         cause = "not a JPEG or PNG image" if isinstance(error, UnidentifiedImageError) else error
-        return _refused(path, f"cannot be decoded ({cause})")
+        return _rejected(path, f"cannot be decoded ({cause})")
 
 
-def _refused(path: Path, fault: str) -> str:
-    return f"{path} {fault}: repair it or take it out of dataset.extra"
+def _rejected(path: Path, fault: str) -> str:
+    return f"{path} {fault}: repair it or remove it from dataset.extra"

@@ -133,7 +133,7 @@ class Faces(Dataset):
         return failed[:_SHOWN] + more
 
     def prepare(self, root: Path) -> None:
-        """Decode the images, or explain which files to download; Google Drive's quota prevents an automatic download."""
+        """Decode the images, or explain which files to download; Google Drive's quota blocks automatic downloads."""
         problems = self._problems(root)
         if problems:
             raise MissingDataError(

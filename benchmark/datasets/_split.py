@@ -1,4 +1,4 @@
-"""Splits that do not depend on a random number generator, a library version or the order of a folder."""
+"""Random splits by a hash: independent of generators, library versions and the order of files in a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def ranked(items: Sequence[str], *seed: int | str) -> list[str]:
-    """The items in a fixed random order, by SHA-256 of (seed, item), whatever order they come in."""
+    """Sort the items by SHA-256 of (seed, item): a fixed random order, independent of their given order."""
     prefix = hashlib.sha256(json.dumps(seed).encode())
 
     def rank(item: str) -> bytes:
@@ -20,6 +20,6 @@ def ranked(items: Sequence[str], *seed: int | str) -> list[str]:
 
 
 def held_out(items: Sequence[str], count: int, *seed: int | str) -> tuple[list[str], list[str]]:
-    """Split distinct items into those kept and `count` drawn from them, each in the order of `items`."""
+    """Split distinct items into the rest and `count` drawn ones, each in the order of `items`."""
     drawn = set(ranked(items, *seed)[:count])
     return [item for item in items if item not in drawn], [item for item in items if item in drawn]

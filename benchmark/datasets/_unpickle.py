@@ -1,8 +1,8 @@
-"""Reads the pickles that CIFAR-10 is published as, and nothing else.
+"""Restricted unpickler for the files of CIFAR-10.
 
-Unpickling can run any code that the file names, so privbench keeps its own artifacts in safetensors and JSON. CIFAR-10
-has no other official form: its batches are read after their MD5 matched the published one, and by an unpickler that
-knows only the three names that such a batch contains.
+Unpickling can run any code that the file names, so privbench stores its own artifacts in safetensors and JSON. CIFAR-10
+has no other official format. Its batches are read only if their MD5 matches the published one, and with an unpickler
+that accepts only the three names that such a batch contains.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Refuses every global but those of an array."""
+    """Rejects every global except those of an array."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """The function or class behind a name in the file."""
+        """Return the function or class that a name in the file refers to."""
         if (module, name) not in _KNOWN:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a batch of arrays")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a batch of arrays")
         return _KNOWN[module, name]
 
 
 def unpickle(content: bytes) -> dict[str, Any]:
-    """The dictionary in a pickle of Python 2 that holds arrays, lists, strings and numbers.
+    """Read a dictionary of arrays, lists, strings and numbers from a pickle of Python 2.
 
     Raises:
-        pickle.UnpicklingError: it names anything else.
+        pickle.UnpicklingError: the pickle contains anything else.
     """
     loaded = _Unpickler(io.BytesIO(content), encoding="latin1").load()
     if not isinstance(loaded, dict):

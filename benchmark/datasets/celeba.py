@@ -54,6 +54,7 @@ class CelebA(IdentityFaces):
     """
 
     published: ClassVar[Mapping[str, str]] = PUBLISHED
+
     @property
     def protocol(self) -> Protocol:
         """`celeba/v1`."""

@@ -1,4 +1,4 @@
-"""Is a file of a data set there, whole and what it should be? One sentence for everything that is not."""
+"""Checks of the files of data sets: present, complete and with the published checksum."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from ..errors import MissingDataError
 
-#: How an HTML page begins; download sites answer with one when a quota is used up.
+#: First bytes of an HTML page; download sites send one when a quota is used up.
 _HTML = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class DownloadSource:
-    """A file as its publisher offers it.
+    """A published file.
 
     Args:
         path: below the data folder.
-        origin: where it comes from, as an order: `download x from y and put it there`.
-        size: bytes, where known.
-        md5: hexadecimal checksum, where known.
+        origin: instruction to the user, such as `download x from y and put it there`.
+        size: bytes, or `None` if unknown.
+        md5: hexadecimal checksum, or `None` if unknown.
     """
 
     path: str
@@ -32,39 +32,34 @@ class DownloadSource:
 
 
 def problem(root: Path, source: DownloadSource) -> str | None:
-    """What is wrong with the file, in one sentence; `None` if it is what it should be."""
+    """Check a file; return an error message, or `None` if the file is correct."""
     path = root / source.path
-    return _guard(path, source.origin, lambda: _verdict(path, source, None))
+    return _catch_read_errors(path, source.origin, lambda: _check(path, source, None))
 
 
 def read(root: Path, source: DownloadSource) -> bytes:
-    """The file's bytes, checked.
+    """Read and check a file.
 
     Raises:
-        MissingDataError: it is missing, an HTML page, truncated or of another checksum.
+        MissingDataError: the file is missing, an HTML page, truncated, or has another checksum.
     """
     path = root / source.path
-    kept: list[bytes] = []
+    content: list[bytes] = []
 
-    def look() -> str | None:
+    def check() -> str | None:
         if not path.is_file():
-            return _verdict(path, source, None)
-        kept.append(path.read_bytes())
-        return _verdict(path, source, kept[0])
+            return _check(path, source, None)
+        content.append(path.read_bytes())
+        return _check(path, source, content[0])
 
-    sentence = _guard(path, source.origin, look)
-    if sentence:
-        raise MissingDataError(sentence)
-    return kept[0]
-
-
-def folder_problem(path: Path, origin: str) -> str | None:
-    """What is wrong with a folder, in one sentence."""
-    return None if path.is_dir() else missing(path, origin)
+    error = _catch_read_errors(path, source.origin, check)
+    if error:
+        raise MissingDataError(error)
+    return content[0]
 
 
 def missing(path: Path, origin: str) -> str:
-    """The sentence for a path that is not there, or is a file where a folder is needed."""
+    """Error message for a missing path, or for a file in place of a folder."""
     for ancestor in (path, *path.parents):
         if ancestor.exists():
             if not ancestor.is_dir():
@@ -78,19 +73,19 @@ def is_html(head: bytes) -> bool:
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_HTML)
 
 
-def damaged(path: Path, what: str, origin: str) -> str:
-    """The sentence for a file whose content is wrong."""
-    return f"{path} {what}; delete it and {origin}"
+def damaged(path: Path, problem: str, origin: str) -> str:
+    """Error message for a file with wrong content."""
+    return f"{path} {problem}; delete it and {origin}"
 
 
-def _guard(path: Path, origin: str, look: Callable[[], str | None]) -> str | None:
+def _catch_read_errors(path: Path, origin: str, check: Callable[[], str | None]) -> str | None:
     try:
-        return look()
+        return check()
     except OSError as error:
         return f"{path} cannot be read ({error.strerror or error}): change its permissions, or delete it and {origin}"
 
 
-def _verdict(path: Path, source: DownloadSource, content: bytes | None) -> str | None:
+def _check(path: Path, source: DownloadSource, content: bytes | None) -> str | None:
     if path.is_dir():
         return f"expected {path} to be a file, got a folder; move it away and {source.origin}"
     if content is None and not path.exists():
@@ -101,16 +96,16 @@ def _verdict(path: Path, source: DownloadSource, content: bytes | None) -> str |
     if source.size is not None and size < source.size:
         return damaged(path, f"is truncated, {size:,} of {source.size:,} bytes", source.origin)
     if source.size is not None and size > source.size:
-        return damaged(path, f"is another file, {size:,} bytes where {source.size:,} are published", source.origin)
+        return damaged(path, f"is another file, {size:,} bytes instead of {source.size:,}", source.origin)
     if source.md5 is not None:
         md5 = _md5(path) if content is None else digest(content)
         if md5 != source.md5:
-            return damaged(path, f"is damaged or another version, MD5 {md5} where {source.md5} is due", source.origin)
+            return damaged(path, f"is damaged or another version, MD5 {md5} instead of {source.md5}", source.origin)
     return None
 
 
 def digest(content: bytes) -> str:
-    """MD5 as publishers print it; it guards against accidents, not against attackers."""
+    """MD5 as published, in hexadecimal; it detects accidental damage, not an attack."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

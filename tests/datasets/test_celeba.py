@@ -356,7 +356,7 @@ class TestMistakes:
             (tree / "celeba/img_align_celeba" / name).write_bytes(b"damaged")
         problems = CelebASubset().check(tree)
         assert len(problems) == 11
-        assert problems[-1] == "5 more images cannot be used"
+        assert problems[-1] == "5 more images cannot be decoded"
 
     def test_image_of_another_size(self, tree):
         path = tree / "celeba/img_align_celeba" / one_test_image(tree)
@@ -381,7 +381,7 @@ class TestMistakes:
         path = tree / "celeba/list_attr_celeba.txt"
         whole = path.read_text()
         path.write_text(whole[: len(whole) // 2])
-        assert "announces 49 images and lists" in self.sentence(tree)
+        assert "its first line says 49 images, but it lists" in self.sentence(tree)
         path.write_text("")
         assert "to begin with the number of images" in self.sentence(tree)
 

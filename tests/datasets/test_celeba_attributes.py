@@ -168,7 +168,7 @@ class TestImages:
     def test_attribute_that_the_copy_does_not_have(self, tree):
         path = tree / "celeba/list_attr_celeba.txt"
         path.write_text(path.read_text().replace("Smiling", "Grinning"))
-        sentence = f"expected {path} to have the attribute Smiling, got 40 others; take the file from the identities'"
+        sentence = f"expected {path} to have the attribute Smiling, got 40 others; download the attributes and"
         assert CelebAAttributesSubset().check(tree)[0].startswith(sentence)
         with pytest.raises(MissingDataError, match="to have the attribute Smiling"):
             CelebAAttributesSubset(attributes=("Smiling",)).load("public", tree)
@@ -253,20 +253,20 @@ class TestFurtherImages:
             CelebAAttributesSubset(extra=tmp_path / "none").fingerprint(tree)
 
     def test_file_instead_of_a_folder(self, tree, folder):
-        assert "which is no folder" in self.sentence(tree, folder / "a.png")
+        assert "which is not a folder" in self.sentence(tree, folder / "a.png")
 
     def test_empty_folder(self, tree, tmp_path):
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "notes.txt").write_text("")
-        assert "which holds none" in self.sentence(tree, tmp_path / "empty")
+        assert "which contains none" in self.sentence(tree, tmp_path / "empty")
 
     @pytest.mark.parametrize("inner", ["", "celeba", "celeba/img_align_celeba"])
     def test_private_images_do_not_become_public(self, tree, inner):
-        assert "where the private ones are" in self.sentence(tree, tree / inner)
+        assert "the folder of the private images" in self.sentence(tree, tree / inner)
 
     def test_private_images_do_not_become_public_through_a_link(self, tree, tmp_path):
         (tmp_path / "link").symlink_to(tree / "celeba")
-        assert "where the private ones are" in self.sentence(tree, tmp_path / "link")
+        assert "the folder of the private images" in self.sentence(tree, tmp_path / "link")
 
     @pytest.mark.parametrize(
         ("content", "fault"),
@@ -281,7 +281,7 @@ class TestFurtherImages:
         path.write_bytes(path.read_bytes()[:-60] if content is None else content)
         found = self.sentence(tree, folder)
         assert found.startswith(f"{path} {fault}")
-        assert found.endswith("repair it or take it out of dataset.extra")
+        assert found.endswith("repair it or remove it from dataset.extra")
 
     @pytest.mark.parametrize("side", [7100, 12_000, 60_000])
     def test_image_bomb_is_not_decoded(self, tree, folder, side, monkeypatch):
@@ -290,11 +290,11 @@ class TestFurtherImages:
         for name in ("a.png", "b.JPEG", "grey.png", "people/c.jpg"):
             (folder / name).unlink()
         (folder / "bomb.png").write_bytes(png(side))
-        with pytest.raises(MissingDataError, match=r"bomb\.png has .* 50,000,000.*take it out of dataset\.extra$"):
+        with pytest.raises(MissingDataError, match=r"bomb\.png has .* 50,000,000.*remove it from dataset\.extra$"):
             CelebAAttributesSubset(extra=folder).load("public", tree_without_decoding(tree, monkeypatch))
 
     def test_huge_file_is_not_read(self, tree, folder, monkeypatch):
-        monkeypatch.setattr(_extra, "BYTES", 100)
+        monkeypatch.setattr(_extra, "MAX_BYTES", 100)
         found = CelebAAttributesSubset(extra=folder).check(tree)
         assert len(found) == 4
         assert all("has more than 0 MiB" in sentence for sentence in found)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.datasets import _celeba_files, celeba_vmi
-from privbench.benchmark.datasets._faces import by_identity
+from privbench.benchmark.datasets._identity_faces import by_identity
 from privbench.benchmark.datasets.celeba_vmi import CelebAVMI, choose
 from privbench.benchmark.errors import MissingDataError
 from privbench.benchmark.pipeline.cell import Selection
@@ -61,7 +61,7 @@ class TestPublishedSplit:
 
     def test_smaller_copies_are_refused(self, listing):
         with pytest.raises(
-            MissingDataError, match=r"^expected celeba_vmi to have 202,599 images, got 1; put the whole"
+            MissingDataError, match=r"^expected celeba_vmi to have 202,599 images, got 1; download all of"
         ):
             CelebAVMI().split({"000001.jpg": 1})
         few = {name: identity for name, identity in listing.items() if identity <= 1000}
