@@ -1,4 +1,4 @@
-"""A new package with one component: pyproject, module, tests, README, from the templates beside this file."""
+"""Create a package with one component: pyproject, module, tests and README from the templates beside this file."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from .. import registry
 from ..errors import InvalidConfigurationError, StorageError
 from ..registry import Kind
 
-#: Kinds of components that there are templates of.
+#: Kinds of components with a template.
 KINDS: tuple[Kind, ...] = ("defense", "attack", "evaluator", "dataset")
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def folder_of(name: str) -> Path:
-    """Where a package goes by default."""
+    """Default folder of a package."""
     return Path(f"privbench-{name.replace('_', '-')}")
 
 
 def create(kind: str, name: str, folder: Path) -> Path:
-    """Write a complete package, or nothing.
+    """Write a complete package; write nothing if that fails.
 
     Args:
         kind: `defense`, `attack`, `evaluator` or `dataset`.
-        name: that the component is to be registered under.
-        folder: of the package; it must not exist, or be empty.
+        name: registered name of the component.
+        folder: of the package; it must be empty or not exist.
 
     Returns:
         The folder.
 
     Raises:
-        UnknownComponentError: there is no such kind.
-        InvalidConfigurationError: the name is none, or taken.
+        UnknownComponentError: the kind does not exist.
+        InvalidConfigurationError: the name is invalid or in use.
         StorageError: the folder is in use or cannot be written.
     """
     chosen = registry.singular(kind, KINDS)
     _check_name(chosen, name)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise StorageError(f"expected {folder} not to exist or to be an empty folder, got one in use; choose another")
-    files = _rendered(chosen, name)
+    files = _render(chosen, name)
     try:
         _write(files, folder)
     except OSError as cause:
@@ -78,8 +78,8 @@ def _class_name(name: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
 
 
-def _rendered(kind: Kind, name: str) -> Mapping[str, str]:
-    """The files of the package, by path inside it."""
+def _render(kind: Kind, name: str) -> Mapping[str, str]:
+    """Contents of the files, by path inside the package."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from ... import __version__
@@ -106,7 +106,7 @@ def _rendered(kind: Kind, name: str) -> Mapping[str, str]:
 
 
 def _write(files: Mapping[str, str], folder: Path) -> None:
-    """Write beside the folder first, so that it appears whole."""
+    """Write to a temporary folder beside `folder` and move it, so that no partial package appears."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     parent = folder.resolve().parent
     staged = Path(tempfile.mkdtemp(dir=parent, prefix=".privbench-new-"))
@@ -124,7 +124,7 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
 
 
 def _move(staged: Path, folder: Path) -> None:
-    """Move into an empty folder, which may be the working folder; take everything back should that fail."""
+    """Move into an empty folder, which may be the working folder; undo everything if that fails."""
     moved: list[Path] = []
     try:
         for entry in sorted(staged.iterdir()):

@@ -1,19 +1,19 @@
-"""The laws that every component keeps, built in or not, for `privbench check` and for a plugin's own tests.
+"""Conformance checks of components, built in or not, for `privbench check` and for a plugin's own tests.
 
-In a plugin's suite, once the plugin is installed:
+In a plugin's test suite, once the plugin is installed:
 
     import pytest
-    from privbench.benchmark.testing import laws
+    from privbench.benchmark.testing import checks
     from my_package import MyDefense
 
-    @pytest.mark.parametrize("law", laws("defense"), ids=str)
-    def test_law(law):
-        law(MyDefense)
+    @pytest.mark.parametrize("check", checks("defense"), ids=str)
+    def test_conformance(check):
+        check(MyDefense)
 
-A law takes the class or its registered name. One that is broken raises `BrokenLawError`, whose message ends in what to
-change; one that cannot be tried here, because data or weights are missing, raises `unittest.SkipTest`, which pytest
-shows as skipped. `check` tries all laws of a kind and returns the verdicts. The laws run on a few of scikit-learn's
-digits, on the CPU, without a network.
+A check takes the class or its registered name. If the component fails it, the check raises `ConformanceError`, whose
+message ends in what to change. If data or weights are missing, the check raises `unittest.SkipTest`, which pytest
+reports as skipped. `check` runs all checks of a kind and returns their results. The checks run on a few of
+scikit-learn's digits, on the CPU, without a network connection.
 """
 
 from .check import Check, CheckResult, ConformanceError

@@ -1,4 +1,4 @@
-"""A law: a name, one sentence, and a function that raises where a component breaks it."""
+"""One conformance check: a name, one sentence, and a function that raises if a component fails it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pydantic import ValidationError
 
 from ..errors import MissingDataError, PrivbenchError
 from ..registry import Kind
-from .component import ComponentUnderTest, subject_of
+from .component import ComponentUnderTest, component_under_test
 
-State = Literal["holds", "broken", "not tried"]
-#: Characters of another library's message that are repeated.
+State = Literal["passed", "failed", "skipped"]
+#: Longest quotation of another library's message, in characters.
 _LONGEST = 300
 
 
 class ConformanceError(PrivbenchError, AssertionError):
-    """A law that a component breaks; the message says what happened and what to change."""
+    """A component fails a check; the message says what happened and what to change."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What became of one law.
+    """Result of one check on one component.
 
     Args:
-        law: its name.
-        about: what it says.
-        state: `holds`, `broken`, or `not tried` where something it needs is missing.
-        message: what to change, or what is missing; empty where it holds.
+        check: name of the check.
+        about: the requirement that it tests, one sentence.
+        state: `passed`, `failed`, or `skipped` if something that the check needs is missing.
+        message: what to change, or what is missing; empty if the check passed.
     """
 
-    law: str
+    check: str
     about: str
     state: State
     message: str = ""
@@ -43,19 +43,19 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Check:
-    """One law of one kind of component; call it with a class or a registered name.
+    """One check for components of one kind; call it with a class or a registered name.
 
     Args:
-        kind: of the components that keep it.
-        name: short, unique among the kind's laws.
-        about: what it says, one sentence.
-        hold: raises where it is broken.
+        kind: of the components.
+        name: short, unique among the checks of the kind.
+        about: the requirement that it tests, one sentence.
+        function: raises if a component does not meet the requirement.
     """
 
     kind: Kind
     name: str
     about: str
-    hold: Callable[[ComponentUnderTest], None]
+    function: Callable[[ComponentUnderTest], None]
 
     def __str__(self) -> str:
         return self.name
@@ -63,7 +63,7 @@ class Check:
     def __call__(
         self, component: type[Any] | str, *, settings: Mapping[str, Any] | None = None, data: Path | None = None
     ) -> None:
-        """Try the law.
+        """Run the check.
 
         Args:
             component: the class, whose package is installed, or the registered name.
@@ -72,66 +72,63 @@ class Check:
 
         Raises:
             UnknownComponentError: nothing registers the name.
-            BrokenLawError: the component breaks the law.
-            unittest.SkipTest: the law cannot be tried here; says why.
+            ConformanceError: the component fails the check.
+            unittest.SkipTest: data or weights are missing; the message names them.
         """
-        subject = subject_of(self.kind, component, settings, data)
+        subject = component_under_test(self.kind, component, settings, data)
         try:
-            self.hold(subject)
+            self.function(subject)
         except (ConformanceError, unittest.SkipTest):
             raise
         except MissingDataError as cause:
             raise unittest.SkipTest(str(cause)) from cause
         except PrivbenchError as cause:
-            broken(f"{subject.title} refuses what it has to take: {cause}", "correct its fields or what it asks for")
+            fail(f"{subject.title} rejects valid input: {cause}", "correct its fields or its requirements")
         except Exception as cause:
-            message = f"{subject.title} raises {sentence(cause)}{_place(cause)}; {self._change}"
+            fix = f"correct it, or raise a PrivbenchError that names the cause (check: {self.about.rstrip('.')})"
+            message = f"{subject.title} raises {error_message(cause)}{_author_line(cause)}; {fix}"
             raise ConformanceError(message) from cause
 
-    @property
-    def _change(self) -> str:
-        return f"correct it, or raise a PrivbenchError that names the cause (law: {self.about.rstrip('.')})"
-
-    def verdict(self, component: type[Any] | str, settings: Mapping[str, Any] | None, data: Path | None) -> CheckResult:
-        """What becomes of the law; arguments as for a call."""
+    def result(self, component: type[Any] | str, settings: Mapping[str, Any] | None, data: Path | None) -> CheckResult:
+        """Run the check and return its result; arguments as for a call."""
         try:
             self(component, settings=settings, data=data)
         except ConformanceError as cause:
-            return CheckResult(self.name, self.about, "broken", str(cause))
+            return CheckResult(self.name, self.about, "failed", str(cause))
         except unittest.SkipTest as cause:
-            return CheckResult(self.name, self.about, "not tried", str(cause))
-        return CheckResult(self.name, self.about, "holds")
+            return CheckResult(self.name, self.about, "skipped", str(cause))
+        return CheckResult(self.name, self.about, "passed")
 
 
-def made(kind: Kind, *functions: Callable[[ComponentUnderTest], None]) -> tuple[Check, ...]:
-    """Laws from functions: the name is the function's, the sentence the first line of its docstring."""
+def checks_from(kind: Kind, *functions: Callable[[ComponentUnderTest], None]) -> tuple[Check, ...]:
+    """Checks from functions: the name is the function's, the sentence the first line of its docstring."""
     return tuple(
         Check(kind, function.__name__, (function.__doc__ or "").strip().splitlines()[0], function)
         for function in functions
     )
 
 
-def broken(happened: str, change: str) -> NoReturn:
-    """Say that a law is broken: what happened, and what to change.
+def fail(problem: str, fix: str) -> NoReturn:
+    """Fail the check with what happened and what to change.
 
     Raises:
-        BrokenLawError: always.
+        ConformanceError: always.
     """
-    raise ConformanceError(f"{happened}; {change}") from None
+    raise ConformanceError(f"{problem}; {fix}") from None
 
 
-def require(holds: bool, happened: str, change: str) -> None:
-    """Say that a law is broken unless it holds.
+def require(condition: bool, problem: str, fix: str) -> None:
+    """Fail the check unless `condition` is true.
 
     Raises:
-        BrokenLawError: it does not hold.
+        ConformanceError: it is false.
     """
-    if not holds:
-        broken(happened, change)
+    if not condition:
+        fail(problem, fix)
 
 
-def sentence(cause: BaseException) -> str:
-    """An error in one line, of those of pydantic the first one."""
+def error_message(cause: BaseException) -> str:
+    """Type and message of an error in one line; of a pydantic error, only the first problem."""
     text = str(cause)
     if isinstance(cause, ValidationError):
         problem = cause.errors(include_url=False)[0]
@@ -140,8 +137,8 @@ def sentence(cause: BaseException) -> str:
     return f"{type(cause).__name__}: {text[:_LONGEST]}" if text else type(cause).__name__
 
 
-def _place(cause: BaseException) -> str:
-    """The last line outside privbench and torch that an error came through, which is the author's."""
+def _author_line(cause: BaseException) -> str:
+    """The innermost line of the traceback outside privbench and installed packages, which is the author's."""
     ours = Path(__file__).parents[2]
     for frame in reversed(traceback.extract_tb(cause.__traceback__)):
         path = Path(frame.filename)

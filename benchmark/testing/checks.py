@@ -1,4 +1,4 @@
-"""The laws of every kind, and a check of all of them."""
+"""The checks of every kind, and a function that runs all of them on a component."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ..registry import Kind
 from . import attack, dataset, defense, embedder, evaluator, network, perceptual
 from .check import Check, CheckResult
 
-_LAWS: dict[Kind, tuple[Check, ...]] = {
-    "dataset": dataset.LAWS,
-    "defense": defense.LAWS,
-    "attack": attack.LAWS,
-    "evaluator": evaluator.LAWS,
-    "network": network.LAWS,
-    "embedder": embedder.LAWS,
-    "perceptual": perceptual.LAWS,
+_CHECKS: dict[Kind, tuple[Check, ...]] = {
+    "dataset": dataset.CHECKS,
+    "defense": defense.CHECKS,
+    "attack": attack.CHECKS,
+    "evaluator": evaluator.CHECKS,
+    "network": network.CHECKS,
+    "embedder": embedder.CHECKS,
+    "perceptual": perceptual.CHECKS,
 }
 
 
 def checks(kind: Kind) -> tuple[Check, ...]:
-    """The laws of a kind of component: `dataset`, `defense`, `attack`, `evaluator`, `network`, ..."""
-    return _LAWS[kind]
+    """The checks of a kind of component: `dataset`, `defense`, `attack`, `evaluator`, `network`, ..."""
+    return _CHECKS[kind]
 
 
 def check(
@@ -33,9 +33,9 @@ def check(
     settings: Mapping[str, Any] | None = None,
     data: Path | None = None,
 ) -> list[CheckResult]:
-    """Try every law of a kind on a component.
+    """Run every check of a kind on a component.
 
-    A component that is not registered or does not import breaks the first law; the others are then not tried.
+    A component that is not registered or cannot be imported fails the first check; the others are then skipped.
 
     Args:
         kind: of the component.
@@ -47,10 +47,10 @@ def check(
         UnknownComponentError: nothing registers the name.
     """
     first, *rest = checks(kind)
-    verdicts = [first.verdict(component, settings, data)]
-    for law in rest:
-        if verdicts[0].state == "broken":
-            verdicts.append(CheckResult(law.name, law.about, "not tried", "the component cannot be loaded"))
+    results = [first.result(component, settings, data)]
+    for each in rest:
+        if results[0].state == "failed":
+            results.append(CheckResult(each.name, each.about, "skipped", "the component cannot be loaded"))
         else:
-            verdicts.append(law.verdict(component, settings, data))
-    return verdicts
+            results.append(each.result(component, settings, data))
+    return results

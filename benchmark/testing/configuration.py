@@ -1,4 +1,4 @@
-"""Laws of every component: it is registered, says what it is, and its configuration is valid."""
+"""Checks of every component: it is registered and described, and its configuration is valid."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from ..core.config import BUDGETS, Configuration, StageKind
 from ..errors import BrokenComponentError, PrivbenchError, UnknownComponentError
 from ..pipeline.cell import Selection
 from ..pipeline.resolve import resolve
-from .check import broken, require
-from .component import ComponentUnderTest
+from .check import fail, require
+from .component import ComponentUnderTest, digits
 
 _STAGES: tuple[StageKind, ...] = typing.get_args(StageKind)
 
 
 def registered(subject: ComponentUnderTest) -> None:
-    """An entry point of one installed package names the class, which imports and is of its kind."""
+    """An entry point of one installed package names the class, which can be imported and has the right kind."""
     group = f"privbench.{subject.kind}s"
     try:
         name, cls = subject.name, subject.cls
     except UnknownComponentError:
         raise
     except BrokenComponentError as cause:
-        broken(
+        fail(
             str(cause),
             f'name the class in [project.entry-points."{group}"] of its pyproject.toml as NAME = "module:Class", list '
-            "what it imports in dependencies, and install it again (pip install -e .)",
+            "its imports in dependencies, and install it again (pip install -e .)",
         )
     require(
         name.isidentifier() and name.islower() and not keyword.iskeyword(name),
         f"{subject.title} is registered as {name!r}",
         f"choose a name of lower-case letters, digits and underscores in the entry-point group {group}",
     )
-    require(cls.__module__ != "__main__", f"{subject.title} lies in __main__", "move it into a module of its package")
+    require(cls.__module__ != "__main__", f"{subject.title} is defined in __main__", "move it into its package")
 
 
 def described(subject: ComponentUnderTest) -> None:
-    """The class has a docstring that begins with a sentence, and a version."""
+    """The class has a version and a docstring that begins with a sentence."""
     cls = subject.cls
     own = cls.__dict__.get("__doc__") or ""
     first = own.strip().split("\n")[0]
@@ -53,13 +53,13 @@ def described(subject: ComponentUnderTest) -> None:
     require(
         first.endswith((".", "!", "?")),
         f"the docstring of {cls.__name__} begins with {first!r}",
-        "make its first line a whole sentence that ends in a full stop",
+        "make its first line a complete sentence that ends in a full stop",
     )
     version = cls.version
     require(
         isinstance(version, int) and not isinstance(version, bool) and version >= 1,
         f"{cls.__name__}.version is {version!r}",
-        "make it an integer from 1, raised when a change alters results",
+        "make it an integer from 1, and raise it when a change alters results",
     )
 
 
@@ -76,8 +76,8 @@ def fields(subject: ComponentUnderTest) -> None:
             kinds |= set(typing.get_args(info.annotation))
         require(
             not kinds & {int, float} or bool(info.metadata),
-            f"the field {name} takes any number",
-            "give setting() the range that makes sense: ge, gt, le or lt",
+            f"the field {name} accepts any number",
+            "give setting() a range: ge, gt, le or lt",
         )
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         for stage in typing.cast("list[str]", extra.get("stages", [])):
@@ -87,46 +87,46 @@ def fields(subject: ComponentUnderTest) -> None:
 
 
 def configuration(subject: ComponentUnderTest) -> None:
-    """The defaults are valid under every budget and preset, survive JSON and cannot be changed afterwards."""
+    """The defaults are valid under every budget and preset, survive JSON, and cannot be changed afterwards."""
     cls, name, kind = subject.cls, subject.name, subject.kind
-    digits = None if kind == "dataset" else resolve("dataset", Selection("digits"), "full", {})
+    data = None if kind == "dataset" else digits("full")
     for preset in (None, *cls.presets):
         for budget in BUDGETS:
             try:
-                made = resolve(kind, Selection(name, preset), budget, {}, digits).component
+                made = resolve(kind, Selection(name, preset), budget, {}, data).component
             except PrivbenchError as cause:
                 where = f"under the budget {budget}" + (f" with the preset {preset!r}" if preset else "")
-                broken(
+                fail(
                     f"{cls.__name__} is not valid {where}: {cause}",
-                    "give every field a default in its range, and presets and budgets values in it",
+                    "give every field a default in its range, and use only values in its range in presets and budgets",
                 )
-            _survives(made)
-    _frozen(made)
+            _require_json_round_trip(made)
+    _require_frozen(made)
 
 
-def _survives(made: Any) -> None:
+def _require_json_round_trip(made: Any) -> None:
     try:
         again = type(made).model_validate_json(made.model_dump_json())
         canonical(made.config())
     except (ValidationError, ValueError, TypeError) as cause:
         first = str(cause).strip().splitlines()[0]
-        broken(f"{type(made).__name__} does not survive JSON: {first}", "use fields of types that JSON can hold")
+        fail(f"{type(made).__name__} does not survive JSON: {first}", "use only field types that JSON can represent")
     require(
         again == made,
-        f"{made!r} comes back from JSON as {again!r}",
-        "use fields of types that JSON can hold, tuples rather than lists or sets",
+        f"{made!r} is read back from JSON as {again!r}",
+        "use only field types that JSON can represent, and tuples rather than lists or sets",
     )
 
 
-def _frozen(made: Any) -> None:
+def _require_frozen(made: Any) -> None:
     for name in type(made).model_fields:
         try:
             setattr(made, name, getattr(made, name))
         except ValidationError:
             continue
-        broken(
+        fail(
             f"the field {name} of {type(made).__name__} can be changed",
-            "leave frozen=True in its model_config: the fields are part of the cache key",
+            "keep frozen=True in its model_config: the fields are part of the cache key",
         )
 
 
@@ -138,12 +138,12 @@ def _fields(cls: type[Configuration], prefix: str = "") -> Iterator[tuple[str, F
 
 
 def registered_names(subject: ComponentUnderTest) -> list[str]:
-    """The other registered names of the subject's kind whose components load."""
+    """The other registered names of the same kind whose components load."""
     found = []
     for name in registry.names(subject.kind):
         try:
             if name != subject.name and registry.load(subject.kind, name):
                 found.append(name)
-        except BrokenComponentError:  # another package's fault
+        except BrokenComponentError:  # an error in another package
             continue
     return found

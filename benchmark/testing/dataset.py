@@ -1,4 +1,4 @@
-"""Laws of data sets."""
+"""Checks of data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.config import Part
 from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
 from ..networks.catalog import build
-from .check import broken, made, require, sentence
+from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
 from .run_cell import round_trip
@@ -24,7 +24,7 @@ _PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def protocol(subject: ComponentUnderTest) -> None:
-    """Its protocol is consistent, and the networks that it names take its images."""
+    """The protocol is consistent, and the networks that it names accept its images."""
     found = subject.component.protocol
     require(
         found.name == subject.name or found.name.isidentifier(),
@@ -35,7 +35,7 @@ def protocol(subject: ComponentUnderTest) -> None:
     require(
         found.task != "classes" or found.attacked <= found.classes,
         f"{found.attacked} of {found.classes} labels are attacked",
-        "attack at most as many as there are",
+        "attack at most as many labels as there are",
     )
     require(
         found.task == "classes" or len(found.attributes) == found.classes,
@@ -51,104 +51,104 @@ def protocol(subject: ComponentUnderTest) -> None:
             with torch.random.fork_rng(devices=[]):
                 build(name, found.image, found.judge_classes)
         except PrivbenchError as cause:
-            broken(f"{role} does not take its images: {cause}", "name a network that does, or resize the images")
+            fail(f"{role} does not accept its images: {cause}", "name a network that does, or resize the images")
 
 
 def missing_data(subject: ComponentUnderTest) -> None:
-    """Without its files it says in one sentence what is missing; without need of files it loads."""
+    """Without its files, the data set names what is missing in one sentence; if it needs no files, it loads."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         problems = subject.component.check(root)
         try:
             subject.component.load("private_train", root)
         except MissingDataError as cause:
-            require("\n" not in str(cause), "load explains in several lines", "say in one sentence what to put where")
+            require(
+                "\n" not in str(cause),
+                "load raises a message of several lines",
+                "name the missing file in one line",
+            )
             require(
                 bool(problems), "check finds nothing missing, but load does", "let check(root) name what is missing"
             )
         except Exception as cause:
-            broken(
-                f"in an empty data folder load raises {sentence(cause)}",
-                "raise MissingDataError (privbench.benchmark.errors) that says what to put where",
+            fail(
+                f"in an empty data folder load raises {error_message(cause)}",
+                "raise a MissingDataError (privbench.benchmark.errors) that says which file belongs where",
             )
         else:
-            require(not problems, f"check says {problems[:1]}, but load finds all", "let check return an empty list")
+            require(not problems, f"check reports {problems[:1]}, but load succeeds", "let check return an empty list")
         left = [path.name for path in root.iterdir()]
     require(not left, f"load or check leaves {', '.join(left)} behind", "let only prepare(root) write")
 
 
 def shapes(subject: ComponentUnderTest) -> None:
-    """Every part holds uint8 images of the protocol's shape, with the labels or attributes that it says."""
+    """Every part contains uint8 images of the protocol's shape, with the labels or attributes it declares."""
     found = subject.component.protocol
     for part in _PARTS:
         images = _part(subject, part)
         pixels = images.pixels
         require(
             pixels.dtype == torch.uint8 and pixels.ndim == 4 and tuple(pixels.shape[1:]) == found.image,
-            f"{part} holds {pixels.dtype} {tuple(pixels.shape)}",
-            f"give uint8 N C H W with C H W = {found.image}",
+            f"{part} contains {pixels.dtype} {tuple(pixels.shape)}",
+            f"return uint8 N C H W with C H W = {found.image}",
         )
-        require(len(images) > 0, f"{part} is empty", "give it images: every part is read by a stage")
+        require(len(images) > 0, f"{part} is empty", "return at least one image: every part is read by a stage")
         for name in ("labels", "identities", "attributes"):
             value: Tensor | None = getattr(images, name)
             require(
                 value is None or len(value) == len(images),
                 f"{part} has {len(images)} images and {0 if value is None else len(value)} {name}",
-                "give one row per image",
+                "return one row per image",
             )
     for part in ("private_train", "private_test"):
-        _check_truth(subject, part)
+        _check_annotations(subject, part)
     for part in ("judge_train", "judge_test"):
         labels = _part(subject, part).labels
         if labels is None:
-            broken(f"{part} has no labels", f"give int64 labels in 0 .. {found.judge_classes - 1}, to train judges")
+            fail(f"{part} has no labels", f"return int64 labels in 0 .. {found.judge_classes - 1}, to train judges")
         require(
             labels.dtype == torch.int64 and int(labels.min()) >= 0 and int(labels.max()) < found.judge_classes,
             f"the labels of {part} are {labels.dtype} from {int(labels.min())} to {int(labels.max())}",
-            f"give int64 in 0 .. {found.judge_classes - 1}",
+            f"return int64 in 0 .. {found.judge_classes - 1}",
         )
 
 
 def disjoint(subject: ComponentUnderTest) -> None:
-    """No public image is a private one, and no private test image is a training image."""
+    """No public image is private, and no private test image is a training image."""
     private, test, public = (_hashes(_part(subject, part)) for part in ("private_train", "private_test", "public"))
-    for name, shared in (("public", public & (private | test)), ("private_test", test & private)):
-        require(
-            not shared,
-            f"{len(shared)} images of {name} are private training images too"
-            if name == "private_test"
-            else f"{len(shared)} public images are private too",
-            "split by class or identity, and drop duplicates: otherwise every attack and accuracy is flattered",
-        )
+    fix = "split by class or identity, and drop duplicates: overlap inflates accuracies and attack scores"
+    public_overlap, test_overlap = public & (private | test), test & private
+    require(not public_overlap, f"{len(public_overlap)} public images are private too", fix)
+    require(not test_overlap, f"{len(test_overlap)} private test images are training images too", fix)
 
 
 def determinism(subject: ComponentUnderTest) -> None:
-    """It loads the same images twice, in the same order, whatever the global random state is."""
+    """Loading twice returns the same images in the same order, whatever the global random state is."""
     for part in ("private_train", "public"):
         with conditions(99):
             again = subject.component.load(part, subject.data)
         require(
             torch.equal(again.pixels, _part(subject, part).pixels),
-            f"{part} is loaded in two ways",
-            "split and order by a fixed rule, such as the position or a hash of the file's name",
+            f"{part} differs between two loads",
+            "split and order by a fixed rule, such as the position or a hash of the file name",
         )
     first, second = (subject.component.fingerprint(subject.data) for _ in range(2))
-    require(first == second, "fingerprint changes from call to call", "make it of the files alone")
+    require(first == second, "fingerprint changes from call to call", "compute it from the files alone")
 
 
 def inputs(subject: ComponentUnderTest) -> None:
-    """What a reader does to loaded images is not seen by the next, and the data folder is left as it was."""
+    """Changing loaded images does not affect later loads, and loading does not change the data folder."""
     before = _listing(subject.data)
     images = subject.component.load("private_test", subject.data)
-    kept = images.pixels.clone()
+    original = images.pixels.clone()
     images.pixels.fill_(0)
     again = subject.component.load("private_test", subject.data)
-    require(torch.equal(again.pixels, kept), "load returns images that it keeps", "return a copy (pixels.clone())")
+    require(torch.equal(again.pixels, original), "load returns images that it keeps", "return a copy (pixels.clone())")
     require(_listing(subject.data) == before, "load changes the data folder", "let only prepare(root) write")
 
 
 def record(subject: ComponentUnderTest) -> None:
-    """A run on it gives a record that is written, read again and reported."""
+    """A run on the data set gives a record that is written, read again and reported."""
     _part(subject, "private_train")
     task = subject.component.protocol.task
     evidence = "ClassReconstructions" if task == "classes" else "PairedReconstructions"
@@ -161,22 +161,23 @@ def _part(subject: ComponentUnderTest, part: Part) -> Images:
             images: Images = subject.component.load(part, subject.data)
         return images
 
-    return subject.once(part, load)
+    return subject.cached(part, load)
 
 
-def _check_truth(subject: ComponentUnderTest, part: Part) -> None:
+def _check_annotations(subject: ComponentUnderTest, part: Part) -> None:
     found, images = subject.component.protocol, _part(subject, part)
     if found.task == "attributes":
         attributes = images.attributes
-        right = attributes is not None and attributes.dtype == torch.bool and attributes.shape[1] == found.classes
-        require(right, f"the attributes of {part} are not bool N {found.classes}", "give a column for every attribute")
+        valid = attributes is not None and attributes.dtype == torch.bool and attributes.shape[1] == found.classes
+        require(valid, f"the attributes of {part} are not bool N {found.classes}", "return a column per attribute")
         return
     labels = images.labels
-    right = labels is not None and labels.dtype == torch.int64
     require(
-        right and labels is not None and sorted(set(labels.tolist())) == list(range(found.classes)),
-        f"the labels of {part} are not int64 with every one of 0 .. {found.classes - 1}",
-        "number the private classes from 0, and give each images in both parts",
+        labels is not None
+        and labels.dtype == torch.int64
+        and sorted(set(labels.tolist())) == list(range(found.classes)),
+        f"the labels of {part} are not int64, or do not cover 0 .. {found.classes - 1}",
+        "number the private classes from 0, and put images of each class into both parts",
     )
 
 
@@ -190,7 +191,7 @@ def _listing(root: Path) -> set[tuple[str, int]]:
     return {(entry.name, entry.stat().st_mtime_ns) for entry in root.iterdir()}
 
 
-LAWS = made(
+CHECKS = checks_from(
     "dataset",
     *(registered, described, fields, configuration, protocol, missing_data),
     *(shapes, disjoint, determinism, inputs, record),

@@ -1,9 +1,8 @@
-"""Laws of defenses."""
+"""Checks of defenses."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,17 +16,16 @@ from ..files.tensors import pack, unpack
 from ..networks.classifiers.network import Network
 from ..pipeline.trained_models import state
 from ..training.context import Context
-from .check import broken, made, require
+from .assertions import require_same, require_strict_loading, task_of
+from .check import checks_from, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
 from .run_cell import round_trip
 from .samples import CPU, Sample, conditions, interrupted, logits, of_one_class
 
-_ROOT = Path()
-
 
 def shapes(subject: ComponentUnderTest) -> None:
-    """On every task it declares, `loss` is a finite scalar and `train` gives a network in evaluation mode."""
+    """On every declared task, `loss` is a finite scalar and `train` returns a network in evaluation mode."""
     for task in sorted(subject.cls.tasks):
         protocol = Sample(task=task).protocol
         _check_loss(subject, task)
@@ -35,10 +33,12 @@ def shapes(subject: ComponentUnderTest) -> None:
         require(
             isinstance(network, Network),
             f"train returns {type(network).__name__}",
-            "return the privbench.Network that it trained",
+            "return the trained privbench.Network",
         )
         require(
-            not network.training, "train returns a network in training mode", "end with network.eval(), as context.fit"
+            not network.training,
+            "train returns a network in training mode",
+            "end with network.eval()",
         )
         x = torch.rand(3, *protocol.image, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
@@ -51,10 +51,10 @@ def shapes(subject: ComponentUnderTest) -> None:
 
 def determinism(subject: ComponentUnderTest) -> None:
     """The same seed gives the same target, whatever the global random state is."""
-    task = _task(subject)
+    task = task_of(subject)
     with conditions(99):
-        again = subject.component.train(Sample(task=task).load("private_train", _ROOT), _context(task))
-    _check_same(
+        again = subject.component.train(Sample(task=task).load("private_train"), _context(task))
+    require_same(
         state(_trained(subject, task)),
         state(again),
         "two trainings from one seed differ",
@@ -63,9 +63,9 @@ def determinism(subject: ComponentUnderTest) -> None:
 
 
 def inputs(subject: ComponentUnderTest) -> None:
-    """Training leaves the private images, their labels and the configuration as they were."""
-    task = _task(subject)
-    images = Sample(task=task).load("private_train", _ROOT)
+    """Training does not change the private images, their labels or the configuration."""
+    task = task_of(subject)
+    images = Sample(task=task).load("private_train")
     before = {name: value.clone() for name, value in vars(images).items() if value is not None}
     fields_before = subject.component.model_dump_json()
     with conditions():
@@ -84,8 +84,8 @@ def inputs(subject: ComponentUnderTest) -> None:
 
 
 def strict_loading(subject: ComponentUnderTest) -> None:
-    """The target comes back from its weights alone, and weights that are not all of its own are refused."""
-    task = _task(subject)
+    """The target is restored from its weights alone, and incomplete or unexpected weights are rejected."""
+    task = task_of(subject)
     protocol = Sample(task=task).protocol
     trained = _trained(subject, task)
     weights = unpack(pack(state(trained)))
@@ -93,59 +93,41 @@ def strict_loading(subject: ComponentUnderTest) -> None:
     try:
         loaded = build(TargetSource(rebuild, lambda: weights, protocol))
     except MissingDataError as cause:
-        broken(str(cause), "let network(protocol) build the very network that train trains and returns")
-    test = Sample(task=task).load("private_test", _ROOT)
+        fail(str(cause), "let network(protocol) build the same network that train trains and returns")
+    test = Sample(task=task).load("private_test")
     require(
         torch.equal(logits(loaded, test), logits(trained, test)),
         "the target gives other logits after its weights were stored and loaded",
         "keep everything that train learns in parameters or buffers (register_buffer) of the network",
     )
-    refuses_strangers(loaded, weights)
-
-
-def refuses_strangers(network: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Weights with one missing, and with one too many, do not load.
-
-    Raises:
-        BrokenLawError: they do.
-    """
-    first = next(iter(weights), None)
-    fewer = {name: value for name, value in weights.items() if name != first}
-    for what, given in (("one weight missing", fewer), ("an unexpected weight", {**weights, "x": torch.zeros(1)})):
-        if first is None and given is fewer:
-            continue
-        try:
-            network.load_state_dict(dict(given), strict=True)
-        except RuntimeError:
-            continue
-        broken(f"the network loads a state with {what}", "do not override load_state_dict or its hooks")
+    require_strict_loading(loaded, weights)
 
 
 def resume(subject: ComponentUnderTest) -> None:
-    """Killed in the middle of every loop and resumed from its checkpoint, it trains the same target."""
-    task = _task(subject)
-    images = Sample(task=task).load("private_train", _ROOT)
+    """Training that is killed in every loop and resumed from its checkpoint gives the same target."""
+    task = task_of(subject)
+    images = Sample(task=task).load("private_train")
     context = _context(task)
     with tempfile.TemporaryDirectory() as folder, conditions(3):
         resumed = interrupted(context, lambda context: subject.component.train(images, context), Path(folder))
-    _check_same(
+    require_same(
         state(_trained(subject, task)),
         state(resumed),
-        "a training that was interrupted gives another target",
-        "pass every module and optimiser that a step changes to context.loop as `state`, and take random numbers from "
+        "an interrupted training gives another target",
+        "pass every module and optimizer that a step changes to context.loop as `state`, and take random numbers from "
         "the step's generator",
     )
     require(
-        bool(_context_of(subject, task).curves),
+        bool(_cached_context(subject, task).curves),
         "train runs no loop of the context",
         "train with context.fit or context.loop, which checkpoint and resume",
     )
 
 
 def one_class(subject: ComponentUnderTest) -> None:
-    """Images of a single class, and no images, are trained on or refused by a PrivbenchError."""
+    """Training on a single class or on no images succeeds or raises a PrivbenchError."""
     for task in sorted(subject.cls.tasks):
-        images = Sample(task=task).load("private_train", _ROOT)
+        images = Sample(task=task).load("private_train")
         for few in (of_one_class(images), images.select(torch.arange(0))):
             with conditions():
                 try:
@@ -155,60 +137,48 @@ def one_class(subject: ComponentUnderTest) -> None:
             found = logits(network, images)
             require(
                 bool(found.isfinite().all()),
-                f"trained on {len(few)} images of one class the target gives logits that are not finite",
-                "raise a PrivbenchError that says what data it needs, or guard the division",
+                f"trained on {len(few)} images of one class, the target gives logits that are not finite",
+                "raise a PrivbenchError that names the data it needs, or avoid the division by 0",
             )
 
 
 def record(subject: ComponentUnderTest) -> None:
-    """A run of it gives a record that is written, read again and reported."""
-    task = _task(subject)
-    round_trip(subject, defense=subject.choice, task=task)
-
-
-def _task(subject: ComponentUnderTest) -> Task:
-    tasks = subject.cls.tasks
-    require(
-        bool(tasks) and tasks <= {"classes", "attributes"},
-        f"{subject.cls.__name__}.tasks is {set(tasks)}",
-        'make it frozenset({"classes"}), frozenset({"attributes"}) or both',
-    )
-    return "classes" if "classes" in tasks else "attributes"
+    """A run of the defense gives a record that is written, read again and reported."""
+    round_trip(subject, defense=subject.choice, task=task_of(subject))
 
 
 def _context(task: Task) -> Context:
     sample = Sample(task=task)
-    return Context(sample.protocol, CPU, 7, public=lambda: sample.load("public", _ROOT))
+    return Context(sample.protocol, CPU, 7, public=lambda: sample.load("public"))
 
 
-def _context_of(subject: ComponentUnderTest, task: Task) -> Context:
-    _trained(subject, task)
-    return subject.once(f"context {task}", lambda: _context(task))
+def _cached_context(subject: ComponentUnderTest, task: Task) -> Context:
+    """The context of `_trained`."""
+    return subject.cached(f"context {task}", lambda: _context(task))
 
 
 def _trained(subject: ComponentUnderTest, task: Task) -> Network:
-    """The target of a task, trained once for all laws; its context is kept too."""
+    """The target of a task, trained once for all checks."""
 
     def train() -> Network:
-        images: Images = Sample(task=task).load("private_train", _ROOT)
-        context = subject.once(f"context {task}", lambda: _context(task))
+        images: Images = Sample(task=task).load("private_train")
         with conditions():
-            network: Network = subject.component.train(images, context)
+            network: Network = subject.component.train(images, _cached_context(subject, task))
         return network
 
-    return subject.once(f"target {task}", train)
+    return subject.cached(f"target {task}", train)
 
 
 def _check_loss(subject: ComponentUnderTest, task: Task) -> None:
     sample = Sample(task=task)
-    few = sample.load("private_train", _ROOT)
-    few = few.select(torch.arange(len(few)) % 4 == 0)
+    few = sample.load("private_train")
+    few = few.select(torch.arange(0, len(few), 4))
     with conditions():
         network = subject.component.network(sample.protocol).train()
         value = subject.component.loss(network, few.pixels.float().div(255), few.truth(task))
-    good = isinstance(value, Tensor) and value.shape == () and value.is_floating_point()
+    valid = isinstance(value, Tensor) and value.shape == () and value.is_floating_point()
     shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    require(good, f"on {task}, loss returns {shown}", "return one floating-point scalar, such as the batch mean")
+    require(valid, f"on {task}, loss returns {shown}", "return one floating-point scalar, such as the batch mean")
     require(
         value.requires_grad and bool(value.isfinite()),
         f"on {task}, loss returns {float(value.detach()):.6g}"
@@ -220,18 +190,12 @@ def _check_loss(subject: ComponentUnderTest, task: Task) -> None:
 def _check_logits(found: Tensor, shape: tuple[int, int]) -> None:
     require(
         found.dtype == torch.float32 and tuple(found.shape) == shape,
-        f"of {shape[0]} images the target gives logits {found.dtype} {tuple(found.shape)}",
-        f"give float32 of shape {shape}, from `logits` and from `head` at every layer",
+        f"for {shape[0]} images, the target gives logits {found.dtype} {tuple(found.shape)}",
+        f"return float32 of shape {shape}, from `logits` and from `head` at every layer",
     )
 
 
-def _check_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor], happened: str, change: str) -> None:
-    require(first.keys() == second.keys(), f"{happened}: they have other weights", change)
-    for name, value in first.items():
-        require(torch.equal(value, second[name]), f"{happened}, first in {name}", change)
-
-
-LAWS = made(
+CHECKS = checks_from(
     "defense",
     *(registered, described, fields, configuration),
     *(shapes, determinism, inputs, strict_loading, resume, one_class, record),

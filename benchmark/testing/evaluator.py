@@ -1,4 +1,4 @@
-"""Laws of evaluators."""
+"""Checks of evaluators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import re
 import unittest
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,21 +19,20 @@ from ..errors import PrivbenchError
 from ..networks.catalog import build
 from ..networks.catalog import embedder as embedder_of
 from ..networks.judges import Judge, Judges
-from .check import broken, made, require, sentence
+from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered, registered_names
 from .run_cell import ATTACKS, round_trip
 from .samples import CPU, Sample, conditions, of_one_class
 
-_ROOT = Path()
-#: The embedder whose features made-up estimates are; it has no weights to download.
+#: Embedder of synthetic feature estimates; it has no weights to download.
 _EMBEDDER = "hog"
-#: Trials and draws of made-up reconstructions.
+#: Trials and draws of synthetic reconstructions.
 _TRIALS, _DRAWS = 2, 3
 
 
 def definitions(subject: ComponentUnderTest) -> None:
-    """Every score has a complete definition under a name of its own; needs and judges are ones the harness has."""
+    """Every score has a complete definition and a unique name; needs and judges are ones that privbench has."""
     cls = subject.cls
     found = [definition.name for definition in getattr(cls, "scores", ())]
     require(bool(found), f"{cls.__name__}.scores is empty", "list a privbench.Definition of every score")
@@ -43,26 +41,26 @@ def definitions(subject: ComponentUnderTest) -> None:
         require(not empty, f"the definition of {definition.name!r} has no {', '.join(empty)}", "fill it in")
     for other in ("itself", *registered_names(subject)):
         theirs = found if other == "itself" else [item.name for item in registry.load("evaluator", other).scores]
-        twice = sorted(name for name in set(found) if theirs.count(name) > (other == "itself"))
+        duplicates = sorted(name for name in set(found) if theirs.count(name) > (other == "itself"))
         require(
-            not twice,
-            f"the score {', '.join(twice)} of {cls.__name__} is also one of {other}",
-            "rename it: score names are columns of the board",
+            not duplicates,
+            f"the score {', '.join(duplicates)} of {cls.__name__} is also one of {other}",
+            "rename it: score names are columns of the report",
         )
-    for need in getattr(cls, "needs", ()) or broken(f"{cls.__name__} declares no needs", "name kinds of evidence"):
+    for need in getattr(cls, "needs", ()) or fail(f"{cls.__name__} declares no needs", "name kinds of evidence"):
         for kind in need.split("|"):
             require(
                 dataclasses.is_dataclass(getattr(kinds, kind, None)) and kind not in ("Images", "Request", "Score"),
                 f"{cls.__name__}.needs names {kind!r}",
                 "name kinds of evidence, such as Predictions or ClassReconstructions, with | between alternatives",
             )
-    strangers = set(cls.judges) - {"classifier", "second"}
-    require(not strangers, f"judges names {', '.join(sorted(strangers))}", "choose from classifier, second")
+    unknown = set(cls.judges) - {"classifier", "second"}
+    require(not unknown, f"judges names {', '.join(sorted(unknown))}", "choose from classifier, second")
 
 
 def scores(subject: ComponentUnderTest) -> None:
-    """It gives every score that it defines, in its range, or None with the reason."""
-    _check_scores(subject, _usual(subject), _evidence(subject))
+    """The evaluator returns every score that it defines, within its range, or None with the reason."""
+    _check_scores(subject, _reference_scores(subject), _evidence(subject))
 
 
 def determinism(subject: ComponentUnderTest) -> None:
@@ -70,44 +68,44 @@ def determinism(subject: ComponentUnderTest) -> None:
     with conditions(99):
         again = subject.component.score(_evidence(subject), _judges(_protocol(subject)))
     require(
-        repr(again) == repr(_usual(subject)),
-        "it gives two scores of the same evidence",
+        repr(again) == repr(_reference_scores(subject)),
+        "it returns two scores for the same evidence",
         "draw random numbers from a generator with a fixed seed (a field `seed`), and compute in float64",
     )
 
 
 def inputs(subject: ComponentUnderTest) -> None:
-    """It leaves the evidence, the private images and its own fields as they were."""
+    """The evaluator does not change the evidence, the private images or its own fields."""
     evidence = _evidence(subject)
     before = {
         (kind, item.name): getattr(found, item.name).clone()
         for kind, found in evidence.items.items()
         for item in dataclasses.fields(found)
     }
-    shown = subject.component.model_dump_json()
+    fields_before = subject.component.model_dump_json()
     private = {part: evidence.private(part).pixels.clone() for part in ("private_train", "private_test")}
     with conditions():
         subject.component.score(evidence, _judges(evidence.protocol))
     for (kind, name), value in before.items():
         now = getattr(evidence.items[kind], name)
-        require(torch.equal(now, value), f"it changes {name} of {kind}", "work on a copy: other evaluators read it too")
+        require(torch.equal(now, value), f"it changes {name} of {kind}", "work on a copy: other evaluators read it")
     for part, pixels in private.items():
         require(torch.equal(evidence.private(part).pixels, pixels), f"it changes the images of {part}", "copy them")
-    require(subject.component.model_dump_json() == shown, "it changes its own fields", "use local variables")
+    require(subject.component.model_dump_json() == fields_before, "it changes its own fields", "use local variables")
 
 
 def empty(subject: ComponentUnderTest) -> None:
-    """Of no evidence every score is None with the reason, or a PrivbenchError says why."""
-    _tried(subject, _evidence(subject, keep=0), "no reconstructions and no predictions")
+    """Without evidence, every score is None with the reason, or a PrivbenchError names the reason."""
+    _check_edge_case(subject, _evidence(subject, keep=0), "no reconstructions and no predictions")
 
 
 def one_class(subject: ComponentUnderTest) -> None:
-    """Evidence on a single class is scored, None with the reason, or refused by a PrivbenchError."""
-    _tried(subject, _evidence(subject, one_class=True), "a single class")
+    """Evidence on a single class gives a score, None with the reason, or a PrivbenchError."""
+    _check_edge_case(subject, _evidence(subject, one_class=True), "a single class")
 
 
 def record(subject: ComponentUnderTest) -> None:
-    """A run with it gives a record that is written, read again and reported."""
+    """A run with the evaluator gives a record that is written, read again and reported."""
     _evidence(subject)
     wanted = {kind for need in subject.cls.needs for kind in need.split("|")}
     kind = next((kind for kind in ATTACKS if kind in wanted), None)
@@ -116,24 +114,24 @@ def record(subject: ComponentUnderTest) -> None:
     round_trip(subject, evaluator=subject.choice, task=_task(subject), evidence=kind)
 
 
-def _tried(subject: ComponentUnderTest, evidence: Evidence, what: str) -> None:
+def _check_edge_case(subject: ComponentUnderTest, evidence: Evidence, what: str) -> None:
     try:
         with conditions():
             found = subject.component.score(evidence, _judges(evidence.protocol))
     except PrivbenchError:
         return
     except Exception as cause:
-        broken(
-            f"given {what} it raises {sentence(cause)}",
-            "return Score(value=None, reason='...') for what is undefined",
+        fail(
+            f"for {what}, it raises {error_message(cause)}",
+            "return Score(value=None, reason='...') for an undefined score",
         )
     _check_scores(subject, found, evidence)
 
 
 def _check_scores(subject: ComponentUnderTest, found: Any, evidence: Evidence) -> None:
     defined = {definition.name: definition for definition in subject.cls.scores}
-    good = isinstance(found, Mapping) and all(isinstance(score, Score) for score in found.values())
-    require(good, f"score returns {type(found).__name__} without scores", "return {name: privbench.Score(...)}")
+    valid = isinstance(found, Mapping) and all(isinstance(score, Score) for score in found.values())
+    require(valid, f"score returns {type(found).__name__} without scores", "return {name: privbench.Score(...)}")
     require(
         set(found) == set(defined),
         f"score returns {', '.join(sorted(found)) or 'nothing'}",
@@ -148,13 +146,13 @@ def _check_scores(subject: ComponentUnderTest, found: Any, evidence: Evidence) -
         )
         require(
             score.value is None or score.n > 0,
-            f"the score {name} does not say how many observations stand behind it",
-            "give Score its n",
+            f"the score {name} has no number of observations",
+            "set n of the Score",
         )
 
 
 def _range(text: str) -> tuple[float, float]:
-    """The bounds that a definition states, such as `[0, inf)`; everything where it has another form."""
+    """Bounds of a range such as `[0, inf)`, widened by rounding errors; infinite for another notation."""
     match = re.match(r"[\[(]\s*([^,]+),\s*([^\])]+)[\])]", text)
     try:
         low, high = (float(word) for word in match.groups()) if match else (-math.inf, math.inf)
@@ -164,26 +162,26 @@ def _range(text: str) -> tuple[float, float]:
     return low - slack, high + slack
 
 
-def _usual(subject: ComponentUnderTest) -> Any:
+def _reference_scores(subject: ComponentUnderTest) -> Any:
     def score() -> Any:
         with conditions():
             return subject.component.score(_evidence(subject), _judges(_protocol(subject)))
 
-    return subject.once("scores", score)
+    return subject.cached("scores", score)
 
 
 def _task(subject: ComponentUnderTest) -> Task:
-    """The task on which the evaluator can be tried.
+    """The task on which the evaluator is checked.
 
     Raises:
-        unittest.SkipTest: there is none here.
+        unittest.SkipTest: the evaluator is available on neither task.
     """
     tasks: tuple[Task, ...] = ("classes", "attributes")
     reasons = {task: subject.component.unavailable(Sample(task=task).protocol) for task in tasks}
     for task, reason in reasons.items():
         if reason is None:
             return task
-    raise unittest.SkipTest(f"it cannot be had on a few digits: {reasons['classes']}")
+    raise unittest.SkipTest(f"it is not available on a few digits: {reasons['classes']}")
 
 
 def _protocol(subject: ComponentUnderTest) -> Protocol:
@@ -203,7 +201,7 @@ def _judges(protocol: Protocol) -> Judges:
 
 
 def _evidence(subject: ComponentUnderTest, *, keep: int | None = None, one_class: bool = False) -> Evidence:
-    """Made-up evidence of every kind that the evaluator needs.
+    """Synthetic evidence of every kind that the evaluator needs.
 
     Args:
         subject: the evaluator.
@@ -212,28 +210,28 @@ def _evidence(subject: ComponentUnderTest, *, keep: int | None = None, one_class
     """
     sample = Sample(task=_task(subject))
     protocol = sample.protocol
-    parts: dict[Part, Images] = {part: sample.load(part, _ROOT) for part in ("private_train", "private_test")}
+    parts: dict[Part, Images] = {part: sample.load(part) for part in ("private_train", "private_test")}
     if one_class:
         parts = {part: of_one_class(images) for part, images in parts.items()}
         protocol = protocol.model_copy(update={"attacked": 1})
-    made_up = _MadeUp(protocol, parts["private_test"], sample.load("public", _ROOT), keep)
+    synthetic = _SyntheticEvidence(protocol, parts["private_test"], sample.load("public"), keep)
     wanted = {kind for need in subject.cls.needs for kind in need.split("|")}
     items = {}
     for kind in sorted(wanted):
-        if not hasattr(made_up, kind.lower()):
-            raise unittest.SkipTest(f"the laws have no made-up {kind}")
-        items[kind] = getattr(made_up, kind.lower())()
+        if not hasattr(synthetic, kind.lower()):
+            raise unittest.SkipTest(f"there is no synthetic {kind}")
+        items[kind] = getattr(synthetic, kind.lower())()
     alternatives = {kind for need in subject.cls.needs if "|" in need for kind in need.split("|")[1:]}
     items = {kind: found for kind, found in items.items() if kind not in alternatives}
     loaded: Mapping[str, Images] = parts  # type: ignore[assignment]
     return Evidence(protocol, items, lambda part: loaded[part], {"embedder": _EMBEDDER})
 
 
-class _MadeUp:
-    """Evidence out of thin air, one method a kind.
+class _SyntheticEvidence:
+    """Random evidence, one method for each kind.
 
     Args:
-        protocol: what was fixed.
+        protocol: of the data set.
         test: the private test images.
         public: public images.
         keep: observations of each kind; `None` for all.
@@ -246,7 +244,7 @@ class _MadeUp:
     def _items(self) -> torch.Tensor:
         return torch.arange(len(self._test))[: self._keep]
 
-    def _rebuilt(self, items: torch.Tensor) -> torch.Tensor:
+    def _noisy(self, items: torch.Tensor) -> torch.Tensor:
         pixels = self._test.pixels[items]
         noise = torch.randint(-40, 40, pixels.shape, generator=self._generator)
         return (pixels.long() + noise).clamp(0, 255).to(torch.uint8)
@@ -265,13 +263,13 @@ class _MadeUp:
 
     def pairedreconstructions(self) -> kinds.PairedReconstructions:
         items = self._items()
-        return kinds.PairedReconstructions(self._rebuilt(items), items)
+        return kinds.PairedReconstructions(self._noisy(items), items)
 
     def featureestimates(self) -> kinds.FeatureEstimates:
         items = self._items()
         network = embedder_of(_EMBEDDER)
         with torch.inference_mode():
-            features = network.embed(self._rebuilt(items).float().div(255), self._protocol)
+            features = network.embed(self._noisy(items).float().div(255), self._protocol)
         return kinds.FeatureEstimates(features.clone(), items)
 
     def encodings(self) -> kinds.Encodings:
@@ -284,7 +282,7 @@ class _MadeUp:
         return kinds.Negatives(self._public.pixels[: len(labels)], labels, fooled)
 
 
-LAWS = made(
+CHECKS = checks_from(
     "evaluator",
     *(registered, described, fields, configuration, definitions),
     *(scores, determinism, inputs, empty, one_class, record),

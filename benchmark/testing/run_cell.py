@@ -1,15 +1,16 @@
-"""A run of one cell, and its record there and back."""
+"""A run of one cell, and the round trip of its record."""
 
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from .. import registry
 from ..analysis.record_set import load_records
 from ..core.config import Task
 from ..errors import PrivbenchError
@@ -19,13 +20,14 @@ from ..pipeline.resolve import resolve
 from ..pipeline.session import Session
 from ..pipeline.write_record import write_record
 from ..records.record import Record
+from ..registry import Kind
 from ..runners import local
 from ..store.store import Store
-from .check import broken, require
-from .component import TINY, ComponentUnderTest
+from .check import fail, require
+from .component import TINY, ComponentUnderTest, digits
 from .samples import CPU, Sample
 
-#: What a defense or data set is attacked with, and an evaluator is given, by kind of evidence.
+#: Attack on the default cell, by kind of evidence.
 ATTACKS = {
     "ClassReconstructions": "gmi",
     "PairedReconstructions": "decoder",
@@ -49,64 +51,68 @@ def round_trip(
     evidence: str | None = None,
     data: Path | None = None,
 ) -> None:
-    """Run a cell in a temporary folder, and write, read and report its record.
+    """Run a cell in a temporary folder; write, read and report its record.
 
     Args:
-        subject: the component on trial.
+        subject: the component under test.
         dataset: by default a few digits.
-        defense: by default none.
-        attack: by default one that gives `evidence`.
+        defense: by default `none`.
+        attack: by default one that returns `evidence`.
         evaluator: by default accuracy and one that reads the evidence.
         task: of the default data set.
-        evidence: the kind that the default attack gives.
+        evidence: the kind that the default attack returns.
         data: the data folder.
 
     Raises:
-        BrokenLawError: a stage or a score fails, or the record does not come back.
+        ConformanceError: a stage or a score fails, or the record changes when it is written and read.
     """
-    digits = resolve("dataset", Selection("digits"), "smoke", {})
-    dataset = dataset or Choice("dataset", "digits", digits.distribution, Sample(task=task))
+    dataset = dataset or sample_choice(Sample(task=task))
     kind = evidence or ("ClassReconstructions" if task == "classes" else "PairedReconstructions")
-    attack = attack or choose("attack", ATTACKS[kind], digits)
+    attack = attack or choose("attack", ATTACKS[kind])
     reads = _EVALUATORS.get(attack.component.yields)
-    usual = [choose("evaluator", name, digits) for name in ("accuracy", *([reads] if reads else []))]
+    usual = [choose("evaluator", name) for name in ("accuracy", *([reads] if reads else []))]
     protocol = dataset.component.protocol
     usual = [choice for choice in usual if not choice.component.unavailable(protocol)]
     evaluators = (evaluator,) if evaluator else tuple(usual)
-    defense = defense or choose("defense", "none", digits)
+    defense = defense or choose("defense", "none")
     cell = Cell(dataset, defense, attack, evaluators, 0, "smoke")
     with tempfile.TemporaryDirectory() as folder:
         store = _evidence_store() if evaluator else Path(folder) / "store"
-        written = _written(cell, Path(folder), store, data or Path(folder))
+        written = _run(cell, Path(folder), store, data or Path(folder))
         _check_reported(written, Path(folder), cell, subject)
 
 
-def choose(kind: Any, name: str, digits: Choice) -> Choice:
+def sample_choice(sample: Sample) -> Choice:
+    """The few digits in place of the data set `digits`."""
+    return dataclasses.replace(digits(), component=sample)
+
+
+def choose(kind: Kind, name: str) -> Choice:
     """A built-in component with the cheapest settings."""
-    cls = resolve(kind, Selection(name), "smoke", {}, digits).component
-    settings = {f"{kind}.{field}": value for field, value in TINY.items() if field in type(cls).model_fields}
+    cls = registry.load(kind, name)
+    settings = {f"{kind}.{field}": value for field, value in TINY.items() if field in cls.model_fields}
     if kind == "defense":
         settings |= {"defense.recipe.max_steps": 2, "defense.recipe.batch_size": 16}
-    return resolve(kind, Selection(name), "smoke", settings, digits)
+    return resolve(kind, Selection(name), "smoke", settings, digits())
 
 
 @functools.cache
 def _evidence_store() -> Path:
-    """A store for all evaluators of this process: targets, attacks and judges before them are built in."""
-    folder = tempfile.mkdtemp(prefix="privbench-laws-")
+    """A store that the checks of all evaluators in this process share, as the stages before are the same."""
+    folder = tempfile.mkdtemp(prefix="privbench-check-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
-def _written(cell: Cell, folder: Path, root: Path, data: Path) -> Sequence[tuple[Record, Path]]:
+def _run(cell: Cell, folder: Path, root: Path, data: Path) -> Sequence[tuple[Record, Path]]:
     plan, store = build_plan([cell], data), Store(root)
     for skipped in plan.skipped:
-        broken(f"the cell is refused: {skipped.reason}", "declare the tasks that the component works on in `tasks`")
+        fail(f"the cell is rejected: {skipped.reason}", "declare the tasks that the component supports in `tasks`")
     for key in plan.cells:
         store.discard("scores", key)
     outcome = local.execute(plan, Session(store, data, CPU))
     for key, reason in outcome.failures.items():
-        broken(f"the stage {plan.stages[key].kind} fails: {reason}", "let it give what the harness stores and reads")
+        fail(f"the stage {plan.stages[key].kind} fails: {reason}", "return values that privbench can store and read")
     return [write_record(plan, key, artifact, folder) for key, artifact in outcome.scores.items()]
 
 
@@ -118,18 +124,18 @@ def _check_reported(
     try:
         records = load_records(folder, strict=True)
     except PrivbenchError as cause:
-        broken(f"the record cannot be read again: {cause}", "choose names and values that a record can hold")
+        fail(f"the record cannot be read: {cause}", "choose names and values that a record can hold")
     require(
         list(records) == [record for record, _ in written] and len(records) == 1,
         "the record that is read differs from the one that was written",
-        "give scores values that JSON can hold",
+        "give scores values that JSON can represent",
     )
     (found,) = records
     for name, score in found.scores.items():
         require(
             score.reason is None or not score.reason.startswith(f"{score.evaluator} failed: "),
-            f"the score {name} is lost: {score.reason}",
-            "let score() give a Score whose value is None, with the reason, where it is undefined",
+            f"the score {name} failed: {score.reason}",
+            "for an undefined score, return a Score with the value None and the reason",
         )
     text = markdown(records)
     shown = cell.defense.name in text and cell.attack.name in text

@@ -1,4 +1,4 @@
-"""Data and conditions of the checks: a few digits as classes or as attributes, deterministic algorithms, interruptions."""
+"""Data and conditions of the checks: a few digits as classes or attributes, determinism, interruptions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Sample(Dataset):
     """
 
     judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the judge", stages=("judge",))
-    second_judge: Recipe = setting(Recipe(max_steps=2, batch_size=16), "training of the second", stages=("second_judge",))
+    second_judge: Recipe = setting(
+        Recipe(max_steps=2, batch_size=16), "training of the second", stages=("second_judge",)
+    )
     negatives: int = setting(2, "calibrated negatives per attacked label", stages=("negatives",), ge=1)
     task: Task = setting("classes", "task of the target")
     image: tuple[int, int, int] = setting((1, 32, 32), "channels, height, width")
@@ -66,7 +68,7 @@ class Sample(Dataset):
         found: Protocol = registry.load("dataset", "digits")().protocol.model_copy(update=changes)
         return found
 
-    def load(self, part: Part, root: Path = Path()) -> Images:  # noqa: B008
+    def load(self, part: Part, root: Path = Path()) -> Images:
         """Read one part; `root` is not read."""
         images = _digits(part)
         pixels = images.pixels.expand(-1, self.image[0], -1, -1)

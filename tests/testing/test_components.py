@@ -1,40 +1,40 @@
-"""Every registered component, built in or not, keeps the laws of its kind; the list comes from the registry."""
+"""Every registered component, built in or not, passes the checks of its kind; the list comes from the registry."""
 
 import pytest
 from privbench.benchmark import registry
 from privbench.benchmark.testing.check import Check
 from privbench.benchmark.testing.checks import checks
 
-#: Laws that train a network; those of the digits are small, others take minutes.
+#: Checks that train a network; the networks of the digits are small, others take minutes.
 TRAINING = ("resume", "record")
 
 
-def trials(*, heavy: bool) -> list[object]:
+def trials(*, large: bool) -> list[object]:
     protocol = registry.load("dataset", "digits")().protocol
     small = {protocol.target_network, protocol.judge_network, protocol.second_judge_network}
     return [
-        pytest.param(kind, name, law, id=f"{kind}-{name}-{law}")
+        pytest.param(kind, name, check, id=f"{kind}-{name}-{check}")
         for kind in registry.KINDS
         for name in registry.names(kind)
-        for law in checks(kind)
-        if heavy == (kind == "network" and name not in small and law.name in TRAINING)
+        for check in checks(kind)
+        if large == (kind == "network" and name not in small and check.name in TRAINING)
     ]
 
 
-@pytest.mark.parametrize(("kind", "name", "law"), trials(heavy=False))
-def test_law(kind: registry.Kind, name: str, law: Check, tmp_path_factory) -> None:
-    """No data: data sets that need files say what is missing."""
-    law(name, data=tmp_path_factory.getbasetemp() / "no data")
+@pytest.mark.parametrize(("kind", "name", "check"), trials(large=False))
+def test_check(kind: registry.Kind, name: str, check: Check, tmp_path_factory) -> None:
+    """There is no data folder: data sets that need files name what is missing."""
+    check(name, data=tmp_path_factory.getbasetemp() / "no data")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "name", "law"), trials(heavy=True))
-def test_law_of_a_heavy_network(kind: registry.Kind, name: str, law: Check) -> None:
-    law(name)
+@pytest.mark.parametrize(("kind", "name", "check"), trials(large=True))
+def test_check_of_a_large_network(kind: registry.Kind, name: str, check: Check) -> None:
+    check(name)
 
 
-def test_every_kind_has_laws_of_its_own() -> None:
+def test_every_kind_has_its_own_checks() -> None:
     for kind in registry.KINDS:
         found = checks(kind)
-        assert len({law.name for law in found}) == len(found) >= 5
-        assert all(law.kind == kind and law.about.endswith(".") for law in found)
+        assert len({check.name for check in found}) == len(found) >= 5
+        assert all(check.kind == kind and check.about.endswith(".") for check in found)

@@ -1,4 +1,4 @@
-"""What docs/plugins.md shows works: its code, its table of laws, its sentences."""
+"""The code and the tables of checks in docs/plugins.md are correct."""
 
 import re
 import sys
@@ -24,16 +24,17 @@ SHOWN = [
 
 
 def table() -> str:
-    """The laws as the guide lists them."""
+    """The checks as the guide lists them."""
     lines = []
     for kind in registry.KINDS:
-        lines += ["", f"### Laws of {'an' if kind[0] in 'aeiou' else 'a'} {kind}", "", "| law | says |", "|---|---|"]
-        lines += [f"| `{law}` | {law.about} |" for law in checks(kind)]
+        article = "an" if kind[0] in "aeiou" else "a"
+        lines += ["", f"### Checks of {article} {kind}", "", "| check | requirement |", "|---|---|"]
+        lines += [f"| `{each}` | {each.about} |" for each in checks(kind)]
     return "\n".join(lines[1:])
 
 
-def test_the_laws_are_those_of_the_code() -> None:
-    assert GUIDE.partition("<!-- laws -->\n")[2].partition("\n<!-- end -->")[0] == table()
+def test_the_checks_are_those_of_the_code() -> None:
+    assert GUIDE.partition("<!-- checks -->\n")[2].partition("\n<!-- end -->")[0] == table()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,12 +58,12 @@ def installed(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("kind", "name"), SHOWN)
-def test_components_of_the_guide_keep_the_laws(kind: str, name: str, tmp_path: Path) -> None:
+def test_components_of_the_guide_pass_the_checks(kind: str, name: str, tmp_path: Path) -> None:
     found = check(kind, name.lower(), data=tmp_path)
-    assert {verdict.law: verdict.message for verdict in found if verdict.state != "holds"} == {}
+    assert {result.check: result.message for result in found if result.state != "passed"} == {}
 
 
 def test_the_block_for_pytest_runs() -> None:
     scope: dict = {}
     exec(BLOCKS[-1], scope)
-    scope["test_law"](next(law for law in checks("defense") if law.name == "described"))
+    scope["test_conformance"](next(each for each in checks("defense") if each.name == "described"))

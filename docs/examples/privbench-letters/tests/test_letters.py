@@ -1,11 +1,11 @@
-"""The laws that components keep, and what these compute."""
+"""Conformance checks of the components, and tests of what they compute."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from privbench import Images
-from privbench.benchmark.testing.checks import checks
+from privbench.benchmark.testing import checks
 from privbench_letters.diversity import Diversity, apart
 from privbench_letters.impostors import Impostors
 from privbench_letters.letters import Letters
@@ -14,10 +14,10 @@ from privbench_letters.random_erasing import RandomErasing, erased
 COMPONENTS = {"dataset": Letters, "defense": RandomErasing, "attack": Impostors, "evaluator": Diversity}
 
 
-@pytest.mark.parametrize(("kind", "law"), [(kind, law) for kind in COMPONENTS for law in checks(kind)], ids=str)
-def test_law(kind, law):
-    """Each law, by the kind of component."""
-    law(COMPONENTS[kind])
+@pytest.mark.parametrize(("kind", "check"), [(kind, check) for kind in COMPONENTS for check in checks(kind)], ids=str)
+def test_conformance(kind, check):
+    """Run each check on the component of its kind."""
+    check(COMPONENTS[kind])
 
 
 def test_sizes():

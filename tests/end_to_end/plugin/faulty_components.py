@@ -1,4 +1,4 @@
-"""Components that each break one law; `test_laws.py` registers them under the names of their classes."""
+"""Components that each fail one check; `test_checks.py` registers them under the names of their classes."""
 
 import random
 from pathlib import Path
@@ -30,7 +30,7 @@ from torch.nn import functional
 
 
 class Sound(Defense):
-    """A defense that keeps every law."""
+    """A defense that passes every check."""
 
     weight: float = setting(1.0, "factor of the loss", ge=0)
 
@@ -199,7 +199,7 @@ class Amnesiac(Sound):
 
 
 class Loopless(Sound):
-    """Training outside the harness's loop."""
+    """Training outside context.loop."""
 
     def train(self, private, context):
         with context.seeded("initialise"):
@@ -237,7 +237,7 @@ class Mislabelled(Sound):
 
 
 class Still(Attack):
-    """An attack that keeps every law: a few steps from the mean public image."""
+    """An attack that passes every check: a few steps from the mean public image."""
 
     access: ClassVar = "white_box"
     prior: ClassVar = "public"
@@ -388,7 +388,7 @@ def definition(name):
 
 
 class Bright(Evaluator):
-    """An evaluator that keeps every law: the mean value of reconstructions."""
+    """An evaluator that passes every check: the mean value of reconstructions."""
 
     needs: ClassVar = ("ClassReconstructions",)
     scores: ClassVar = (definition("bright"),)
@@ -485,7 +485,7 @@ class Presumptuous(Bright):
 
 
 class Plain(Sample):
-    """A data set that keeps every law."""
+    """A data set that passes every check."""
 
     @property
     def protocol(self):
@@ -580,7 +580,7 @@ class Fingerless(Plain):
 
 
 class Tiny(Network):
-    """A network that keeps every law."""
+    """A network that passes every check."""
 
     def __init__(self, image, classes, *, pretrained=False):
         channels, height, width = image
@@ -618,8 +618,8 @@ class _Centred(nn.Module):
         return x - x.mean(0) if len(x) > 1 else x
 
 
-class Sociable(Tiny):
-    """An answer that depends on the company."""
+class BatchDependent(Tiny):
+    """Logits that depend on the batch."""
 
     def hidden(self, module):
         return nn.Sequential(module, _Centred())
@@ -704,12 +704,12 @@ class Picky(Tiny):
 
     def __init__(self, image, classes, *, pretrained=False):
         if classes == 5 and not torch.utils.deterministic.fill_uninitialized_memory:
-            raise ValueError("not in the harness")
+            raise ValueError("not in a run")
         super().__init__(image, classes)
 
 
 class Vectors(Embedder):
-    """An embedder that keeps every law."""
+    """An embedder that passes every check."""
 
     faces = False
 
@@ -745,7 +745,7 @@ class Faceless(Vectors):
 
 
 class Distance(Perceptual):
-    """A perceptual network that keeps every law."""
+    """A perceptual network that passes every check."""
 
     def __init__(self, *, pretrained=True):
         nn.Module.__init__(self)

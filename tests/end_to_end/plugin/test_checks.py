@@ -1,4 +1,4 @@
-"""Every law can be broken, and then says in a sentence what to change; components that keep them pass."""
+"""Every check fails for some component, with a message that names the fix; correct components pass."""
 
 import sys
 import unittest
@@ -10,8 +10,8 @@ from privbench.benchmark.errors import PrivbenchError, UnknownComponentError
 from privbench.benchmark.testing.check import ConformanceError
 from privbench.benchmark.testing.checks import check, checks
 
-#: (kind, law) -> class in `broken_components` -> what the message says, the last part being what to change.
-BROKEN = {
+#: (kind, check) -> class in `faulty_components` -> words of the problem and of the fix in the message.
+FAULTY = {
     ("defense", "registered"): {
         "nowhere": ("does not import", "install it again"),
         "NOT_A_DEFENSE": ("subclass of Defense", "entry-points"),
@@ -98,7 +98,7 @@ BROKEN = {
     ("dataset", "configuration"): {},
     ("dataset", "protocol"): {
         "Netless": ("'nothing'", "list networks"),
-        "Oversized": ("does not take its images", "resize"),
+        "Oversized": ("does not accept its images", "resize"),
     },
     ("dataset", "missing_data"): {
         "Silent": ("FileNotFoundError", "MissingDataError"),
@@ -107,36 +107,36 @@ BROKEN = {
     },
     ("dataset", "shapes"): {"Float": ("float32", "uint8"), "Gap": ("private_test", "both parts")},
     ("dataset", "disjoint"): {"Leaky": ("private too", "split")},
-    ("dataset", "determinism"): {"Shuffler": ("two ways", "fixed rule")},
+    ("dataset", "determinism"): {"Shuffler": ("two loads", "fixed rule")},
     ("dataset", "inputs"): {"Sharer": ("keeps", "clone")},
     ("dataset", "record"): {"Fingerless": ("bytes", "correct it")},
     ("network", "registered"): {},
     ("network", "described"): {},
     ("network", "construction"): {"Unasked": ("pretrained", "correct it"), "Fussy": ("AssertionError", "which images")},
     ("network", "shapes"): {"Headless": ("head", "same stages")},
-    ("network", "empty"): {"Sociable": ("company", "running statistics")},
+    ("network", "empty"): {"BatchDependent": ("batch", "running statistics")},
     ("network", "one_class"): {"Plural": ("ZeroDivisionError", "PrivbenchError")},
     ("network", "gradient"): {"Flat": ("no finite gradient", "detach")},
     ("network", "determinism"): {"Noisy": ("two answers", "training mode only")},
     ("network", "inputs"): {"Overwriter": ("input", "in-place")},
     ("network", "strict_loading"): {"Tolerant": ("missing", "load_state_dict")},
     ("network", "resume"): {"Counter": ("interruption", "register_buffer")},
-    ("network", "record"): {"Picky": ("not in the harness", "harness")},
+    ("network", "record"): {"Picky": ("not in a run", "can store")},
     ("embedder", "registered"): {},
     ("embedder", "described"): {},
     ("embedder", "vectors"): {"Long": ("length", "L2")},
-    ("embedder", "gradient"): {"Cut": ("no gradient", "detach")},
+    ("embedder", "gradient"): {"Cut": ("no finite gradient", "detach")},
     ("embedder", "inputs"): {"Dimmer": ("input", "in-place")},
     ("embedder", "faces"): {"Faceless": ("no faces", "face_box")},
     ("perceptual", "registered"): {},
     ("perceptual", "described"): {},
-    ("perceptual", "distances"): {"Apart": ("apart", "give 0")},
-    ("perceptual", "gradient"): {"Blind": ("no gradient", "detach")},
+    ("perceptual", "distances"): {"Apart": ("apart", "return 0")},
+    ("perceptual", "gradient"): {"Blind": ("no finite gradient", "detach")},
     ("perceptual", "inputs"): {"Fader": ("input", "in-place")},
 }
-#: Those whose laws are the same functions as a defense's, which are broken there.
+#: Checks that are the same functions for every kind; a faulty defense shows that they fail.
 SHARED = ("registered", "described", "fields", "configuration")
-SOUND = {
+CORRECT = {
     "defense": "Sound",
     "attack": "Still",
     "evaluator": "Bright",
@@ -145,18 +145,18 @@ SOUND = {
     "embedder": "Vectors",
     "perceptual": "Distance",
 }
-TRIALS = [(kind, law, name) for (kind, law), names in BROKEN.items() for name in names]
+TRIALS = [(kind, check_name, name) for (kind, check_name), names in FAULTY.items() for name in names]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def installed(tmp_path_factory):
-    """`broken_components` beside a distribution that registers its classes, their names in lower case."""
-    folder = tmp_path_factory.mktemp("broken")
-    (folder / "broken_components.py").write_text((Path(__file__).parent / "broken_components.py").read_text("utf-8"))
-    facts = folder / "broken_components-1.0.dist-info"
+    """`faulty_components` beside a distribution that registers its classes, their names in lower case."""
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "faulty_components.py").write_text((Path(__file__).parent / "faulty_components.py").read_text("utf-8"))
+    facts = folder / "faulty_components-1.0.dist-info"
     facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-components\nVersion: 1.0\n")
-    groups = {kind: {SOUND[kind]} for kind in SOUND}
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-components\nVersion: 1.0\n")
+    groups = {kind: {CORRECT[kind]} for kind in CORRECT}
     for kind, _, name in TRIALS:
         groups[kind].add(name)
     lines = []
@@ -168,71 +168,71 @@ def installed(tmp_path_factory):
         patch.syspath_prepend(str(folder))
         registry.refresh()
         yield
-    sys.modules.pop("broken_components", None)
+    sys.modules.pop("faulty_components", None)
     registry.refresh()
 
 
 def module(name: str) -> str:
-    return "no_such_module" if name.startswith("nowhere") else "broken_components"
+    return "no_such_module" if name.startswith("nowhere") else "faulty_components"
 
 
-def law_of(kind: str, name: str):
-    return next(law for law in checks(kind) if law.name == name)
+def check_of(kind: str, name: str):
+    return next(each for each in checks(kind) if each.name == name)
 
 
-@pytest.mark.parametrize(("kind", "law", "name"), TRIALS)
-def test_a_broken_law_says_what_to_change(kind: str, law: str, name: str) -> None:
-    happened, change = BROKEN[kind, law][name]
+@pytest.mark.parametrize(("kind", "check_name", "name"), TRIALS)
+def test_a_failed_check_names_the_problem_and_the_fix(kind: str, check_name: str, name: str) -> None:
+    problem, fix = FAULTY[kind, check_name][name]
     with pytest.raises(ConformanceError) as caught:
-        law_of(kind, law)(name.lower())
+        check_of(kind, check_name)(name.lower())
     before, _, after = str(caught.value).rpartition("; ")
-    assert happened in before
-    assert change in after
+    assert problem in before
+    assert fix in after
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", SOUND)
-def test_a_sound_component_keeps_every_law(kind: str, tmp_path: Path) -> None:
-    found = check(kind, SOUND[kind].lower(), data=tmp_path)
-    assert {verdict.law: verdict.message for verdict in found if verdict.state != "holds"} == {}
-    assert [verdict.law for verdict in found] == [law.name for law in checks(kind)]
+@pytest.mark.parametrize("kind", CORRECT)
+def test_a_correct_component_passes_every_check(kind: str, tmp_path: Path) -> None:
+    found = check(kind, CORRECT[kind].lower(), data=tmp_path)
+    assert {result.check: result.message for result in found if result.state != "passed"} == {}
+    assert [result.check for result in found] == [each.name for each in checks(kind)]
 
 
-def test_every_law_is_broken_by_something() -> None:
-    assert set(BROKEN) == {(kind, law.name) for kind in registry.KINDS for law in checks(kind)}
-    for (kind, law), names in BROKEN.items():
-        shared = law in SHARED and law_of(kind, law).hold is law_of("defense", law).hold
-        assert names or shared, f"nothing breaks {law} of {kind}"
+def test_every_check_fails_for_some_component() -> None:
+    assert set(FAULTY) == {(kind, each.name) for kind in registry.KINDS for each in checks(kind)}
+    for (kind, name), classes in FAULTY.items():
+        shared = name in SHARED and check_of(kind, name).function is check_of("defense", name).function
+        assert classes or shared, f"no component fails {name} of {kind}"
 
 
-def test_a_class_stands_for_its_name() -> None:
-    import broken_components
+def test_a_check_accepts_a_class() -> None:
+    import faulty_components
 
-    law_of("defense", "inputs")(broken_components.Sound)
+    check_of("defense", "inputs")(faulty_components.Sound)
     with pytest.raises(ConformanceError, match="other logits"):
-        law_of("defense", "strict_loading")(broken_components.Forgetful)
+        check_of("defense", "strict_loading")(faulty_components.Forgetful)
     with pytest.raises(ConformanceError, match=r"registered under no name.*entry-points"):
-        law_of("defense", "registered")(broken_components.Unregistered)
+        check_of("defense", "registered")(faulty_components.Unregistered)
 
 
-def test_a_component_that_does_not_load_breaks_one_law_alone() -> None:
+def test_a_component_that_does_not_load_fails_only_the_first_check() -> None:
     first, *rest = check("defense", "nowhere")
-    assert (first.law, first.state) == ("registered", "broken")
-    assert {verdict.state for verdict in rest} == {"not tried"}
+    assert (first.check, first.state) == ("registered", "failed")
+    assert {result.state for result in rest} == {"skipped"}
 
 
-def test_an_unknown_name_is_no_broken_law() -> None:
+def test_an_unknown_name_is_not_a_failed_check() -> None:
     with pytest.raises(UnknownComponentError, match="did you mean 'bido_hsic'"):
         check("defense", "bido_hsik")
 
 
-def test_what_cannot_be_tried_is_skipped(tmp_path: Path) -> None:
+def test_a_check_without_data_is_skipped(tmp_path: Path) -> None:
     with pytest.raises(unittest.SkipTest, match="MNIST"):
-        law_of("dataset", "shapes")("mnist", data=tmp_path)
+        check_of("dataset", "shapes")("mnist", data=tmp_path)
 
 
 def test_settings_reach_the_component() -> None:
-    law_of("defense", "inputs")("sound", settings={"weight": 0.5})
+    check_of("defense", "inputs")("sound", settings={"weight": 0.5})
     with pytest.raises(ConformanceError, match=r"defense\.weight"):
-        law_of("defense", "inputs")("sound", settings={"weight": -1})
+        check_of("defense", "inputs")("sound", settings={"weight": -1})
     assert issubclass(ConformanceError, PrivbenchError)
