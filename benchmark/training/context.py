@@ -1,8 +1,8 @@
-"""The one training loop: device, seeds, progress, divergence, checkpoint and resume.
+"""The training loop: device, seeds, checkpoints and resuming.
 
-Every random number of step `i` comes from a generator seeded by (stage, loop, i), never from a running state. A loop
-that resumes at step `i` therefore gives the same bytes as one that was never interrupted, and a checkpoint holds
-nothing but networks and optimisers.
+A generator seeded by (stage, loop, i) gives every random number of step `i`; no generator state is carried over. A loop
+that resumes at step `i` therefore gives the same bytes as one that was never interrupted, and a checkpoint contains
+only networks, optimisers and training curves.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,28 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from ... import __version__
-from ..core.config import Protocol as DataProtocol
-from ..core.config import Recipe
+from ..core.config import Protocol, Recipe
 from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
-from ..errors import DivergedError
 from ..networks.classifiers.network import Network
 from .batches import Batches
+from .monitor import LoopMonitor
 from .optimisation import learning_rate, make_optimizer, update
 from .progress import NullProgress, Progress
-from .state import Checkpoint, State, extracted, live, restore, unsound
+from .state import Checkpoint, State, current_tensors, extract, non_finite, restore
 
 if TYPE_CHECKING:
     from ..access.views import View
 
 log = logging.getLogger("privbench")
-#: A checkpoint is written after this many seconds, and later again if writing one is slow.
-CHECKPOINT_SECONDS = 5.0
-#: Writing checkpoints may cost this share of the time at most.
-CHECKPOINT_SHARE = 0.02
-#: Points kept of each training curve.
-CURVE_POINTS = 100
-#: Of a loop that two of these computed in turn nobody could tell what its bytes come from.
+#: Checkpoints from other versions are not resumed: the result would belong to neither version.
 _VERSIONS = {"privbench": __version__, "torch": str(torch.__version__)}
 
 Step = Callable[[int, torch.Generator], Mapping[str, Tensor]]
@@ -48,21 +40,21 @@ Loss = Callable[[Network, Tensor, Tensor], Tensor]
 
 
 class Context:
-    """What a stage works with.
+    """Environment of a stage: protocol, device, seed, checkpoints, and the training loop.
 
     Args:
         protocol: the data set's protocol.
-        device: where to compute.
-        seed: of the stage; everything random is derived from it.
-        checkpoint: of the stage, or `None` to keep nothing.
-        progress: told of every step.
+        device: device of the computation.
+        seed: of the stage; all random numbers are derived from it.
+        checkpoint: of the stage, or `None` for no checkpoints.
+        progress: receives the progress of every loop.
         public: reads the public images, for defenses that use them.
-        batch_halvings: how often memory ran out, so that an attack sends fewer images at once.
+        batch_halvings: how often memory ran out; each halves the number of images processed at once.
     """
 
     def __init__(
         self,
-        protocol: DataProtocol,
+        protocol: Protocol,
         device: torch.device,
         seed: int,
         checkpoint: Checkpoint | None = None,
@@ -75,29 +67,29 @@ class Context:
         self.device = device
         self.seed = seed
         self.progress: Progress = progress or NullProgress()
-        #: Facts that go into the artifact, such as the final loss.
+        #: Values to store in the artifact, such as the number of steps.
         self.notes: dict[str, Any] = {}
         #: Training curves by loop and series: `[[step, value], ...]`.
         self.curves: dict[str, dict[str, list[list[float]]]] = {}
-        #: The target as the stage's attack sees it; its queries are counted across interruptions.
+        #: The view of the target that the attack has; its query counts continue after an interruption.
         self.view: View | None = None
-        #: The largest number that `chunk_size` gave so far; 0 if it was not asked.
+        #: Largest result of `chunk_size` so far; 0 if it was not called.
         self.images_at_once = 0
         self._batch_halvings = batch_halvings
         self._checkpoint = checkpoint
         self._began = time.monotonic()
-        self._before = 0.0
+        self._seconds_before = 0.0
 
     @property
     def seconds(self) -> float:
-        """Time spent on the stage, that before an interruption included."""
-        return self._before + time.monotonic() - self._began
+        """Time spent on the stage, including the time before an interruption."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def chunk_size(self, usual: int) -> int:
-        """How many images, `usual` by default, an attack may send through networks at once; at least 1.
+        """Number of images that an attack may process at once: `usual`, or fewer after memory ran out; at least 1.
 
-        When memory runs out, the stage begins again at its last checkpoint with half as many. What the attack returns
-        must not depend on the number beyond rounding.
+        When memory runs out, the stage restarts from its last checkpoint with half as many. The result of the attack
+        may depend on this number only by rounding.
         """
         count = max(1, usual >> self._batch_halvings)
         self.images_at_once = max(self.images_at_once, count)
@@ -105,70 +97,75 @@ class Context:
 
     @property
     def can_halve(self) -> bool:
-        """Whether fewer images at once are possible."""
+        """Whether the attack can process fewer images at once."""
         return self.images_at_once > 1
 
     def generator(self, *name: str | int) -> torch.Generator:
-        """A generator on the device, seeded by the stage and `name`."""
+        """Make a generator on the device, seeded by the stage and `name`."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, *name))
 
     @contextlib.contextmanager
     def seeded(self, *name: str | int) -> Iterator[None]:
-        """Seed PyTorch's global generators inside the block, for layers that know no other, and restore them after."""
+        """Seed PyTorch's global generators inside the block, for layers that use them, and restore them afterwards."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             seed_layers(self.device, derive(self.seed, *name))
             yield
 
     def loop(self, name: str, steps: int, state: State, step: Step) -> None:
-        """Run `step(i, generator)` for `i` in `range(steps)`, resuming where a checkpoint left off.
+        """Run `step(i, generator)` for `i` in `range(steps)`, resuming from a checkpoint if there is one.
 
         Args:
             name: of the loop, unique in the stage.
-            steps: how many.
+            steps: number of steps.
             state: every module and optimiser that `step` changes, by name.
-            step: does one step and returns its losses (scalars) by name.
+            step: performs one step and returns its losses (scalars) by name.
 
         Raises:
-            DivergedError: a loss, or the state where it is kept and at the end, is infinite or not a number.
+            DivergedError: a loss, or the state before a checkpoint and at the end, is infinite or NaN.
         """
-        on_device = {key: value.to(self.device) for key, value in state.items() if isinstance(value, nn.Module)}
-        assert all(on_device[key] is state[key] for key in on_device)
-        before = unsound(live(state))
-        done = self._resume(name, state)
-        keeper = _LoopMonitor(self, name, steps, state, done, before)
+        self._move_to_device(state)
+        monitor = LoopMonitor(name, steps, state, self.progress, lambda done: self.save(name, done, state), self.device)
+        start = self._resume(name, state)
+        monitor.begin(start, self.curves.setdefault(name, {}))
         generator = torch.Generator(self.device)
-        self.progress.begin(name, steps, done)
         with self.seeded(name):
-            for i in range(done, steps):
+            for i in range(start, steps):
                 seed_layers(self.device, derive(self.seed, name, i))
                 generator.manual_seed(derive(self.seed, name, "generator", i))
-                keeper.after(i, step(i, generator))
+                monitor.after_step(i, step(i, generator))
         self.progress.end()
 
+    def _move_to_device(self, state: State) -> None:
+        for value in state.values():
+            if isinstance(value, nn.Module):
+                moved = value.to(self.device)
+                assert moved is value
+
     def _resume(self, name: str, state: State) -> int:
+        """Restore the checkpoint of loop `name` and return the number of finished steps; 0 without a checkpoint."""
         found = self._checkpoint.load(name) if self._checkpoint else None
         if found is None:
             return 0
         groups, info = found
-        unfit = _unfit(state, groups, info)
-        if unfit:
-            log.warning("checkpoint of loop %s %s; begun anew", name, unfit)
+        problem = _restore_checkpoint(state, groups, info)
+        if problem:
+            log.warning("checkpoint of loop %s %s; restarting the loop", name, problem)
             return 0
         self.curves[name] = info["curves"]
-        self._before = max(self._before, info["seconds"])
+        self._seconds_before = max(self._seconds_before, info["seconds"])
         if self.view is not None:
             self.view.resume(info["queries"])
         return int(info["done"])
 
     def save(self, name: str, done: int, state: State) -> None:
-        """Keep the state of loop `name` after `done` steps."""
+        """Write a checkpoint of loop `name` after `done` steps."""
         if self._checkpoint is None:
             return
-        groups, facts = extracted(state)
+        groups, numbers = extract(state)
         info = {
             "done": done,
-            "state": facts,
+            "state": numbers,
             "versions": _VERSIONS,
             "curves": self.curves.get(name, {}),
             "seconds": self.seconds,
@@ -191,16 +188,16 @@ class Context:
 
         Args:
             name: of the loop.
-            network: trained in place, moved to the device.
+            network: trained in place, on the device.
             images: training images with labels.
-            recipe: optimiser, schedule, length.
+            recipe: optimiser, schedule and length.
             loss: of `(network, x, y)`.
             sampler: `shuffle` or `identity`; the protocol's by default.
             augmentation: `none`, `flip`, `crop_flip` or `cutout`; the protocol's by default.
 
         Note:
-            The network after the last step is kept. The released code of BiDO keeps the epoch with the best accuracy
-            on the test split, which lets the test data choose.
+            The result is the network after the last step. The released code of BiDO selects the epoch with the best
+            accuracy on the test split, which leaks test data into the selection.
         """
         network.to(self.device).train()
         batches = self.batches(name, images, recipe.batch_size, sampler=sampler, augmentation=augmentation)
@@ -225,11 +222,11 @@ class Context:
     def batches(
         self, name: str, images: Images, size: int, *, sampler: str | None = None, augmentation: str | None = None
     ) -> Batches:
-        """The batches that loop `name` trains a classifier on, with what the target is to say of each image.
+        """Make the batches that loop `name` trains a classifier on, with the true labels or attributes.
 
         Args:
             name: of the loop.
-            images: with labels or attributes, whichever the task asks for.
+            images: with labels or attributes, depending on the task.
             size: images per step.
             sampler: `shuffle` or `identity`; the protocol's by default.
             augmentation: `none`, `flip`, `crop_flip` or `cutout`; the protocol's by default.
@@ -245,72 +242,14 @@ class Context:
         )
 
 
-def _unfit(state: State, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]) -> str | None:
-    """Why a loop cannot go on from a checkpoint, one phrase; `None` if it can, and the state is put back."""
-    poisoned = unsound(groups) - unsound(live(state))
-    if poisoned:
-        return f"has {min(poisoned)}, which is not finite"
-    made = info.get("versions", {})
-    if made != _VERSIONS:
-        return f"was made with {' and '.join(map(' '.join, made.items())) or 'another version of privbench'}"
+def _restore_checkpoint(
+    state: State, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]
+) -> str | None:
+    """Load a checkpoint into `state`; return why that is not possible, or `None`."""
+    damaged = non_finite(groups) - non_finite(current_tensors(state))
+    if damaged:
+        return f"has {min(damaged)}, which is not finite"
+    versions = info.get("versions", {})
+    if versions != _VERSIONS:
+        return f"was made with {' and '.join(map(' '.join, versions.items())) or 'another version of privbench'}"
     return None if restore(state, groups, info["state"]) else "is of other networks or optimisers"
-
-
-class _LoopMonitor:
-    """Looks after one loop: divergence, curve, progress and checkpoints.
-
-    What was not finite before the loop, such as a mask of infinities, may stay so; `exempt` holds its names.
-    """
-
-    def __init__(self, context: Context, name: str, steps: int, state: State, done: int, exempt: set[str]) -> None:
-        self._exempt = exempt
-        self._context, self._name, self._steps, self._state = context, name, steps, state
-        self._curve = context.curves.setdefault(name, {})
-        self._interval = max(1, steps // CURVE_POINTS)
-        # Reading a loss waits for the device, so on accelerators it is read only now and then.
-        self._look = 1 if context.device.type == "cpu" else 25
-        self._kept, self._kept_at, self._cost, self._shown = done, time.monotonic(), 0.0, 0.0
-
-    def after(self, i: int, losses: Mapping[str, Tensor]) -> None:
-        last = i + 1 == self._steps
-        on_curve = i % self._interval == 0 or last
-        if not (on_curve or last or i % self._look == 0):
-            return
-        values = {key: float(value) for key, value in losses.items()}
-        self._check(i, values)
-        if on_curve:
-            for key, value in values.items():
-                self._curve.setdefault(key, []).append([i, value])
-        now = time.monotonic()
-        if now - self._shown > 0.1 or last:
-            self._shown = now
-            self._context.progress.advance(i + 1, values)
-        if last:
-            self._check_state(i)
-        if now - self._kept_at > max(CHECKPOINT_SECONDS, self._cost / CHECKPOINT_SHARE):
-            self._check_state(i)
-            self._keep(i + 1)
-
-    def _keep(self, done: int) -> None:
-        began = time.monotonic()
-        self._context.save(self._name, done, self._state)
-        self._kept, self._kept_at = done, time.monotonic()
-        self._cost = self._kept_at - began
-
-    def _check(self, i: int, values: Mapping[str, float]) -> None:
-        for key, value in values.items():
-            if not math.isfinite(value):
-                raise self._diverged(i, f"{key} is {value}")
-
-    def _check_state(self, i: int) -> None:
-        """A loss may be finite, and the step that it leads to not."""
-        found = unsound(live(self._state)) - self._exempt
-        if found:
-            raise self._diverged(i, f"{min(found)} is not finite")
-
-    def _diverged(self, i: int, what: str) -> DivergedError:
-        kept = f"the last good checkpoint is at step {self._kept}" if self._kept else "no checkpoint was kept"
-        return DivergedError(
-            f"{self._name} diverged: {what} at step {i + 1} of {self._steps} ({kept}); lower the learning rate or the "
-            f"weight of the regulariser"
-        )

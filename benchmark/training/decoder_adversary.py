@@ -1,4 +1,4 @@
-"""The decoder attack of Xiao et al. (Eqs. 1 to 5): what an attacker trains, and what their defense trains against."""
+"""Decoder attack of Xiao et al. (Eqs. 1 to 5), trained by the attacker and simulated by their defense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .optimisation import update
 
 
 def pixel_distance(reconstruction: Tensor, x: Tensor) -> Tensor:
-    """L_p of each image (Eq. 1): the mean over pixels and channels of the squared difference, on a scale of [-1, 1].
+    """Compute L_p of each image (Eq. 1): the mean squared difference over pixels and channels, on a scale of [-1, 1].
 
     Args:
         reconstruction: `N C H W` in [0, 1].
@@ -25,14 +25,14 @@ def pixel_distance(reconstruction: Tensor, x: Tensor) -> Tensor:
         `N`, in [0, 4].
 
     Note:
-        Printed is a squared norm, without a unit or a size of the image. The mean keeps weights independent of the
-        size; the scale is that of the tanh in which the published decoder ends.
+        The paper prints a squared norm and states neither a unit nor the size of the image. The mean makes weights
+        independent of the size; the scale is that of the tanh at the end of the published decoder.
     """
     return 4 * (reconstruction - x).square().flatten(1).mean(1)
 
 
 class Adversary:
-    """A decoder with what it is trained by: pixels, and if wanted a discriminator and a perceptual distance.
+    """A decoder with its losses: pixel distance and, optionally, a discriminator and a perceptual distance.
 
     `min_Dec L_p + mu_1 L_adv + mu_2 L_perc`, with `L_adv = mean log(1 - D(x^))` (Eq. 2) and
     `L_perc = mean ||g(x^) - g(x)||^2` (Eq. 4); `max_D mean log D(x) + log(1 - D(x^))`.
@@ -40,16 +40,16 @@ class Adversary:
     Args:
         latent: shape of one Z.
         image: channels, height, width.
-        max_channels: of the decoder.
+        max_channels: maximum number of channels in the decoder.
         learning_rate: of Adam, for decoder and discriminator.
-        mu_1: weight of L_adv; at 0 there is no discriminator.
-        mu_2: weight of L_perc; at 0 `perceptual` is not used here.
+        mu_1: weight of L_adv; 0 means no discriminator.
+        mu_2: weight of L_perc; 0 means that training does not use `perceptual`.
         perceptual: g, or `None`.
-        device: where to compute.
+        device: device of the networks.
 
     Note:
-        Eq. 3 as printed has the terms of real and reconstructed images swapped, so that its maximum would call every
-        reconstruction real; with Eq. 2 only the standard order makes a game, and that is what is done.
+        Eq. 3 as printed swaps the terms of real and reconstructed images: its maximum would classify every
+        reconstruction as real. With Eq. 2 only the standard order gives an adversarial game, so we use that.
     """
 
     def __init__(
@@ -74,8 +74,11 @@ class Adversary:
         }
         if mu_1:
             self._discriminator = ImageDiscriminator(image).to(device)
-            self._critic = _adam(self._discriminator, learning_rate)
-            self.state |= {"discriminator": self._discriminator, "discriminator_optimizer": self._critic}
+            self._discriminator_optimizer = _adam(self._discriminator, learning_rate)
+            self.state |= {
+                "discriminator": self._discriminator,
+                "discriminator_optimizer": self._discriminator_optimizer,
+            }
 
     def step(self, z: Tensor, x: Tensor) -> dict[str, Tensor]:
         """Update the discriminator, then the decoder, on latents `z` (constants) of images `x`.
@@ -87,7 +90,7 @@ class Adversary:
         losses = {"pixels": pixel_distance(reconstruction, x).mean()}
         total = losses["pixels"]
         if self.mu_1:
-            losses["discriminator"] = self._judge(reconstruction.detach(), x)
+            losses["discriminator"] = self._train_discriminator(reconstruction.detach(), x)
             losses["adversarial"] = functional.logsigmoid(-self._discriminator(reconstruction)).mean()
             total = total + self.mu_1 * losses["adversarial"]
         if self.mu_2:
@@ -97,14 +100,14 @@ class Adversary:
         return {name: value.detach() for name, value in losses.items()}
 
     def perceptual_distance(self, reconstruction: Tensor, x: Tensor) -> Tensor:
-        """L_perc, the mean over the images."""
+        """Compute L_perc, the mean over the images."""
         assert self.perceptual is not None
         return self.perceptual.distance(reconstruction, x).mean()
 
-    def _judge(self, reconstruction: Tensor, x: Tensor) -> Tensor:
+    def _train_discriminator(self, reconstruction: Tensor, x: Tensor) -> Tensor:
         real, fake = self._discriminator(x), self._discriminator(reconstruction)
         loss = -(functional.logsigmoid(real) + functional.logsigmoid(-fake)).mean()
-        update(self._critic, loss)
+        update(self._discriminator_optimizer, loss)
         return loss.detach()
 
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from ..errors import InvalidConfigurationError
-from .state import State as State
-
-if TYPE_CHECKING:
-    pass
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    """Return the device named `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
-        InvalidConfigurationError: this machine has none of that name.
+        InvalidConfigurationError: this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():

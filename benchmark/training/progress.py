@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
-
-from .state import State as State
-
-if TYPE_CHECKING:
-    pass
 
 
-class Progress(Protocol):
-    """What a loop reports to; the command line draws it."""
+class Progress(typing.Protocol):
+    """Receiver of a loop's progress; the command line displays it."""
 
     def begin(self, name: str, total: int, done: int) -> None:
-        """A loop of `total` steps starts at step `done`."""
+        """Report that a loop of `total` steps starts at step `done`."""
 
     def advance(self, done: int, losses: Mapping[str, float]) -> None:
-        """`done` steps are over."""
+        """Report that `done` steps are finished."""
 
     def end(self) -> None:
-        """The loop is over."""
+        """Report that the loop has finished."""
 
 
 class NullProgress:
-    """Reports to nobody."""
+    """Progress that is not displayed."""
 
     def begin(self, name: str, total: int, done: int) -> None:
-        """Ignore."""
+        """Ignore the start."""
 
     def advance(self, done: int, losses: Mapping[str, float]) -> None:
-        """Ignore."""
+        """Ignore the steps."""
 
     def end(self) -> None:
-        """Ignore."""
+        """Ignore the end."""

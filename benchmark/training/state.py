@@ -1,46 +1,49 @@
-"""What a training loop keeps of networks and optimisers: out of them, into them again, and whether it is sound."""
+"""State of a training loop: saving and restoring networks and optimisers, and finding non-finite tensors."""
 
 from __future__ import annotations
 
 import copy
+import typing
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+#: Modules and optimisers of a loop by name.
 State = Mapping[str, nn.Module | Optimizer]
+#: Tensors by member of the state and name.
 Groups = dict[str, dict[str, Tensor]]
 
 
-class Checkpoint(Protocol):
+class Checkpoint(typing.Protocol):
     """Storage of the states of a stage's loops; the store implements it."""
 
     def load(self, name: str) -> tuple[Groups, dict[str, Any]] | None:
-        """Return the tensors and facts saved for loop `name`, or `None`."""
+        """Return the tensors and the other values saved for loop `name`, or `None`."""
 
     def save(self, name: str, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]) -> None:
-        """Replace what is saved for loop `name`."""
+        """Replace the checkpoint of loop `name`."""
 
 
-def extracted(state: State) -> tuple[Groups, dict[str, Any]]:
-    """Tensors on the CPU by member and name, and what optimisers hold besides tensors."""
+def extract(state: State) -> tuple[Groups, dict[str, Any]]:
+    """Copy a state to the CPU: its tensors, and the other values of its optimisers."""
     groups: Groups = {}
-    facts: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for key, value in state.items():
-        groups[key], facts[key] = _extract(value)
-    return groups, facts
+        groups[key], numbers[key] = _extract(value)
+    return groups, numbers
 
 
-def restore(state: State, groups: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> bool:
-    """Put back what `extracted` took; if that is of other members, nothing is changed and it returns `False`."""
-    if groups.keys() - state.keys() or facts.keys() != state.keys():
+def restore(state: State, groups: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> bool:
+    """Load the result of `extract`; if it does not fit, return `False` and leave the state unchanged."""
+    if groups.keys() - state.keys() or numbers.keys() != state.keys():
         return False
     before = {key: copy.deepcopy(value.state_dict()) for key, value in state.items()}
     try:
         for key, value in state.items():
-            _restore(value, groups.get(key, {}), facts[key])
+            _restore(value, groups.get(key, {}), numbers[key])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         for key, value in state.items():
             value.load_state_dict(before[key])
@@ -49,8 +52,8 @@ def restore(state: State, groups: Mapping[str, Mapping[str, Tensor]], facts: Map
 
 
 @torch.no_grad()
-def unsound(groups: Mapping[str, Mapping[str, Tensor]]) -> set[str]:
-    """Names, `member.tensor`, of tensors that hold an infinity or what is no number."""
+def non_finite(groups: Mapping[str, Mapping[str, Tensor]]) -> set[str]:
+    """Names, `member.tensor`, of tensors that contain an infinity or NaN."""
     return {
         f"{key}.{name}"
         for key, tensors in groups.items()
@@ -59,8 +62,8 @@ def unsound(groups: Mapping[str, Mapping[str, Tensor]]) -> set[str]:
     }
 
 
-def live(state: State) -> dict[str, dict[str, Tensor]]:
-    """The tensors themselves, where they are."""
+def current_tensors(state: State) -> Groups:
+    """Tensors of a state, not copied."""
     return {
         key: value.state_dict()
         if isinstance(value, nn.Module)
@@ -88,15 +91,15 @@ def _extract(value: nn.Module | Optimizer) -> tuple[dict[str, Tensor], Any]:
     return tensors, numbers
 
 
-def _restore(value: nn.Module | Optimizer, tensors: Mapping[str, Tensor], facts: Any) -> None:
+def _restore(value: nn.Module | Optimizer, tensors: Mapping[str, Tensor], numbers: Any) -> None:
     if isinstance(value, nn.Module):
         value.load_state_dict(dict(tensors), strict=True)
         return
     entries: dict[int, dict[str, Any]] = {}
-    for name, entry in {**tensors, **facts}.items():
+    for name, entry in {**tensors, **numbers}.items():
         index, _, key = name.partition(".")
         entries.setdefault(int(index), {})[key] = entry
     count = sum(len(group["params"]) for group in value.param_groups)
     if any(index >= count for index in entries):
-        raise IndexError("state of parameters that the optimiser does not have")
+        raise IndexError("the state has more parameters than the optimiser")
     value.load_state_dict({"state": entries, "param_groups": value.state_dict()["param_groups"]})

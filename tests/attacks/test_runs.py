@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from privbench.attacks import _gan, gmi, kedmi
+from privbench.attacks import gmi, kedmi, vmi
 from privbench.attacks._inversion import quantise
 from privbench.attacks.gmi import GMI
 from privbench.attacks.kedmi import KEDMI
@@ -18,7 +18,7 @@ from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images, Request
 from privbench.benchmark.core.seeds import derive
 from privbench.benchmark.networks.classifiers.network import Network
-from privbench.benchmark.training import context as training
+from privbench.benchmark.training import monitor
 from privbench.benchmark.training.context import Context
 from torch import nn
 from torch.nn import functional
@@ -146,7 +146,7 @@ def small(request, monkeypatch):
         monkeypatch.setattr(gmi, "Critic", Critic)
         monkeypatch.setattr(kedmi, "Generator", Generator)
         monkeypatch.setattr(kedmi, "LabelDiscriminator", LabelDiscriminator)
-        monkeypatch.setattr(_gan, "DCGenerator", Generator)
+        monkeypatch.setattr(vmi, "DCGenerator", Generator)
 
 
 @pytest.fixture
@@ -205,8 +205,8 @@ def test_learning_does_not_depend_on_fields_of_run(name, priors):
 
 @pytest.mark.parametrize("stop", [1, 2])
 def test_an_interrupted_attack_resumes_to_the_same_bytes(name, priors, stop, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(monitor, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(monitor, "CHECKPOINT_SHARE", float("inf"))
     attack = ATTACKS[name].model_copy(update={"iterations": 3})
     whole = attack.run(view(), priors[name], REQUEST, context()).pixels
     memory = Memory(stop=stop)
@@ -216,7 +216,7 @@ def test_an_interrupted_attack_resumes_to_the_same_bytes(name, priors, stop, mon
 
 
 def test_an_interrupted_prior_resumes_to_the_same_bytes(name, priors, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(monitor, "CHECKPOINT_SECONDS", 0.0)
     memory = Memory(stop=1)
     with pytest.raises(KeyboardInterrupt):
         ATTACKS[name].learn(view(), public(), context(checkpoint=memory))

@@ -9,8 +9,9 @@ import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import DivergedError
 from privbench.benchmark.store.store import Store
-from privbench.benchmark.training import context as training
+from privbench.benchmark.training import monitor
 from privbench.benchmark.training.context import Context
+from privbench.benchmark.training.optimisation import update
 from torch import nn
 
 KEY = "ab" * 32
@@ -44,7 +45,7 @@ class Loop:
         def step(i, generator):
             self.seen.append(i)
             value = module(torch.ones(1, 2)).sum()
-            training.update(optimizer, value)
+            update(optimizer, value)
             if i == self.at:
                 module.weight.data[0, 0] = self.poison
             return {"loss": torch.tensor(self.loss if i == self.at and self.loss is not None else 0.5)}
@@ -56,8 +57,8 @@ class Loop:
 
 @pytest.fixture
 def always_keep(monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(monitor, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(monitor, "CHECKPOINT_SHARE", float("inf"))
     clock = itertools.count(0.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
 
@@ -100,7 +101,7 @@ def test_a_poisoned_checkpoint_is_not_gone_on_from(tmp_path, caplog) -> None:
         loop.context().save("target", 4, {"network": module, "optimizer": optimizer})
     loop.run()
     assert loop.seen == list(range(8))
-    assert "checkpoint of loop target has network.weight, which is not finite; begun anew" in caplog.text
+    assert "checkpoint of loop target has network.weight, which is not finite; restarting the loop" in caplog.text
 
 
 def test_what_was_infinite_from_the_start_may_stay_so(tmp_path, always_keep) -> None:

@@ -74,8 +74,8 @@ def train(recipe: Recipe, checkpoint: Memory | None, stop: int | None = None) ->
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("stop", [1, 5, 11])
 def test_interrupted_and_resumed_gives_the_same_bytes(monkeypatch, optimizer: str, stop: int) -> None:
-    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SHARE", 1e9)
     recipe = Recipe(optimizer=optimizer, learning_rate=0.05, epochs=4, batch_size=16, milestones=(2,))
     whole = train(recipe, None)
     memory = Memory()
@@ -133,8 +133,8 @@ def test_unknown_devices_are_refused() -> None:
 
 def interrupted(monkeypatch, recipe: Recipe) -> Memory:
     """The checkpoint of a run that was stopped after seven steps."""
-    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("privbench.benchmark.training.context.CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SHARE", 1e9)
     memory = Memory()
     with pytest.raises(InterruptedRunError):
         train(recipe, memory, 7)
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_another_version_is_not_gone_on_from(monkeypatch, caplog
     memory.kept["target"] = groups, {key: value for key, value in info.items() if key != "versions"}
     again = train(recipe, memory)
     assert all(torch.equal(again[key], whole[key]) for key in whole)
-    assert "was made with another version of privbench; begun anew" in caplog.text
+    assert "was made with another version of privbench; restarting the loop" in caplog.text
 
 
 def wider(groups, facts):
@@ -196,4 +196,4 @@ def test_a_checkpoint_of_other_networks_leaves_no_trace(monkeypatch, caplog, cha
     memory.kept["target"] = groups, {**info, "state": facts}
     found = train(recipe, memory)
     assert all(torch.equal(found[key], whole[key]) for key in whole)
-    assert "checkpoint of loop target is of other networks or optimisers; begun anew" in caplog.text
+    assert "checkpoint of loop target is of other networks or optimisers; restarting the loop" in caplog.text
