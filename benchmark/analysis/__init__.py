@@ -1,1 +1,1 @@
-"""What numbers say: aggregation, flags, ranking."""
+"""Analysis of records: aggregation over seeds, flags, rankings."""

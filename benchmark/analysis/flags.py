@@ -21,7 +21,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "noise and the gradients are noisy, so an attack that averages several answers may succeed where this one did not. "
     "Attack the target with more draws, or without the noise, before calling it private.",
     "zero_input_gradient": "The target has no usable gradient with respect to its input (gradient masking). Attacks "
-    "that follow gradients fail for lack of gradients, not for lack of information; compare with attacks that use none.",
+    "that follow gradients fail for lack of gradients, not of information; compare with attacks that use none.",
     "shared_lineage": "Target and judge have one architecture family, or start from weights trained on the same data, "
     "so they share mistakes, and a reconstruction that fools one fools the other. Read attack accuracy beside a judge "
     "of another architecture and training.",

@@ -1,4 +1,4 @@
-"""Compact letter display: defenses that cannot be told apart share a letter."""
+"""Compact letter display: defenses that are not distinguishable share a letter."""
 
 from __future__ import annotations
 
@@ -8,94 +8,98 @@ import numpy as np
 from numpy.typing import NDArray
 
 Booleans = NDArray[np.bool_]
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
-def groups(apart: Booleans) -> list[tuple[int, ...]]:
-    """Compact letter display: numbers of the groups of each of M, such that two share one if and only if not apart.
+def assign_groups(distinct: Booleans) -> list[tuple[int, ...]]:
+    """Assign groups to M items, such that two items share a group if and only if they are not distinct.
 
-    Each group is a clique of the graph of pairs that are not apart, grown from the first pair that none covers yet, in
-    the given order; groups that others make needless are left out.
+    Each group is a clique in the graph of pairs that are not distinct. Cliques grow from the first pair that no clique
+    covers yet, in the given order; redundant cliques are removed.
 
     References:
         H.-P. Piepho, "An algorithm for a letter-based representation of all-pairwise comparisons", Journal of
         Computational and Graphical Statistics 13, 2004.
 
     Args:
-        apart: `M M`, symmetric.
+        distinct: `M M`, symmetric.
+
+    Returns:
+        The numbers of the groups of each item.
 
     Note:
-        Piepho starts from one group and splits it at each pair that is apart, which may need memory exponential in M.
+        Piepho starts from one group and splits it at each distinct pair, which may need memory exponential in M.
     """
-    size = len(apart)
-    near = [_bits(~apart[i], i) for i in range(size)]
-    left = list(near)
+    size = len(distinct)
+    neighbors = [_bitmask(~distinct[i]) & ~(1 << i) for i in range(size)]
+    uncovered = list(neighbors)
     cliques: list[int] = []
     for i in range(size):
-        while left[i]:
-            clique = _grown(i, near, left)
+        while uncovered[i]:
+            clique = _grow_clique(i, neighbors, uncovered)
             cliques.append(clique)
-            _cover(clique, left)
-        if not near[i]:
+            for j in _members(clique):
+                uncovered[j] &= ~clique
+        if not neighbors[i]:
             cliques.append(1 << i)
-    needed = _needed([[i for i in range(size) if clique >> i & 1] for clique in cliques], size)
-    found: list[list[int]] = [[] for _ in range(size)]
-    for g, members in enumerate(needed):
+    groups: list[list[int]] = [[] for _ in range(size)]
+    for number, members in enumerate(_remove_redundant([_members(clique) for clique in cliques], size)):
         for i in members:
-            found[i].append(g)
-    return [tuple(group) for group in found]
+            groups[i].append(number)
+    return [tuple(group) for group in groups]
 
 
-def _needed(cliques: Sequence[list[int]], size: int) -> list[list[int]]:
-    """Without those whose pairs are all in others, the smallest asked first."""
+def _remove_redundant(cliques: Sequence[list[int]], size: int) -> list[list[int]]:
+    """Remove cliques whose pairs other cliques all cover, the smallest first."""
     covered = np.zeros((size, size), dtype=np.int64)
     for members in cliques:
         covered[np.ix_(members, members)] += 1
-    needless = set()
-    for g in sorted(range(len(cliques)), key=lambda g: len(cliques[g])):
-        pairs = np.ix_(cliques[g], cliques[g])
+    redundant = set()
+    for number in sorted(range(len(cliques)), key=lambda number: len(cliques[number])):
+        pairs = np.ix_(cliques[number], cliques[number])
         if (covered[pairs] > 1).all():
             covered[pairs] -= 1
-            needless.add(g)
-    return [members for g, members in enumerate(cliques) if g not in needless]
+            redundant.add(number)
+    return [members for number, members in enumerate(cliques) if number not in redundant]
 
 
-def _bits(row: Booleans, without: int) -> int:
-    return sum(1 << int(j) for j in np.flatnonzero(row) if j != without)
+def _bitmask(row: Booleans) -> int:
+    return sum(1 << int(j) for j in np.flatnonzero(row))
 
 
-def _grown(i: int, near: Sequence[int], left: Sequence[int]) -> int:
-    """A maximal clique with i and the first neighbour that it shares no group with yet."""
-    clique, open_to = 1 << i, near[i]
-    while open_to:
-        wanted = open_to & left[i] or open_to
-        j = (wanted & -wanted).bit_length() - 1
+def _members(clique: int) -> list[int]:
+    members = []
+    while clique:
+        members.append((clique & -clique).bit_length() - 1)
+        clique &= clique - 1
+    return members
+
+
+def _grow_clique(i: int, neighbors: Sequence[int], uncovered: Sequence[int]) -> int:
+    """A maximal clique with i and its first neighbor that no common clique covers yet."""
+    clique, candidates = 1 << i, neighbors[i]
+    while candidates:
+        preferred = candidates & uncovered[i] or candidates
+        j = (preferred & -preferred).bit_length() - 1
         clique |= 1 << j
-        open_to &= near[j]
+        candidates &= neighbors[j]
     return clique
 
 
-def _cover(clique: int, left: list[int]) -> None:
-    rest = clique
-    while rest:
-        j = (rest & -rest).bit_length() - 1
-        left[j] &= ~clique
-        rest &= rest - 1
-
-
-def texts(groups: Sequence[tuple[int, ...]]) -> list[str]:
-    """Letters, or numbers with runs of three or more shortened where the alphabet does not suffice.
+def format_groups(groups: Sequence[tuple[int, ...]]) -> list[str]:
+    """Format groups as letters, or as numbers with shortened runs if there are more groups than letters.
 
     Example:
-        >>> texts([(0,), (0, 1), (1,)])
+        >>> format_groups([(0,), (0, 1), (1,)])
         ['a', 'ab', 'b']
     """
-    if max(max(group) for group in groups) < len(_LETTERS):
-        return ["".join(_LETTERS[g] for g in group) for group in groups]
+    if max(max(group) for group in groups) < len(_ALPHABET):
+        return ["".join(_ALPHABET[number] for number in group) for group in groups]
     return [", ".join(_runs(group)) for group in groups]
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[str]:
+    """Numbers counted from 1, with runs of three or more as a range."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""Records together: a folder of them, loaded, and as tables."""
+"""Sets of records: load them from a folder, and aggregate them as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import IncompatibleRecordError, MissingDataError
 from ..files.png import MAX_BYTES, fault_of_png
 from ..records.record import Choice, Record, RecordedScore, read
-from ..records.submitted import Provenance, is_stray, load, submissions
+from ..records.submitted import Provenance, is_of_submission, load, submissions
 from ..records.verification import LEVELS, Level, lowest
 from .aggregate import Row, Section, sections
 
@@ -22,23 +22,12 @@ if TYPE_CHECKING:
     from .ranking import Ranking, Standing
 
 
-_LEADERBOARD = [
+#: Columns of `Records.leaderboard`.
+_LEADERBOARD = (
     *("protocol", "budget", "dataset", "score", "better", "defense", "rank", "rank_low", "rank_high", "group"),
-    *(
-        "worst",
-        "low",
-        "high",
-        "n",
-        "basis",
-        "utility_score",
-        "utility",
-        "attacks",
-        "missing",
-        "seeds",
-        "level",
-        "reason",
-    ),
-]
+    *("worst", "low", "high", "n", "basis", "utility_score", "utility", "attacks", "missing", "seeds", "level"),
+    "reason",
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +35,10 @@ class Records:
     """Loaded records.
 
     Args:
-        items: the records, in order of path.
-        paths: where each was read.
-        problems: one sentence per file that could not be read.
-        sources: of records that were submitted, by key.
+        items: the records, in the order of their paths.
+        paths: file of each record.
+        problems: one sentence for each file that cannot be read.
+        sources: provenance of submitted records, by key.
     """
 
     items: tuple[Record, ...] = ()
@@ -64,12 +53,12 @@ class Records:
         return iter(self.items)
 
     def level(self, records: Iterable[Record]) -> Level:
-        """The lowest level of verification among some of the records; see `verification_levels`."""
+        """Return the lowest level of verification among some of the records."""
         found = (self.sources.get(record.key) for record in records)
         return lowest(LEVELS[0] if source is None else source.level for source in found)
 
     def picture(self, record: Record) -> bytes | None:
-        """The PNG beside a record; `None` if it names none or the file is missing or no PNG that can be shown."""
+        """Return the PNG of a record; `None` if it has none, or the file is missing or invalid."""
         if record.picture is None:
             return None
         try:
@@ -81,50 +70,53 @@ class Records:
 
     @cached_property
     def _path_of(self) -> dict[str, Path]:
-        """By key; of several records with one key, the first."""
+        """Paths by key; the first path for duplicate keys."""
         return {item.key: path for item, path in zip(reversed(self.items), reversed(self.paths), strict=True)}
 
     def sections(self) -> tuple[Section, ...]:
-        """Aggregated over seeds, by protocol, budget and data set configuration."""
+        """Aggregate the records over seeds, by protocol, budget and data set configuration."""
         return tuple(sections(self.items))
 
     def long_rows(self) -> list[dict[str, Any]]:
-        """One dictionary per record and score, and per evaluator that did not run."""
-        return [row for record in self.items for row in _long(record, self._origin(record))]
+        """Return one dictionary per record and score, and per evaluator that did not run; see `long`."""
+        return [row for record in self.items for row in _long_rows(record, self._origin(record))]
 
     def _origin(self, record: Record) -> dict[str, str]:
         source = self.sources.get(record.key)
         return {"level": self.level([record]), "submission": source.submission if source else ""}
 
     def wide_rows(self) -> list[dict[str, Any]]:
-        """One dictionary per row of each section; see `wide`."""
-        return [_wide(section, row, self.level(row.records)) for section in self.sections() for row in section.rows]
+        """Return one dictionary per row of each section; see `wide`."""
+        return [_wide_row(section, row, self.level(row.records)) for section in self.sections() for row in section.rows]
 
     def leaderboard_rows(self) -> list[dict[str, Any]]:
-        """One dictionary per section, leakage score and defense; see `leaderboard`."""
+        """Return one dictionary per section, leakage score and defense; see `leaderboard`."""
         from .ranking import rankings
 
         return [
-            _standing(section, ranking, standing, self.level(record for row in standing.rows for record in row.records))
+            _leaderboard_row(
+                section, ranking, standing, self.level(record for row in standing.rows for record in row.records)
+            )
             for section in self.sections()
             for ranking in rankings(section)
             for standing in ranking.standings
         ]
 
     def leaderboard(self) -> pd.DataFrame:
-        """One row per section, leakage score and defense, in the order of the rankings; see `docs/ranking.md`.
+        """Return one row per section, leakage score and defense, in the order of the rankings; see `docs/ranking.md`.
 
-        `worst` is the worst case over `attacks`, from `low` to `high` (95 %); `rank_low` and `rank_high` are the ranks
-        that cannot be ruled out; defenses that share a letter of `group` cannot be told apart; `level` is the lowest
-        level of verification behind it. A defense without a rank has a `reason`.
+        `worst` is the worst case over `attacks`, with the 95 % interval from `low` to `high`. `rank_low` and
+        `rank_high` are the lowest and the highest rank of the rank set. Defenses that share a letter of `group` are not
+        distinguishable. `level` is the lowest level of verification of the records. A defense without a rank has a
+        `reason`.
         """
         import pandas as pd
 
-        frame = pd.DataFrame(self.leaderboard_rows(), columns=_LEADERBOARD)
+        frame = pd.DataFrame(self.leaderboard_rows(), columns=list(_LEADERBOARD))
         return frame.astype(dict.fromkeys(("rank", "rank_low", "rank_high"), "Int64"))
 
     def long(self) -> pd.DataFrame:
-        """One row per record and score; mappings and per-class values as JSON text.
+        """Return one row per record and score, with mappings and per-class values as JSON text.
 
         An evaluator that did not run has a row without a score name, with the reason.
         """
@@ -133,10 +125,10 @@ class Records:
         return pd.DataFrame(self.long_rows())
 
     def wide(self) -> pd.DataFrame:
-        """One row per protocol, budget, data set, defense and attack, aggregated over seeds.
+        """Return one row per protocol, budget, data set, defense and attack, aggregated over seeds.
 
         Each score `s` has the columns `s` (mean), `s.seeds`, `s.n`, `s.std`, `s.low`, `s.high`, `s.chance` and
-        `s.reason`; what is missing stays missing.
+        `s.reason`; missing values stay missing.
         """
         import pandas as pd
 
@@ -146,35 +138,37 @@ class Records:
 def load_records(path: str | Path, *, strict: bool = False) -> Records:
     """Read a results folder, a folder of records or one record.
 
-    Submissions in its folder `submissions` count as well, each with what `verifications` says of it.
+    The folder's submissions are read from its subfolder `submissions`, and their verifications from `verifications`.
 
     Args:
-        path: what to read; a folder is searched with its subfolders, or only its `records` folder if it has one.
-        strict: raise at the first file that cannot be read, rather than name it in `problems`.
+        path: a record, or a folder, which is searched recursively, or only in its subfolder `records` if it has one.
+        strict: raise an error for the first file that cannot be read, rather than list it in `problems`.
 
     Raises:
         IncompatibleRecordError: the file, or with `strict` a file in the folder, is not a record of a known schema.
-        MissingDataError: there is nothing at `path`.
+        MissingDataError: `path` does not exist.
     """
     path = Path(path)
     if path.is_file():
         return Records((read(path),), (path,))
     if not path.is_dir():
-        raise MissingDataError(f"expected {path} to be a folder of results or a record; make one with `privbench run`")
-    loaded = _Loaded(strict)
+        raise MissingDataError(
+            f"expected {path} to be a results folder or a record, found none; create one with `privbench run`"
+        )
+    loader = _Loader(strict)
     folders = submissions(path)
     root = path / "records" if (path / "records").is_dir() else path
     if folders != [path]:
         for file in sorted(file for file in root.rglob("*.json") if not file.name.startswith(".")):
-            if not is_stray(file, path, folders):
-                loaded.add_file(file)
+            if not is_of_submission(file, path, folders):
+                loader.add_file(file)
     for folder in folders:
-        loaded.add_submission(folder)
-    return loaded.records()
+        loader.add_submission(folder)
+    return loader.records()
 
 
-class _Loaded:
-    """What was read so far; of records with one key the first counts, and others must equal it."""
+class _Loader:
+    """Collects records; records with the same key must be equal."""
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
@@ -183,20 +177,22 @@ class _Loaded:
         self._sources: dict[str, Provenance] = {}
 
     def add_file(self, file: Path) -> None:
+        """Read a record."""
         try:
             self._add(read(file), file)
         except IncompatibleRecordError as problem:
-            self._refuse(str(problem))
+            self._reject(str(problem))
 
     def add_submission(self, folder: Path) -> None:
+        """Read the records of a submission, each with the highest level that a submission of it has."""
         for each in load(folder):
             if isinstance(each, str):
-                self._refuse(each)
+                self._reject(each)
                 continue
             try:
                 self._add(each.record, each.path)
             except IncompatibleRecordError as problem:
-                self._refuse(str(problem))
+                self._reject(str(problem))
                 continue
             known = self._sources.get(each.record.key)
             if known is None or LEVELS.index(known.level) < LEVELS.index(each.source.level):
@@ -205,21 +201,22 @@ class _Loaded:
     def _add(self, record: Record, file: Path) -> None:
         if record.key in self._found and self._found[record.key][0] != record:
             other = self._found[record.key][1]
-            raise IncompatibleRecordError(f"{file} and {other} differ and have the same key; remove one of them")
+            raise IncompatibleRecordError(f"{file} and {other} have the same key but differ; remove one of them")
         self._found.setdefault(record.key, (record, file))
 
-    def _refuse(self, problem: str) -> None:
+    def _reject(self, problem: str) -> None:
         if self._strict:
             raise IncompatibleRecordError(problem)
         self._problems.append(problem)
 
     def records(self) -> Records:
+        """Return the records that were read."""
         items = tuple(record for record, _ in self._found.values())
         paths = tuple(file for _, file in self._found.values())
         return Records(items, paths, tuple(self._problems), self._sources)
 
 
-def _long(record: Record, origin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _long_rows(record: Record, origin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     cell = record.cell
     shared = {"protocol": record.protocol, "budget": cell.budget, "seed": cell.seed}
     for kind in ("dataset", "defense", "attack"):
@@ -258,7 +255,7 @@ def _long_score(name: str, score: RecordedScore, evaluator: Choice) -> dict[str,
     }
 
 
-def _wide(section: Section, row: Row, level: Level) -> dict[str, Any]:
+def _wide_row(section: Section, row: Row, level: Level) -> dict[str, Any]:
     values: dict[str, Any] = {
         "protocol": section.protocol,
         "budget": section.budget,
@@ -277,7 +274,7 @@ def _wide(section: Section, row: Row, level: Level) -> dict[str, Any]:
     return values
 
 
-def _standing(section: Section, ranking: Ranking, standing: Standing, level: Level) -> dict[str, Any]:
+def _leaderboard_row(section: Section, ranking: Ranking, standing: Standing, level: Level) -> dict[str, Any]:
     worst, utility = standing.worst, standing.utility
     rank_low, rank_high = standing.rank_interval or (None, None)
     low, high = worst.interval or (None, None)

@@ -1,1 +1,1 @@
-"""Published tables as data, and the matrices behind them."""
+"""Published tables as data, the matrices that reproduce them, and comparisons of records with them."""

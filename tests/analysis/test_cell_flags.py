@@ -140,8 +140,10 @@ def curves(values: list[float | None], loop: str = "attack", stage: str = "evide
 
 def test_only_losses_that_the_attack_minimizes_must_decrease() -> None:
     flat = [2.0] * 40
-    expected = "identity of loop 'attack 1' starts at 2 and ends at 2: no decrease beyond its spread, so the attack did not work"
-    assert message(curves=curves(flat, "attack 1"), decreasing_losses=FALLING) == expected
+    assert message(curves=curves(flat, "attack 1"), decreasing_losses=FALLING) == (
+        "identity of loop 'attack 1' starts at 2 and ends at 2: no decrease beyond its spread, so the attack did not "
+        "work"
+    )
     assert "ends at not a number" in message(curves=curves([2.0] * 39 + [None]), decreasing_losses=FALLING)
     for other in (curves(flat, "gan"), curves(flat, stage="target"), curves(flat, series="prior"), curves(flat[:20])):
         assert cell_flags(scores={}, curves=other, decreasing_losses=FALLING) == []

@@ -1,4 +1,4 @@
-"""Rankings against slow, obvious computations: worst case, bootstrap, sets of ranks, letters, coverage."""
+"""Rankings against slow, simple computations: worst case, bootstrap, rank sets, group letters, coverage."""
 
 import itertools
 import math
@@ -137,31 +137,31 @@ def slow_bootstrap(found, draws_of, resamples):
 def test_bootstrap_equals_loops_over_the_same_draws(attacks, seeds, identities):
     found = drawn_samples(1, 3, attacks, seeds, identities)
     estimate = rank_bootstrap.estimate(found, resamples=40)
-    expected = slow_bootstrap(found, rank_bootstrap.counts, 40)
-    assert estimate.drawn == pytest.approx(expected, rel=1e-12)
+    expected = slow_bootstrap(found, rank_bootstrap.draw_counts, 40)
+    assert estimate.resampled == pytest.approx(expected, rel=1e-12)
     for one, cost in zip(found, estimate.cost, strict=True):
         assert cost == pytest.approx(slow_worst([costs.tolist() for costs in one.costs])[0], rel=1e-12)
 
 
 def test_draws_are_one_fewer_than_units_and_uniform():
-    counts = rank_bootstrap.counts(5, 4000, 3)
+    counts = rank_bootstrap.draw_counts(5, 4000, 3)
     assert set(counts.sum(1)) == {4.0}
     # Each mean of 4000 counts has standard deviation sqrt(4 * 0.2 * 0.8 / 4000) = 0.0126.
     assert counts.mean(0) == pytest.approx(np.full(5, 0.8), abs=5 * 0.0126)
-    assert (rank_bootstrap.counts(1, 3, 0) == 1).all()
+    assert (rank_bootstrap.draw_counts(1, 3, 0) == 1).all()
 
 
 def test_interval_of_one_attack_and_seed_agrees_with_student_and_scipy():
     values = np.random.default_rng(2).beta(1, 1.5, 40)
     estimate = rank_bootstrap.estimate([sample("none", [[values]])], resamples=20_000)
-    ((low, high),) = rank_bootstrap.spread(estimate, (0, 1))
+    ((low, high),) = rank_bootstrap.intervals(estimate, (0, 1))
     half = stats.t.ppf(0.975, 39) * stats.sem(values)
     # The bootstrap's standard deviation of 20,000 resamples is known to 1 / sqrt(2 * 20,000) = 0.5 %.
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=4 * 0.005 * half)
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(3))
     scale = math.sqrt(40 / 39)
-    assert estimate.drawn.std(ddof=1) == pytest.approx(theirs.standard_error * scale, rel=0.02)
-    ours = np.quantile(estimate.drawn[0] - values.mean(), [0.025, 0.975])
+    assert estimate.resampled.std(ddof=1) == pytest.approx(theirs.standard_error * scale, rel=0.02)
+    ours = np.quantile(estimate.resampled[0] - values.mean(), [0.025, 0.975])
     expected = (np.array(theirs.confidence_interval) - values.mean()) * scale
     assert ours == pytest.approx(expected, abs=0.03 * half)
 
@@ -171,35 +171,35 @@ def test_variance_over_seeds_is_that_of_their_mean():
     values = [[0.1], [0.4], [0.9]]
     estimate = rank_bootstrap.estimate([sample("none", [values])], resamples=20_000)
     expected = statistics.variance([0.1, 0.4, 0.9]) / 3
-    assert estimate.drawn.var(ddof=1) == pytest.approx(expected, rel=0.03)
-    assert estimate.seed_variance[0] == pytest.approx(estimate.drawn.var(ddof=1))
-    ((low, high),) = rank_bootstrap.spread(estimate, (-9, 9))
+    assert estimate.resampled.var(ddof=1) == pytest.approx(expected, rel=0.03)
+    assert estimate.seed_variance[0] == pytest.approx(estimate.resampled.var(ddof=1))
+    ((low, high),) = rank_bootstrap.intervals(estimate, (-9, 9))
     half = stats.t.ppf(0.975, 2) * math.sqrt(expected)
     assert (high - low) / 2 == pytest.approx(half, rel=0.02)
 
 
 def test_seeds_of_attacks_on_the_same_targets_are_drawn_together():
-    # Each attack finds one identity on seed 0 and none on seed 1; drawn apart, the variance would be halved.
+    # Each attack finds one identity on seed 0 and none on seed 1; drawn separately, the variance would be halved.
     first, second = [[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]
     together_drawn = rank_bootstrap.estimate([sample("none", [first, second])], resamples=4000)
-    apart = rank_bootstrap.estimate([sample("none", [first, second], [(0, 1), (2, 3)])], resamples=4000)
+    separate = rank_bootstrap.estimate([sample("none", [first, second], [(0, 1), (2, 3)])], resamples=4000)
     assert together_drawn.seed_variance[0] == pytest.approx(0.25, rel=0.05)
-    assert apart.seed_variance[0] == pytest.approx(0.125, rel=0.1)
+    assert separate.seed_variance[0] == pytest.approx(0.125, rel=0.1)
 
 
-# --- sets of ranks
+# --- rank sets
 
 
-def slow_surely(estimate):
-    """Which cost is surely lower, pair by pair, with the noise over seeds as estimated."""
-    size, resamples = estimate.drawn.shape
+def slow_significantly_lower(estimate):
+    """Whether costs are significantly lower, pair by pair, with the variance over seeds as estimated."""
+    size, resamples = estimate.resampled.shape
     seeds = list(estimate.seed_variance)
-    known = [v for v, seeded in zip(seeds, estimate.seeded, strict=True) if seeded]
-    pooled = [max(v, statistics.fmean(known)) if s else 0.0 for v, s in zip(seeds, estimate.seeded, strict=True)]
-    pooled_freedom = sum(f for f, s in zip(estimate.seed_freedom, estimate.seeded, strict=True) if s)
+    known = [v for v, several in zip(seeds, estimate.has_seeds, strict=True) if several]
+    pooled = [max(v, statistics.fmean(known)) if s else 0.0 for v, s in zip(seeds, estimate.has_seeds, strict=True)]
+    pooled_freedom = sum(f for f, s in zip(estimate.seed_dof, estimate.has_seeds, strict=True) if s)
     deviation = {}
     for i, j in itertools.combinations(range(size), 2):
-        differences = [estimate.drawn[i][b] - estimate.drawn[j][b] for b in range(resamples)]
+        differences = [estimate.resampled[i][b] - estimate.resampled[j][b] for b in range(resamples)]
         more = pooled[i] - seeds[i] + pooled[j] - seeds[j]
         deviation[i, j] = math.sqrt(statistics.variance(differences) + more)
     largest = []
@@ -207,58 +207,60 @@ def slow_surely(estimate):
         shifts = []
         for (i, j), s in deviation.items():
             if s > 1e-9:
-                there = estimate.drawn[i][b] - estimate.drawn[j][b]
+                there = estimate.resampled[i][b] - estimate.resampled[j][b]
                 shifts.append(abs(there - (estimate.cost[i] - estimate.cost[j])) / s)
         largest.append(max(shifts, default=0.0))
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([size])))
     ranges = [(max(z) - min(z)) / math.sqrt(2) for z in generator.standard_normal((4 * resamples, size)).tolist()]
     critical = max(np.quantile(largest, 0.95), np.quantile(ranges, 0.95))
-    sure = [[False] * size for _ in range(size)]
+    lower = [[False] * size for _ in range(size)]
     for (i, j), s in deviation.items():
         distance = estimate.cost[i] - estimate.cost[j]
-        fewer = min(estimate.freedom[i], estimate.freedom[j])
+        fewer = min(estimate.dof[i], estimate.dof[j])
         if s <= 1e-9:
             needed = 0.05 / (size * (size - 1) / 2)
-            apart = abs(distance) > 1e-9 and 2.0 ** (1 - min(estimate.identities[i], estimate.identities[j])) <= needed
+            distinct = (
+                abs(distance) > 1e-9 and 2.0 ** (1 - min(estimate.identities[i], estimate.identities[j])) <= needed
+            )
         else:
             of_seeds = pooled[i] + pooled[j]
             below = max(s * s - of_seeds, 0) ** 2 / fewer + (of_seeds**2 / pooled_freedom if of_seeds else 0)
             freedom = min(s**4 / below, fewer + (pooled_freedom if of_seeds else 0))
-            apart = stats.t.sf(abs(distance) / s, freedom) < stats.norm.sf(critical)
-        if apart:
-            sure[i][j], sure[j][i] = distance < 0, distance > 0
-    return np.array(sure)
+            distinct = stats.t.sf(abs(distance) / s, freedom) < stats.norm.sf(critical)
+        if distinct:
+            lower[i][j], lower[j][i] = distance < 0, distance > 0
+    return np.array(lower)
 
 
 @pytest.mark.parametrize(("attacks", "seeds", "identities"), [(1, 1, 8), (2, 1, 30), (2, 3, 30), (1, 2, 6)])
-def test_what_is_sure_equals_a_naive_loop(attacks, seeds, identities):
+def test_significant_differences_equal_a_naive_loop(attacks, seeds, identities):
     found = drawn_samples(4, 6, attacks, seeds, identities)
     shifted = [replace(one, costs=tuple(c + 0.06 * i for c in one.costs)) for i, one in enumerate(found)]
     shifted[2] = replace(shifted[2], costs=shifted[1].costs)
     estimate = rank_bootstrap.estimate(shifted, resamples=150)
-    sure = rank_bootstrap.surely_lower(estimate)
-    expected = slow_surely(estimate)
-    assert (sure == expected).all()
+    lower = rank_bootstrap.significantly_lower(estimate)
+    expected = slow_significantly_lower(estimate)
+    assert (lower == expected).all()
     assert identities < 30 or (expected.any() and not (expected | expected.T).all(where=~np.eye(6, dtype=bool)))
-    for i, (rank, low, high) in enumerate(rank_bootstrap.rank_sets(estimate.cost, sure)):
+    for i, (rank, low, high) in enumerate(rank_bootstrap.rank_sets(estimate.cost, lower)):
         assert rank == 1 + sum(cost < estimate.cost[i] - 1e-12 for cost in estimate.cost)
         assert low == 1 + sum(expected[j][i] for j in range(6))
         assert high == 6 - sum(expected[i][j] for j in range(6))
         assert low <= rank <= high
 
 
-def test_order_of_rows_changes_nothing():
+def test_the_order_of_rows_does_not_change_the_estimate():
     found = drawn_samples(5, 6, 2, 2, 12)
     forward, backward = (rank_bootstrap.estimate(one) for one in (found, found[::-1]))
-    assert (forward.drawn == backward.drawn[::-1]).all()
-    surely = rank_bootstrap.surely_lower(forward)
-    assert (surely == rank_bootstrap.surely_lower(backward)[::-1, ::-1]).all()
+    assert (forward.resampled == backward.resampled[::-1]).all()
+    lower = rank_bootstrap.significantly_lower(forward)
+    assert (lower == rank_bootstrap.significantly_lower(backward)[::-1, ::-1]).all()
 
 
-def _coverage(seed, simulations, defenses, attacks, seeds, identities, apart, noise):
-    """Shares of simulations whose sets hold all true ranks, and of intervals that hold the true worst case."""
+def _coverage(seed, simulations, defenses, attacks, seeds, identities, spacing, noise):
+    """Shares of simulations whose rank sets contain all true ranks, and of intervals with the true worst case."""
     generator = np.random.default_rng(seed)
-    level = np.linspace(0, apart, defenses)
+    level = np.linspace(0, spacing, defenses)
     many = np.clip(generator.normal(0.45, 0.12, (1, 400_000)) + generator.normal(0, 0.1, (attacks, 400_000)), -9, 9)
     truth = many.max(0).mean() + level
     true_ranks = [1 + sum(other < own - 1e-12 for other in level) for own in level]
@@ -270,9 +272,9 @@ def _coverage(seed, simulations, defenses, attacks, seeds, identities, apart, no
         values = shared + own + over_seeds + level[:, None, None, None]
         found = [sample(f"d{i}", values[i]) for i in range(defenses)]
         estimate = rank_bootstrap.estimate(found, resamples=300)
-        sets = rank_bootstrap.rank_sets(estimate.cost, rank_bootstrap.surely_lower(estimate))
+        sets = rank_bootstrap.rank_sets(estimate.cost, rank_bootstrap.significantly_lower(estimate))
         held += all(low <= rank <= high for rank, (_, low, high) in zip(true_ranks, sets, strict=True))
-        spreads = rank_bootstrap.spread(estimate, (-9, 9))
+        spreads = rank_bootstrap.intervals(estimate, (-9, 9))
         inside += sum(low <= value <= high for value, (low, high) in zip(truth, spreads, strict=True))
     return held / simulations, inside / simulations / defenses
 
@@ -281,7 +283,7 @@ def _coverage(seed, simulations, defenses, attacks, seeds, identities, apart, no
     ("defenses", "seeds", "identities", "noise"),
     [(5, 1, 5, 0.0), (5, 1, 60, 0.0), (12, 1, 10, 0.0), (5, 2, 30, 0.05), (5, 3, 10, 0.05)],
 )
-def test_sets_of_ranks_hold_the_true_ranks_of_equal_defenses(defenses, seeds, identities, noise):
+def test_rank_sets_contain_the_true_ranks_of_equal_defenses(defenses, seeds, identities, noise):
     # Equal defenses are the hardest case: every separation is false. 0.95 minus three standard errors of 120
     # simulations, sqrt(0.95 * 0.05 / 120) = 0.020.
     held, inside = _coverage(6, 120, defenses, 2, seeds, identities, 0.0, noise)
@@ -289,43 +291,43 @@ def test_sets_of_ranks_hold_the_true_ranks_of_equal_defenses(defenses, seeds, id
     assert inside >= 0.93 - 3 * 0.02
 
 
-def test_sets_of_ranks_hold_the_true_ranks_of_different_defenses():
+def test_rank_sets_contain_the_true_ranks_of_different_defenses():
     held, inside = _coverage(7, 120, 6, 2, 1, 40, 0.3, 0.0)
     assert held >= 0.95 - 3 * 0.02
     assert inside >= 0.93 - 3 * 0.02
 
 
-# --- letters
+# --- group letters
 
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), size=st.integers(1, 10))
-def test_two_share_a_letter_if_and_only_if_they_are_not_apart(data, size):
+def test_two_defenses_share_a_letter_if_and_only_if_they_are_not_distinct(data, size):
     pairs = list(itertools.combinations(range(size), 2))
     drawn = data.draw(st.lists(st.booleans(), min_size=len(pairs), max_size=len(pairs)))
-    apart = np.zeros((size, size), dtype=bool)
+    distinct = np.zeros((size, size), dtype=bool)
     for (i, j), value in zip(pairs, drawn, strict=True):
-        apart[i, j] = apart[j, i] = value
-    groups = letter_display.groups(apart)
+        distinct[i, j] = distinct[j, i] = value
+    groups = letter_display.assign_groups(distinct)
     assert all(groups)
     for i, j in pairs:
-        assert bool(set(groups[i]) & set(groups[j])) == (not apart[i, j])
+        assert bool(set(groups[i]) & set(groups[j])) == (not distinct[i, j])
     used = sorted({g for group in groups for g in group})
     assert used == list(range(len(used)))
     for g in used:
         members = [i for i in range(size) if g in groups[i]]
         elsewhere = [set(group) - {g} for group in groups]
         pairs = itertools.combinations_with_replacement(members, 2)
-        assert not all(elsewhere[i] & elsewhere[j] for i, j in pairs), "a group that others make needless"
+        assert not all(elsewhere[i] & elsewhere[j] for i, j in pairs), "a redundant group"
 
 
 def test_letters_of_overlapping_intervals_are_consecutive():
-    # Not apart if at most two places lie between: a, ab, abc, bc, c.
-    apart = np.abs(np.subtract.outer(range(5), range(5))) > 2
-    assert letter_display.groups(apart) == [(0,), (0, 1), (0, 1, 2), (1, 2), (2,)]
+    # Items are not distinct if their positions differ by at most two: a, ab, abc, bc, c.
+    distinct = np.abs(np.subtract.outer(range(5), range(5))) > 2
+    assert letter_display.assign_groups(distinct) == [(0,), (0, 1), (0, 1, 2), (1, 2), (2,)]
 
 
-# --- what rankings say
+# --- rankings
 
 
 def many(defense, level, attack="kedmi", identities=40, seed=0, spread=0.05):
@@ -333,7 +335,7 @@ def many(defense, level, attack="kedmi", identities=40, seed=0, spread=0.05):
     return cell(defense, attack, values.tolist(), seed)
 
 
-def test_best_defender_is_first_whichever_way_a_score_points():
+def test_best_defense_is_first_for_both_directions_of_a_score():
     lower = ranked(many("none", 0.8), many("mid", 0.2), many("bido_hsic", 0.21))
     assert [s.defense for s in lower.standings][-1] == "none"
     assert [s.rank for s in lower.standings] == [1, 2, 3]
@@ -357,12 +359,12 @@ def test_identical_defenses_are_tied_and_not_separable():
     assert [s.defense for s in found.standings] == ["bido_hsic", "mid", "none"]
 
 
-def test_constant_values_have_no_interval_and_are_told_apart_by_a_sign_test():
-    for identities, apart in ((6, True), (5, False)):  # 2^-5 = 0.031, 2^-4 = 0.0625
+def test_constant_values_have_no_interval_and_are_separated_by_a_sign_test():
+    for identities, distinct in ((6, True), (5, False)):  # 2^-5 = 0.031, 2^-4 = 0.0625
         found = ranked(cell("none", "kedmi", [1.0] * identities), cell("mid", "kedmi", [0.0] * identities))
         assert [s.worst.interval for s in found.standings] == [None, None]
         assert [s.defense for s in found.standings] == ["mid", "none"]
-        assert [s.group for s in found.standings] == (["a", "b"] if apart else ["a", "a"])
+        assert [s.group for s in found.standings] == (["a", "b"] if distinct else ["a", "a"])
     shifted = np.random.default_rng(0).random(30) / 2
     found = ranked(cell("none", "kedmi", (shifted + 0.1).tolist()), cell("mid", "kedmi", shifted.tolist()))
     assert [s.group for s in found.standings] == ["a", "b"]
@@ -373,7 +375,7 @@ def test_one_identity_gives_no_interval_and_separates_nothing():
     assert [(s.worst.interval, s.rank_interval, s.group) for s in found.standings] == [(None, (1, 2), "a")] * 2
 
 
-def test_identities_without_a_value_under_an_attack_are_left_out_and_said():
+def test_identities_without_a_value_under_an_attack_are_left_out_with_a_note():
     found = ranked(
         cell("none", "gmi", [0.9, None, 0.1]),
         cell("none", "kedmi", [0.2, 0.9, 0.3]),
@@ -402,7 +404,7 @@ def test_a_defense_that_lacks_an_attack_is_listed_without_a_rank():
     assert (lacking.missing, lacking.worst.reason, lacking.group) == (("gmi",), "gmi was not run", "")
     assert len(lacking.rows) == 1
     assert by_name(found)["vib"].worst.reason == "gmi: it diverged"
-    assert "vmi has a value against one defense only and does not count" in found.notes
+    assert "vmi has a value against only one defense and does not count" in found.notes
 
 
 def test_without_values_by_identity_one_attack_is_ranked_by_the_score_and_several_are_not():
@@ -419,7 +421,7 @@ def test_without_values_by_identity_one_attack_is_ranked_by_the_score_and_severa
         ("none", "score", "b"),
     ]
     assert by_name(alone)["mid"].worst.interval == (0.1, 0.3)
-    assert by_name(alone)["x"].rank_interval == (1, 3), "nothing is known of its error"
+    assert by_name(alone)["x"].rank_interval == (1, 3), "its error is unknown"
     several = ranked(*(record(name, 0.5, attack) for name in ("none", "mid") for attack in ("gmi", "kedmi")))
     assert all(s.rank is None and s.worst.value is None for s in several.standings)
     assert "no values by identity under gmi, kedmi" in several.standings[0].worst.reason
@@ -427,14 +429,16 @@ def test_without_values_by_identity_one_attack_is_ranked_by_the_score_and_severa
     assert by_name(over_seeds)["none"].worst.value == pytest.approx(0.515)
 
 
-def test_two_scores_out_of_intervals_are_apart_where_a_z_test_says_so():
+def test_two_scores_with_intervals_are_distinct_if_a_z_test_says_so():
     # Standard errors 0.05: the 5 % point of the difference is 1.96 * 0.05 * sqrt(2) = 0.139.
-    for distance, apart in ((0.125, False), (0.155, True)):
-        estimate = rank_bootstrap.from_intervals(np.array([0.3, 0.3 + distance]), np.full(2, 0.05), np.full(2, np.inf))
-        assert rank_bootstrap.surely_lower(estimate)[0, 1] == apart
+    for distance, distinct in ((0.125, False), (0.155, True)):
+        estimate = rank_bootstrap.estimate_from_errors(
+            np.array([0.3, 0.3 + distance]), np.full(2, 0.05), np.full(2, np.inf)
+        )
+        assert rank_bootstrap.significantly_lower(estimate)[0, 1] == distinct
 
 
-def test_notes_say_what_few_seeds_and_identities_leave_open():
+def test_notes_mention_few_seeds_and_identities():
     one = ranked(many("none", 0.8), many("mid", 0.2))
     assert ONE_SEED in one.notes
     assert not any("identities" in note for note in one.notes)
@@ -446,13 +450,13 @@ def test_notes_say_what_few_seeds_and_identities_leave_open():
     assert any(note.startswith("only 5 identities") for note in two.notes)
 
 
-def test_few_reconstructions_of_an_identity_are_named_where_the_worst_of_several_is_taken():
+def test_a_note_mentions_few_observations_under_several_attacks():
     def attacked(attack, n):
         score = make_score("attack_acc", 0.5, n=n, per_class=[0.25, 0.75])
         return make_record("none", attack, scores={"attack_acc": score})
 
     (note,) = [note for note in ranked(attacked("gmi", 98), attacked("kedmi", 400)).notes if "overestimated" in note]
-    assert note.startswith("49 observations of an identity under gmi")
+    assert note.startswith("49 observations of each identity under gmi")
     assert not any("overestimated" in note for note in ranked(attacked("gmi", 100), attacked("kedmi", 400)).notes)
     assert not any("overestimated" in note for note in ranked(attacked("gmi", 10)).notes)
 
@@ -480,7 +484,7 @@ def test_evaluators_of_other_versions_do_not_share_a_ranking():
     assert any("several evaluators or versions" in note for note in found.notes)
 
 
-def test_the_primary_score_is_first_and_utility_stands_beside_it():
+def test_the_primary_score_is_first_and_standings_have_the_utility():
     (section,) = together(make_record("none"), make_record("mid", accuracy=0.5)).sections()
     found = rankings(section)
     assert [ranking.score.name for ranking in found] == ["attack_acc", "attack_acc5"]

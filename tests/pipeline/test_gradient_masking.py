@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark.analysis.flags import of_cell
+from privbench.benchmark.analysis.cell_flags import cell_flags
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.pipeline import gradient_masking
 from privbench.benchmark.pipeline.cell import Cell, Selection
@@ -74,7 +74,7 @@ def network(*layers: nn.Module, outputs: int = 3) -> Network:
 
 
 def names(facts: dict) -> list[str]:
-    return [flag["name"] for flag in of_cell(scores={}, probe=facts)]
+    return [flag["name"] for flag in cell_flags(scores={}, probe=facts)]
 
 
 def test_a_plain_target_shows_nothing() -> None:
@@ -177,10 +177,16 @@ def test_targets_of_cells(tmp_path: Path, defense: str, expected: str) -> None:
     if defense == "none":
         nn.init.zeros_(network.stages["logits"].weight)
     session, artifact = stored(tmp_path, made, network)
-    facts = gradient_masking.of_target(made, session, artifact)
+    test = session.images(made.dataset, "private_test")
+    seed = TargetFacts.of(artifact).prediction_seed
+
+    def probed() -> dict[str, object]:
+        return gradient_masking.probe(session.target(artifact, made), test, "classes", CPU, seed)
+
+    facts = probed()
     assert facts["n"] == gradient_masking.IMAGES
     assert names(facts) == [expected]
-    assert gradient_masking.of_target(made, session, artifact) == facts
+    assert probed() == facts
 
 
 def scores_artifact(folder: Path, **info: object) -> tuple[Cell, object, Artifact]:

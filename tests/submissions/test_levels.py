@@ -153,7 +153,7 @@ def test_a_submission_does_not_displace_a_record_of_the_results(verified: Path, 
     (record,) = records
     assert record.queries == {"forward": 1}
     assert records.level([record]) == "self-reported"
-    assert "differ and have the same key" in records.problems[0]
+    assert "have the same key but differ" in records.problems[0]
 
 
 def test_a_link_in_the_place_of_a_record(verified: Path, tmp_path: Path) -> None:

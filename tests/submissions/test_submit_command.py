@@ -74,7 +74,7 @@ def test_a_submission_has_a_name(privbench: Call, author: Path, monkeypatch, tmp
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("nowhere", *WHO), ("expected nowhere to be a folder of results or a record",)),
+        (("nowhere", *WHO), ("expected nowhere to be a results folder or a record",)),
         (("abcdef12", *WHO), ("expected RECORD to be the beginning of a key",)),
         (("RECORDS", "--contact", " ", "--paper", "P"), ("expected --contact to be a line of 1 to 300 characters",)),
         (("RECORDS", "--contact", "C", "--paper", "P" * 301), ("expected --paper to be a line",)),

@@ -13,7 +13,7 @@ from privbench.benchmark.cli.paper import app
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, UnknownComponentError
 from privbench.benchmark.papers.table import load, names
 from privbench.benchmark.records.record import Record, save
-from privbench.benchmark.runners.scheduler import Outcome
+from privbench.benchmark.runners.outcome import Outcome
 from typer.testing import CliRunner
 
 LABEL = "MNIST: BiDO-HSIC"
@@ -332,7 +332,7 @@ def test_another_definition_of_fid_is_marked(tmp_path):
 
 
 def test_compare_without_records(tmp_path):
-    with pytest.raises(MissingDataError, match="to be a folder of results or a record"):
+    with pytest.raises(MissingDataError, match="to be a results folder or a record"):
         invoke("compare", "bido-table3")
     save(record(protocol="digits/v1"), tmp_path / "results")
     with pytest.raises(MissingDataError, match=r"to hold records of bido-table3, got none; make them with .*table3`"):
