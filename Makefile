@@ -1,45 +1,48 @@
-# make demo   virtual environment, install, the main job on embedded data, HTML report
-# make test   virtual environment, install, the default test suite
-# make lint   formatting, lint and types
-# make bench  timings into docs/performance.md
-# make docs   the documentation site into site/
+# Targets with a description after ## appear in `make help`.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint bench docs install clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench docs docs-tables clean
 
-install: $(VENV)/installed
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
+		while IFS='|' read -r target text; do printf '%-18s %s\n' "$$target" "$$text"; done
+
+install: $(VENV)/installed  ## create the virtual environment and install privbench with its development tools
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "privbench needs Python 3.11 or newer; say make PYTHON=python3.11 ..."; exit 1; }
+		{ echo "privbench needs Python 3.11 or newer: run make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: install
+demo: install  ## run one defense and the undefended target under one attack on embedded data, and write an HTML report
 	$(BIN)/privbench run --dataset digits --defense none --defense bido_hsic --attack kedmi --budget quick \
 		--store $(DEMO)/store --results $(DEMO)/results
 	$(BIN)/privbench report $(DEMO)/results --format html
 
-test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: install  ## run the default test suite and print its line coverage
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-lint: install
+lint: install  ## check formatting, lint rules and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/check_types.py
 
-bench: install
+bench: install  ## measure timings and write them to docs/performance.md
 	$(BIN)/python tests/slow/performance/bench.py --write docs/performance.md
 
-docs: install
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+docs: install  ## build the documentation site in site/
 	$(BIN)/mkdocs build --strict --quiet
 
-clean:
-	rm -rf $(VENV) $(DEMO) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+docs-tables: install  ## write the generated tables and pages in docs/
+	$(BIN)/python docs/hooks/write_tables.py
+
+clean:  ## delete the virtual environment, the demo and all caches
+	rm -rf $(VENV) $(DEMO) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,4 +1,4 @@
-"""A page for every built-in component, an index for every kind: from docstrings, fields and class attributes."""
+"""Generate a page for every built-in component and an index for every kind, from docstrings, fields and attributes."""
 
 import json
 from collections.abc import Iterator
@@ -23,31 +23,31 @@ ABOUT = {
     "dataset": "Private and public images with their protocol: `--dataset NAME`.",
     "defense": "Ways to train a target: `--defense NAME` or `--defense NAME:PRESET`.",
     "attack": "Ways to reconstruct private data through an allowed view of the target: `--attack NAME`.",
-    "evaluator": "What turns evidence into scores; by default all that apply, else `--evaluator NAME`. Every score is "
-    "defined under [metrics](../../metrics.md).",
-    "network": "Classifiers that protocols name as target and judges.",
-    "embedder": "Networks that give an image one vector, for scores and attacks that compare images. "
-    "[Weights](../../weights.md) tells where theirs come from.",
-    "perceptual": "Networks whose activations say how alike two images look. [Weights](../../weights.md) tells where "
-    "theirs come from.",
+    "evaluator": "Compute scores from evidence, the output of an attack; by default all that apply run, else "
+    "`--evaluator NAME`. [Metrics](../../metrics.md) defines every score.",
+    "network": "Classifiers that protocols use as target and judges.",
+    "embedder": "Networks that map an image to one vector, for scores and attacks that compare images. "
+    "[Weights](../../weights.md) lists where their weights come from.",
+    "perceptual": "Networks whose activations measure how similar two images look. "
+    "[Weights](../../weights.md) lists where their weights come from.",
 }
-#: By kind, what a component declares besides its fields: attribute and what it means.
+#: For each kind, the attributes that a component declares besides its fields, with their meaning.
 DECLARED = {
     "attack": (
         ("access", "access"),
-        ("yields", "evidence that it gives"),
+        ("yields", "evidence it returns"),
         ("prior", "learns a prior"),
         ("tasks", "tasks"),
-        ("decreasing_losses", "curves that must fall"),
+        ("decreasing_losses", "losses it minimises"),
     ),
     "defense": (("tasks", "tasks"),),
     "evaluator": (
-        ("needs", "evidence that it reads"),
-        ("judges", "judges that it asks"),
+        ("needs", "evidence it reads"),
+        ("judges", "judges it uses"),
         ("optional", "runs only when named"),
     ),
-    "dataset": (("family", "takes the presets of"),),
-    "network": (("family", "family"), ("pretraining", "published weights learned from")),
+    "dataset": (("family", "uses the presets of"),),
+    "network": (("family", "family"), ("pretraining", "data of the published weights")),
     "embedder": (("faces", "for faces only"), ("weights", "weights")),
     "perceptual": (("weights", "weights"), ("smallest", "smallest side, pixels")),
 }
@@ -55,13 +55,17 @@ _PRIOR = {"none": "no", "public": "one for all targets, from public images", "ta
 
 
 def built_in(kind: Kind) -> list[registry.RegisteredComponent]:
-    """What this distribution registers; plugins on the machine that builds the site have no page."""
+    """Components of this distribution; plugins on the machine that builds the site have no page."""
     return [entry for entry in registry.entries(kind) if entry.distribution == "privbench"]
 
 
+def source(entry: registry.RegisteredComponent) -> str:
+    """The component's source file, relative to the repository."""
+    return entry.target.partition(":")[0].removeprefix("privbench.").replace(".", "/") + ".py"
+
+
 def pages() -> Iterator[tuple[str, str]]:
-    """Paths and Markdown of all pages."""
-    yield "components/index.md", _overview()
+    """Paths and Markdown of the pages that only the site has."""
     for kind in KINDS:
         yield f"components/{PLURALS[kind]}/index.md", _index(kind)
         for entry in built_in(kind):
@@ -69,7 +73,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def shown(kind: str, name: str) -> dict[str, Any]:
-    """What `privbench show` says."""
+    """The output of `privbench show`."""
     done = typer.testing.CliRunner().invoke(app, ["show", kind, name, "--json"], catch_exceptions=False)
     facts: dict[str, Any] = json.loads(done.output)
     return facts
@@ -95,19 +99,20 @@ def page(kind: Kind, name: str) -> str:
         found += ["## Scores", _scores(component)]
     if facts["presets"]:
         found += ["## Presets", _presets(component)]
-    found += ["## Look at it here", f"```bash\nprivbench show {kind} {name}\n```"]
+    found += ["## On the command line", f"```bash\nprivbench show {kind} {name}\n```"]
     return "\n\n".join(part for part in found if part) + "\n"
 
 
-def _overview() -> str:
+def overview() -> str:
+    """The page that lists all components; its links lead to their source files."""
     rows = [
-        (f"[{TITLES[kind]}]({PLURALS[kind]}/index.md)", ", ".join(f"`{entry.name}`" for entry in built_in(kind)))
+        (TITLES[kind], ", ".join(f"[`{entry.name}`](../../{source(entry)})" for entry in built_in(kind)))
         for kind in KINDS
     ]
     text = (
-        "Every built-in component, as its code describes itself; these pages are made from docstrings and fields. "
-        "`privbench list` and `privbench show` print the same, and also what plugins add: "
-        "[your own components](../plugins.md)."
+        "All built-in components. The documentation site has a page for each, generated from its docstring and fields; "
+        "in the repository, each name links to the source file. `privbench list` and `privbench show` print the same "
+        "information, also for plugins: [your own components](../plugins.md)."
     )
     return f"# Components\n\n{text}\n\n{table(('kind', 'names'), rows)}\n"
 
@@ -152,12 +157,12 @@ def _fields(component: type[Configuration], rows: list[dict[str, Any]]) -> str:
         info, stages = declared[row["name"]]
         others = [_value(row[budget]) if row[budget] != row["full"] else "" for budget in ("quick", "smoke")]
         lines.append([f"`{row['name']}`", _kind_of(info), _value(row["full"]), *others, row["about"], stages])
-    head = ("field", "type and range", "full", "quick", "smoke", "meaning", "decides")
+    head = ("field", "type and range", "full", "quick", "smoke", "meaning", "stages")
     return table(head, lines)
 
 
 def _infos(component: type[Configuration]) -> Iterator[tuple[str, Any, str]]:
-    """Dotted name of every field, as `privbench show` has it, its declaration, and the stages that it decides."""
+    """Every field: its dotted name, as in `privbench show`, its declaration, and the stages that depend on it."""
     for field, info in component.model_fields.items():
         extra = info.json_schema_extra
         stages = ", ".join(map(str, extra.get("stages") or ())) if isinstance(extra, dict) else ""
@@ -169,7 +174,7 @@ def _infos(component: type[Configuration]) -> Iterator[tuple[str, Any, str]]:
 
 
 def _kind_of(info: Any) -> str:
-    """Type and range, such as `int, >= 1`."""
+    """The type and range of a field, such as `int, >= 1`."""
     kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
     if kinds and all(isinstance(kind, str) for kind in kinds):
         text = "one of " + ", ".join(f"`{kind}`" for kind in kinds)
@@ -206,21 +211,21 @@ def _scores(component: type[Any]) -> str:
 
 
 def _presets(component: type[Any]) -> str:
-    """What each preset sets to another value than the default."""
+    """The values of each preset that differ from the defaults."""
     usual = flat(defaults(component))
     rows = []
     for name, values in component.presets.items():
         changed = {key: value for key, value in flat(dict(values)).items() if _listed(value) != _listed(usual.get(key))}
         rows.append((f"`{name}`", ", ".join(f"`{key}` {_value(value)}" for key, value in changed.items()) or "nothing"))
     text = (
-        "The preset of the data set, or of the one whose presets it takes, applies by default; `NAME:PRESET` picks "
-        "another; `DATASET@BUDGET` is what that budget changes there."
+        "By default, the preset named after the data set applies, or else the preset named after its family. "
+        "`NAME:PRESET` selects another. `DATASET@BUDGET` holds the changes of that budget on that data set."
     )
-    return f"{text}\n\n{table(('preset', 'differs from the defaults in'), rows)}"
+    return f"{text}\n\n{table(('preset', 'values that differ from the defaults'), rows)}"
 
 
 def _protocol(name: str) -> str:
-    """Every number of the protocol; three columns only where budgets differ."""
+    """The fields of the protocol; columns for `quick` and `smoke` only where they differ."""
     by_budget = {budget: resolve("dataset", Selection(name), budget, {}).component.protocol for budget in BUDGETS}
     published = by_budget["full"]
     rows = [("`id`", _value(published.id), "", "", "name and version")]

@@ -1,4 +1,4 @@
-"""The page of the example package: its README, and every file of it."""
+"""Generate the page of the example package: its README and all its files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +8,14 @@ LANGUAGES = {".toml": "toml", ".py": "python"}
 
 
 def files() -> Iterator[Path]:
-    """What the package consists of, besides its README."""
+    """The files of the package, besides its README."""
     for path in [PACKAGE / "pyproject.toml", *sorted(PACKAGE.rglob("*.py"))]:
         if "build" not in path.relative_to(PACKAGE).parts:
             yield path
 
 
 def page() -> str:
-    """The Markdown."""
+    """The Markdown of the page."""
     readme = (PACKAGE / "README.md").read_text(encoding="utf-8").replace("](../../", "](")
     found = [readme.rstrip(), "## Files"]
     for path in files():

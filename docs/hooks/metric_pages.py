@@ -1,11 +1,11 @@
-"""The page of metric definitions, from what the evaluators declare and the committed records hold."""
+"""Generate the page of metrics from the definitions of the evaluators and the committed records."""
 
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import get_args
 
-from component_pages import built_in
+from component_pages import built_in, source
 from privbench.benchmark import registry
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.core.config import Definition
@@ -13,28 +13,26 @@ from privbench.benchmark.report.formatting import ARROWS, number, unit_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 TITLES = {
-    "utility": "Utility: what the target is good for",
-    "leakage": "Leakage: what an attack got out of it",
-    "quality": "Quality: how far the other numbers can be trusted",
+    "utility": "Utility: how useful the target is",
+    "leakage": "Leakage: how much an attack recovered",
+    "quality": "Quality: how reliable the other numbers are",
 }
 INTRODUCTION = """# Metrics
 
-Every score, as its evaluator defines it. The arrow says what a *defender* prefers. Every value in a record and on the
-board has a 95 % interval, its n, and where it has a meaning what guessing gives (*chance*); a score that cannot be had
-is `None` with a reason. How intervals are made stands on the evaluator's page and under
-[protocols](protocols.md#evaluators); how scores become ranks under [rankings](ranking.md)."""
+All scores, as their evaluators define them. The arrow shows the direction that a *defender* prefers. Every value in a
+record and on the board has a 95 % interval and its n, and, where guessing is meaningful, the value of guessing
+(*chance*). A score that cannot be computed is `None`, with a reason. [Protocols](protocols.md#evaluators) describes the
+intervals, [rankings](ranking.md) how scores become ranks."""
 
 
-def definitions() -> list[tuple[Definition, str]]:
-    """Every score with the evaluator that gives it."""
-    found = [
-        (each, entry.name) for entry in built_in("evaluator") for each in registry.load("evaluator", entry.name).scores
-    ]
+def definitions() -> list[tuple[Definition, registry.RegisteredComponent]]:
+    """Every score with its evaluator."""
+    found = [(each, entry) for entry in built_in("evaluator") for each in registry.load("evaluator", entry.name).scores]
     return sorted(found, key=lambda pair: pair[0].name)
 
 
 def page() -> str:
-    """The Markdown."""
+    """The Markdown of the page."""
     found = [INTRODUCTION]
     for measures in get_args(Definition.model_fields["measures"].annotation):
         found.append(f"## {TITLES[measures]}")
@@ -42,11 +40,11 @@ def page() -> str:
     return "\n\n".join(found) + "\n"
 
 
-def _entry(each: Definition, owner: str) -> Iterator[str]:
-    yield f"### {each.title} {ARROWS[each.better]} {{ #{each.name} }}\n"
+def _entry(each: Definition, owner: registry.RegisteredComponent) -> Iterator[str]:
+    yield f"### {each.name}\n"
     yield f"{each.formula[:1].upper()}{each.formula[1:]}.\n"
-    yield f"| score | `{each.name}` |\n|---|---|"
-    yield f"| evaluator | [`{owner}`](components/evaluators/{owner}.md) |"
+    yield f"| title | {each.title} {ARROWS[each.better]} |\n|---|---|"
+    yield f"| evaluator | [`{owner.name}`](../{source(owner)}) |"
     yield f"| for a defender | {each.better} is better |"
     yield f"| unit | {each.unit} |"
     yield f"| range | {each.range} |"
