@@ -9,7 +9,7 @@ from component_pages import built_in, source
 from privbench.benchmark import registry
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.core.config import Definition
-from privbench.benchmark.report.formatting import ARROWS, number, unit_of
+from privbench.benchmark.report.formatting import ARROWS, format_number, unit_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 TITLES = {
@@ -56,7 +56,7 @@ def _entry(each: Definition, owner: registry.RegisteredComponent) -> Iterator[st
 def _chances(each: Definition) -> Iterator[str]:
     for (protocol, score), values in sorted(_recorded().items()):
         if score == each.name:
-            shown = [number(value, each.unit) for value in (min(values), max(values))]
+            shown = [format_number(value, each.unit) for value in (min(values), max(values))]
             text = " to ".join(dict.fromkeys(shown))
             yield f"{text} {unit_of(each)}".rstrip() + f" on `{protocol}`"
 

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Diversity(Evaluator):
-    """How much the draws of one label differ: near 0 an attack says the same again and again.
+    """Difference between the draws of one label; near 0, an attack returns the same image every time.
 
-    The root mean squared difference of the pixels of two draws, in [0, 1], mean over the pairs of draws of a label and
-    trial, over trials, and over labels. `chance` is the same of the private training images. The interval is
-    Student-t over the labels.
+    The score is the root mean squared difference of the pixels of two draws, in [0, 1], averaged over the pairs of
+    draws of a label and trial, over trials, and over labels. `chance` is the same value for the private training
+    images. The interval is Student-t over the labels.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("ClassReconstructions",)
@@ -34,7 +34,7 @@ class Diversity(Evaluator):
     )
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `diversity`, with one value per attacked label."""
+        """Compute `diversity`, with one value per attacked label."""
         import torch
 
         found: ClassReconstructions = evidence.get(ClassReconstructions)
@@ -58,7 +58,7 @@ class Diversity(Evaluator):
 
 
 def apart(pixels: Tensor) -> Tensor:
-    """Root mean squared difference of two images, mean over all pairs.
+    """Root mean squared difference of two images, averaged over all pairs.
 
     Args:
         pixels: `uint8 N C H W`, N at least 2.

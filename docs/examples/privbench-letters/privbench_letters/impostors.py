@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from privbench.benchmark.access.views import ScoresView
     from privbench.benchmark.training.context import Context
 
-#: Images in one question to the target.
+#: Images in one query to the target.
 CHUNK = 256
 
 
 class Impostors(Attack):
-    """The public images that the target takes for the label most surely.
+    """Return the public images that the target assigns to the label with the highest score.
 
-    It reconstructs nothing, so that it says what success is worth: an attack that does no better than this has found
-    public images, not private ones.
+    The attack reconstructs nothing. It is a baseline: an attack with no higher success has found public images, not
+    private ones.
 
-    In each trial the target is asked for the scores of a random half of the pool; the `draws` images with the highest
-    score of a label are the answer, the best one again where there are fewer.
+    In each trial the attack asks the target for the scores of a random half of the pool. It returns the `draws` images
+    with the highest score of a label, and repeats the best one if there are fewer.
     """
 
     access: ClassVar[Access] = "scores"
@@ -32,7 +32,7 @@ class Impostors(Attack):
     pool: int = setting(10_000, "public images at most, evenly spaced", smoke=50, ge=2, stages=("prior",))
 
     def learn(self, view: None, public: Images, context: Context) -> Prior:
-        """The pool."""
+        """Select the pool."""
         if len(public) == 0:
             raise PrivbenchError("expected public images to hold at least one image, got none")
         step = -(-len(public) // self.pool)

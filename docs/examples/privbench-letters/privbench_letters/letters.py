@@ -14,23 +14,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PRIVATE, PUBLIC = "ABCDE", "KLMNOPQRST"
-#: Pictures of a letter: of a private one the last are test images.
+#: Images of a letter; the last ones of a private letter are test images.
 PICTURES, TEST = 100, 20
 SIDE = 32
 FONTS = ("Sans", "Sans-Bold", "Sans-Oblique", "SansMono", "SansMono-Bold", "Serif", "Serif-Bold", "Serif-Italic")
 
 
 class Letters(Dataset):
-    """Capital letters in the eight typefaces that matplotlib brings, 32 x 32: A to E are private, K to T public.
+    """Capital letters in eight typefaces included in matplotlib, 32 x 32: A to E are private, K to T public.
 
-    A picture is one letter in a random typeface, size (20 to 28 pixels), turn (at most 15 degrees) and place, drawn by
-    a fixed seed. The judge knows the private letters as 0-4 and the public ones as 5-14.
+    An image shows one letter with a random typeface, size (20 to 28 pixels), rotation (at most 15 degrees) and
+    position, drawn with a fixed seed. The judge has the private letters as classes 0-4 and the public ones as 5-14.
 
     Note:
-        Another release of Pillow or FreeType may draw other grey levels; both are part of the key of every result.
+        Other releases of Pillow or FreeType may draw other grey levels; both versions are part of the key of every
+        result.
     """
 
-    #: Components without a preset for this data set take the one for MNIST.
+    #: Components without a preset for this data set use the one for MNIST.
     family: ClassVar[str] = "mnist"
     draws: int = setting(50, "reconstructions per label and trial", smoke=5, stages=("evidence", "scores"), ge=1)
 
@@ -53,7 +54,7 @@ class Letters(Dataset):
         )
 
     def fingerprint(self, root: Path) -> str:
-        """What draws the pictures."""
+        """The libraries that draw the images."""
         import PIL
         from PIL import features
 
@@ -78,7 +79,7 @@ class Letters(Dataset):
 
 @cache
 def drawn(letter: str, number: int) -> Tensor:
-    """The picture of that number of a letter, `uint8 1 H W`; the same for the same arguments."""
+    """Draw the image with this number of a letter, `uint8 1 H W`; equal arguments give equal images."""
     import matplotlib
     import numpy as np
     import torch

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class RandomErasing(Defense):
-    """Cross-entropy on images of which a random rectangle is hidden, so that the target never sees a whole one.
+    """Cross-entropy on images with a random rectangle hidden, so that the target never sees a whole image.
 
-    In each step every image loses one rectangle of its own proportions: its share of the area is uniform on
-    [0, `area`], its place uniform, its pixels become the mean of the batch.
+    Each step hides one rectangle of each image, with the proportions of the image: its share of the area is uniform on
+    [0, `area`], its position is uniform, and its pixels become the mean of the batch.
 
     References:
         Tran, Nguyen, Mai, Vandierendonck, Assent, Kot, Cheung: Random Erasing vs. Model Inversion: A Promising Defense
@@ -27,7 +27,7 @@ class RandomErasing(Defense):
         The default of `area` and the uniform share are our choice.
     """
 
-    #: The recipes of the undefended target, so that the two differ in nothing else.
+    #: The recipes of the undefended target, so that the two targets differ in nothing else.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = NoDefense.presets
     area: float = setting(0.4, "largest share of an image that is hidden", ge=0, le=1)
 
@@ -45,7 +45,7 @@ class RandomErasing(Defense):
 
 
 def erased(x: Tensor, area: float) -> Tensor:
-    """Images with one rectangle of each hidden; PyTorch's global generator, which every step seeds, draws it.
+    """Hide one rectangle of each image, drawn by PyTorch's global generator, which every step seeds.
 
     Args:
         x: `float32 N C H W`.

@@ -21,13 +21,13 @@ def test_conformance(kind, check):
 
 
 def test_sizes():
-    """100 pictures of each letter, of the private ones 20 for testing."""
+    """There are 100 images of each letter; 20 of each private letter are for testing."""
     sizes = {part: len(Letters().load(part, Path())) for part in ("private_train", "private_test", "public")}
     assert sizes == {"private_train": 400, "private_test": 100, "public": 1000}
 
 
 def test_at_most_the_area_is_erased_and_by_the_mean():
-    """Half of the images black, half white: what is hidden becomes grey."""
+    """Half of the images are black, half white: hidden pixels become grey."""
     torch.manual_seed(0)
     x = torch.ones(200, 1, 32, 32)
     x[:100] = 0
@@ -38,7 +38,7 @@ def test_at_most_the_area_is_erased_and_by_the_mean():
 
 
 def test_impostors_have_the_highest_scores():
-    """A target that calls bright images 0 and dark ones 1."""
+    """The target classifies bright images as 0 and dark ones as 1."""
 
     class View:
         def scores(self, x):
@@ -60,6 +60,6 @@ def test_impostors_have_the_highest_scores():
 
 
 def test_distance_by_hand():
-    """Of three images with values 0, 0 and 1 two of the three pairs differ, by 1 everywhere."""
+    """Of three images with values 0, 0 and 1, two of the three pairs differ, by 1 everywhere."""
     pixels = torch.tensor([0, 0, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     assert float(apart(pixels)) == pytest.approx(2 / 3)
