@@ -1,14 +1,4 @@
-"""What an attack may see of a target: a view of its declared access, which counts queries.
-
-`white_box` gives the network itself. `scores`, `labels` and `features` give answers only: the network lives in
-another process (`access_server`), which takes images, returns answers and has no message that reads a weight, takes
-a gradient or changes the access. In the attack's process there is no target to reach, whatever Python offers: garbage
-collector, frames, closures, attributes.
-
-What is not enforced: the attack runs as the same user as the harness. It could read the files of the store, attach a
-debugger to the other process, search memory that this process has freed, or replace the methods that count queries.
-To keep it from those is the business of the operating system (another user, a container).
-"""
+"""Opening of a view: rebuild the target here for white-box access, in another process for the rest."""
 
 from __future__ import annotations
 
@@ -32,13 +22,13 @@ from .views import FeaturesView, LabelsView, ScoresView, View, WhiteBoxView
 
 @dataclass(frozen=True)
 class TargetSource:
-    """How to make a trained target again, without holding it.
+    """Instructions to rebuild a trained target, without a reference to it.
 
     Args:
         rebuild: JSON; `{"defense": name, "fields": {...}}`, or `{"factory": "module:attribute", "arguments": {...}}`
             for a network that no defense makes.
-        state: reads the weights, from a file say; a closure over a live network would keep that in the process.
-        protocol: what was fixed.
+        state: reads the weights, for example from a file; a closure over a network would keep it in this process.
+        protocol: of the data set.
     """
 
     rebuild: Mapping[str, Any]
@@ -46,28 +36,28 @@ class TargetSource:
     protocol: Protocol
 
 
-def build(source: TargetSource) -> Network:
-    """The trained target on the CPU, in evaluation mode, without gradients of its weights.
+def rebuild_target(source: TargetSource) -> Network:
+    """Rebuild the trained target on the CPU, in evaluation mode, without gradients of its weights.
 
-    Published weights are not fetched, since the trained ones replace them. PyTorch's global generator is left as it
-    was.
+    Published weights are not downloaded, since the trained ones replace them. PyTorch's global generator keeps its
+    state.
 
     Raises:
-        MissingDataError: the weights do not fit the network: a name too many or too few, or another shape.
+        MissingDataError: the weights do not fit the network: a name is missing or unexpected, or a shape differs.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        network = _untrained(source)
+        network = _untrained_network(source)
     state = source.state()
-    misfit = _misfit(network.state_dict(), state)
-    if misfit:
+    mismatch = _find_mismatch(network.state_dict(), state)
+    if mismatch:
         origin = source.rebuild.get("defense") or source.rebuild["factory"]
-        raise MissingDataError(f"expected weights that fit the network of {origin!r}, got {misfit}; train it again")
+        raise MissingDataError(f"expected weights that fit the network of {origin!r}, got {mismatch}; train it again")
     network.load_state_dict(state, strict=True)
     return network.eval().requires_grad_(False)
 
 
-def _untrained(source: TargetSource) -> Network:
+def _untrained_network(source: TargetSource) -> Network:
     rebuild = source.rebuild
     if "factory" in rebuild:
         module, _, attribute = rebuild["factory"].partition(":")
@@ -78,12 +68,12 @@ def _untrained(source: TargetSource) -> Network:
     return untrained
 
 
-def _misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
+def _find_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
     for name in sorted(expected.keys() ^ given.keys()):
-        return f"none for {name!r}" if name in expected else f"some for {name!r}, which it does not have"
+        return f"none for {name!r}" if name in expected else f"an unexpected {name!r}"
     for name, value in expected.items():
         if value.shape != given[name].shape:
-            return f"{name!r} of shape {tuple(given[name].shape)} where it has {tuple(value.shape)}"
+            return f"{name!r} of shape {tuple(given[name].shape)} instead of {tuple(value.shape)}"
     return None
 
 
@@ -91,19 +81,19 @@ def _misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str 
 def open_view(
     access: Access, source: TargetSource, *, device: torch.device, seed: int, layer: str | None = None
 ) -> Iterator[View]:
-    """Open the view of a target that an attack of this access may have.
+    """Open the view that an attack with this access gets of a target.
 
-    Write the source into the call (`with open_view("scores", TargetSource(...), ...) as view`): a variable that holds
-    it would put its reader of weights into a frame that the attack can walk to. A target that this process trained and
-    let go is collected before the attack begins.
+    Write the source into the call (`with open_view("scores", TargetSource(...), ...) as view`): a variable would keep
+    its reader of weights in a frame that the attack can reach. A target that this process trained and no longer
+    references is garbage-collected before the attack begins.
 
     Args:
         access: `white_box`, `scores`, `labels` or `features`.
-        source: how to make the target.
-        device: where the target computes; answers come back on the device of the question.
-        seed: of the noise of a stochastic target in its own process; in a white box, PyTorch's global generators
+        source: instructions to rebuild the target.
+        device: device of the target; answers are returned on the device of the query.
+        seed: of the noise of a stochastic target in its own process; for white-box access PyTorch's global generators
             draw it.
-        layer: the cut layer of `features`, by default the last latent; other views do not read it.
+        layer: cut layer of `features`, by default the last latent; other views ignore it.
 
     Yields:
         A `WhiteBoxView`, `ScoresView`, `LabelsView` or `FeaturesView`.
@@ -123,7 +113,7 @@ def open_view(
 
 def _open(access: Access, source: TargetSource, device: torch.device, seed: int, layer: str | None) -> View:
     if access == "white_box":
-        return WhiteBoxView(build(source).to(device), source.protocol)
+        return WhiteBoxView(rebuild_target(source).to(device), source.protocol)
     header = {
         "access": access,
         "rebuild": dict(source.rebuild),

@@ -1,4 +1,4 @@
-"""The process that holds a target for an attack that may only ask it: started, asked and ended from here."""
+"""Client of the process that runs a target: it starts the process, sends queries and ends it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from typing import IO, Any
 from torch import Tensor
 
 from ..errors import InvalidConfigurationError, MissingDataError, PrivbenchError
-from .wire import receive, send
+from .wire import read_message, write_message
 
 
 class LostTargetError(PrivbenchError, ConnectionError):
-    """The process that holds the target failed, ended or was closed."""
+    """Failure, end or closure of the process that runs the target."""
 
 
-_KNOWN = {kind.__name__: kind for kind in (InvalidConfigurationError, MissingDataError)}
+#: Errors of the child that are raised here under their own type.
+_ERROR_TYPES = {kind.__name__: kind for kind in (InvalidConfigurationError, MissingDataError)}
 
 
 class TargetProcess:
-    """A child process that holds one target and answers one kind of question.
+    """A child process that runs one target and answers one kind of query.
 
-    The child is a new interpreter with this one's search path, not a fork: nothing of it lies in this process. It
-    sits in its own session, so that Ctrl-C reaches only this process. It is ended by `close`, when this object is
-    collected, and at exit; should this process be killed, it leaves at the end of its standard input.
+    The child is a new interpreter with this one's search path, not a fork, so this process has no copy of its memory.
+    It has its own session, so Ctrl-C reaches only this process. It ends by `close`, when this object is
+    garbage-collected, and at exit; if this process is killed, it ends when its standard input ends.
 
     Args:
-        header: what to open, for `access.server`.
-        tensors: the target's weights; they are written to the child and not kept.
+        header: target and access, for `access.server`.
+        tensors: the target's weights; they are sent to the child and not stored here.
 
     Raises:
         LostTargetError: the child did not start or could not build the target.
-        InvalidConfigurationError: the child refuses the configuration.
+        InvalidConfigurationError: the child rejects the configuration.
         MissingDataError: the weights do not fit the target's network.
     """
 
@@ -53,58 +54,59 @@ class TargetProcess:
         )
         self._finalizer = weakref.finalize(self, _end, self._process, self._log)
         try:
-            self.ready = self.ask(header, tensors)
+            #: Answer to a query without images, which has the shape and dtype of every answer.
+            self.empty_answer = self.send(header, tensors)[1]["answer"]
         except BaseException:
             self.close()
             raise
 
     @property
     def pid(self) -> int:
-        """The child's process number."""
+        """Process number of the child."""
         return self._process.pid
 
-    def ask(
+    def send(
         self, header: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Send one message and wait for its answer.
+        """Send one message and wait for the answer.
 
-        An exchange that is interrupted (Ctrl-C, say) closes the process: its late answer must not pass for another's.
+        An interruption, such as Ctrl-C, closes the process: its late answer could be taken for that of the next query.
 
         Raises:
             LostTargetError: the child is closed, ended before it answered, or failed.
-            InvalidConfigurationError: the child refuses the question.
+            InvalidConfigurationError: the child rejects the query.
         """
         if not self._finalizer.alive:
-            raise LostTargetError("this view of the target is closed; ask it while its `open_view` block is open")
+            raise LostTargetError("this view of the target is closed; query it inside its `open_view` block")
         assert self._process.stdin and self._process.stdout
         try:
-            send(self._process.stdin, header, tensors)
-            answer, values = receive(self._process.stdout)
+            write_message(self._process.stdin, header, tensors)
+            answer, values = read_message(self._process.stdout)
         except (EOFError, OSError) as cause:
-            raise self._lost() from cause
+            raise self._lost_error() from cause
         except BaseException:
             self.close()
             raise
         if "error" in answer:
-            raise _KNOWN.get(answer["kind"], LostTargetError)(answer["error"])
+            raise _ERROR_TYPES.get(answer["kind"], LostTargetError)(answer["error"])
         return answer, values
 
     def close(self) -> None:
-        """End the child and reap it; it holds nothing that must be saved."""
+        """Kill the child and wait for its end; it has nothing to save."""
         self._finalizer()
 
-    def _lost(self) -> LostTargetError:
+    def _lost_error(self) -> LostTargetError:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         code = self._process.poll()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         self.close()
-        how = "still runs but closed its output" if code is None else f"ended with code {code}"
+        end = "closed its output but still runs" if code is None else f"ended with code {code}"
         if code is not None and code < 0:
-            how = f"was killed by signal {-code}"
-        words = f"; its last words were {lines[-1].strip()!r}" if lines else ""
-        return LostTargetError(f"the process that holds the target {how} before it answered{words}")
+            end = f"was killed by signal {-code}"
+        output = f"; the last line of its output is {lines[-1].strip()!r}" if lines else ""
+        return LostTargetError(f"the process that runs the target {end} before it answered{output}")
 
 
 def _environment() -> dict[str, str]:

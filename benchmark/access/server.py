@@ -1,8 +1,8 @@
-"""The target's own process: it holds the network and answers the one kind of question that it was opened for.
+"""Server process of a target: it runs the network and answers the one kind of query that it was started for.
 
-`TargetProcess` starts it as `python -m privbench.benchmark.access.server`. The first message opens the target; every
-later one is a question with images `x`, or moves the query count after a resumed attack. No message reads a weight
-or changes the access. It leaves when its input ends.
+`TargetProcess` starts it as `python -m privbench.benchmark.access.server`. The first message rebuilds the target. Every
+later one is a query with images `x`, or sets the query count of a resumed attack. No message reads a weight or changes
+the access. The process ends when its input ends.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from torch import Tensor
 from ..core.config import Protocol
 from ..core.seeds import derive, seed_layers
 from ..errors import InvalidConfigurationError, PrivbenchError
-from .open import TargetSource, build
+from .open import TargetSource, rebuild_target
 from .views import check_images
-from .wire import receive, send
+from .wire import read_message, write_message
 
 #: Images per forward pass.
 CHUNK = 256
 
 
-class Target:
-    """A network behind one kind of question.
+class TargetServer:
+    """A network that answers one kind of query.
 
-    The noise of a stochastic network is drawn from PyTorch's global generators, which are seeded before each chunk
-    by (`seed`, number of images answered before): the same questions in the same order get the same bytes.
+    PyTorch's global generators draw the noise of a stochastic network. They are seeded before each chunk by (`seed`,
+    number of images answered before), so the same queries in the same order get the same bytes.
 
     Args:
-        header: `access`, `rebuild`, `protocol`, `device`, `seed` and `layer`, as `open_view` sends them.
+        header: `access`, `rebuild`, `protocol`, `device`, `seed` and `layer`, as sent by `open_view`.
         state: the weights.
     """
 
     def __init__(self, header: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         self._protocol = Protocol.model_validate(header["protocol"])
-        network = build(TargetSource(header["rebuild"], lambda: state, self._protocol))
+        network = rebuild_target(TargetSource(header["rebuild"], lambda: state, self._protocol))
         self._device = torch.device(header["device"])
         self._network = network.to(self._device)
         self._access, self._seed = header["access"], header["seed"]
@@ -47,83 +47,80 @@ class Target:
         if self._access == "features" and self._layer not in network.layers:
             layers = ", ".join(network.layers)
             raise InvalidConfigurationError(f"expected layer to be one of {layers}, got {self._layer!r}")
+        #: Number of images answered so far.
         self.answered = 0
-        #: The answer to no image, from which the asker learns shape and dtype.
-        self.empty = self._answers(torch.zeros(1, *self._protocol.image))[:0]
+        #: Answer to a query without images, which has the shape and dtype of every answer.
+        self.empty_answer = self._answer_chunk(torch.zeros(1, *self._protocol.image))[:0]
 
-    def ask(self, x: Tensor) -> Tensor:
-        """Scores, labels or features of images `N C H W`, on the CPU."""
+    def answer(self, x: Tensor) -> Tensor:
+        """Return the scores, labels or features of images `N C H W`, on the CPU."""
         check_images(x, self._protocol)
         answers = []
         for begin in range(0, len(x), CHUNK):
             seed_layers(self._device, derive(self._seed, "query", self.answered + begin))
-            answers.append(self._answers(x[begin : begin + CHUNK]))
+            answers.append(self._answer_chunk(x[begin : begin + CHUNK]))
         self.answered += len(x)
-        return torch.cat(answers) if answers else self.empty
+        return torch.cat(answers) if answers else self.empty_answer
 
     def resume(self, answered: int) -> None:
-        """Count on from `answered`, never backwards: noise that was drawn is not drawn again."""
+        """Continue the count from `answered`, never a smaller one, so that no noise is drawn twice."""
         self.answered = max(self.answered, answered)
 
     @torch.inference_mode()
-    def _answers(self, x: Tensor) -> Tensor:
+    def _answer_chunk(self, x: Tensor) -> Tensor:
         x = x.to(self._device)
         if self._access == "features":
             return self._network.encode(x, self._layer).cpu()
         logits = self._network.logits(x).float()
-        match self._access, self._protocol.task:
-            case "scores", "classes":
-                return logits.softmax(1).cpu()
-            case "scores", "attributes":
-                return logits.sigmoid().cpu()
-            case "labels", "classes":
-                return logits.argmax(1).cpu()
-            case "labels", "attributes":
-                return (logits > 0).cpu()
+        attributes = self._protocol.task == "attributes"
+        if self._access == "scores":
+            return (logits.sigmoid() if attributes else logits.softmax(1)).cpu()
+        if self._access == "labels":
+            return (logits > 0 if attributes else logits.argmax(1)).cpu()
         raise InvalidConfigurationError(f"expected access to be scores, labels or features, got {self._access!r}")
 
 
 def serve(reader: IO[bytes], writer: IO[bytes]) -> None:
-    """Open a target and answer until the input ends.
+    """Rebuild a target and answer queries until the input ends.
 
     Raises:
         EOFError: the input ended.
     """
-    header, state = receive(reader)
+    header, state = read_message(reader)
     try:
-        _compute_like(header)
-        target = Target(header, state)
+        _apply_settings(header)
+        server = TargetServer(header, state)
     except Exception as error:
-        send(writer, _failure(error))
+        write_message(writer, _error_header(error))
         return
     del state
-    send(writer, {"answered": 0}, {"answer": target.empty})
+    write_message(writer, {"answered": 0}, {"answer": server.empty_answer})
     while True:
-        header, tensors = receive(reader)
+        header, tensors = read_message(reader)
         try:
-            answer = _reply(target, header, tensors)
+            answer = _handle(server, header, tensors)
         except Exception as error:
-            send(writer, _failure(error))
+            write_message(writer, _error_header(error))
         else:
-            send(writer, {"answered": target.answered}, {"answer": answer})
+            write_message(writer, {"answered": server.answered}, {"answer": answer})
 
 
-def _reply(target: Target, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
-    if header == {"do": "ask"} and set(tensors) == {"x"}:
-        return target.ask(tensors["x"])
+def _handle(server: TargetServer, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+    if header == {"do": "query"} and set(tensors) == {"x"}:
+        return server.answer(tensors["x"])
     if header.get("do") == "resume" and isinstance(header.get("answered"), int):
-        target.resume(header["answered"])
-        return target.empty
-    raise InvalidConfigurationError("expected a question with images x; this target answers nothing else")
+        server.resume(header["answered"])
+        return server.empty_answer
+    raise InvalidConfigurationError("expected a query with images x; this target answers nothing else")
 
 
-def _compute_like(header: Mapping[str, Any]) -> None:
+def _apply_settings(header: Mapping[str, Any]) -> None:
     torch.set_num_threads(header["threads"])
     torch.set_deterministic_debug_mode("error" if header["deterministic"] else "default")
     torch.set_float32_matmul_precision(header["precision"])
 
 
-def _failure(error: Exception) -> dict[str, str]:
+def _error_header(error: Exception) -> dict[str, str]:
     if isinstance(error, PrivbenchError):
         return {"error": str(error), "kind": type(error).__name__}
     first = (str(error).strip().splitlines() or ["no reason given"])[0]
@@ -131,7 +128,7 @@ def _failure(error: Exception) -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve over standard input and output; what a network prints goes to standard error."""
+    """Serve over standard input and output; the output of a network goes to standard error."""
     reader, writer = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)

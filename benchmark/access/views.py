@@ -1,4 +1,4 @@
-"""Views of a target: what an attack of each access can query."""
+"""Views of a target: the queries that each access allows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .process import TargetProcess
 
 
 def check_images(x: Tensor, protocol: Protocol) -> None:
-    """Refuse what a deployed model would not take for images.
+    """Check that `x` is a batch of images as a deployed model would accept it.
 
     Args:
-        x: to be floating `N C H W` in [0, 1] of the protocol's image shape; `N` may be 0.
+        x: floating `N C H W` in [0, 1] of the protocol's image shape; `N` may be 0.
         protocol: of the target.
 
     Raises:
-        InvalidConfigurationError: it is something else.
+        InvalidConfigurationError: `x` is anything else.
     """
     wanted = "x".join(map(str, ("N", *protocol.image)))
     if not isinstance(x, Tensor):
@@ -40,11 +40,11 @@ def check_images(x: Tensor, protocol: Protocol) -> None:
 
 
 class View(ABC):
-    """What an attack sees of a target, opened by `open_view`.
+    """Access of an attack to a target, opened by `open_view`.
 
     Args:
         access: of the view.
-        protocol: what was fixed.
+        protocol: of the target.
     """
 
     def __init__(self, access: Access, protocol: Protocol) -> None:
@@ -54,34 +54,34 @@ class View(ABC):
     @property
     @abstractmethod
     def queries(self) -> dict[str, int]:
-        """Images so far, by kind of query.
+        """Number of images so far, by kind of query.
 
-        `forward`: images that entered the network; `backward`: images of which a gradient was taken; `head`: latents
-        given to `head`. The last two are 0 where the access has no gradients.
+        `forward`: images that entered the network; `backward`: images whose gradient was computed; `head`: latents
+        passed to `head`. The last two are 0 without white-box access.
         """
 
     @abstractmethod
     def resume(self, queries: Mapping[str, int]) -> None:
-        """Go on counting, and drawing the noise of a stochastic target, where an interrupted attack left off."""
+        """Continue the counts, and the noise of a stochastic target, of an interrupted attack."""
 
     def unchanged(self) -> bool:
-        """Whether the attack left the target as it was; one in another process cannot be changed from here."""
+        """Whether the target is unchanged; the attack cannot change one in another process."""
         return True
 
     def close(self) -> None:
-        """Release the target; `queries` can still be read."""
+        """Release the target; `queries` remains readable."""
         return
 
 
 class WhiteBoxView(View):
-    """The network itself, with gradients to its inputs.
+    """White-box access: the network itself, with gradients with respect to its inputs.
 
-    A hook on the first stage counts, so that `network` used directly counts as the methods here do, and so does a
-    copy of it; later stages called by hand do not. The attack must leave the network as it is: `unchanged` tells.
+    A hook on the first stage counts queries, so direct use of `network` or of a copy counts as well; calls of later
+    stages do not. The attack must not change the network; `unchanged` checks that.
 
     Args:
-        network: as `build` returns it, on its device.
-        protocol: what was fixed.
+        network: as returned by `rebuild_target`, on its device.
+        protocol: of the target.
     """
 
     def __init__(self, network: Network, protocol: Protocol) -> None:
@@ -89,16 +89,16 @@ class WhiteBoxView(View):
         self.network = network
         self._counts = {"forward": 0, "backward": 0, "head": 0}
         first = next(iter(network.stages.values()))
-        first.register_forward_pre_hook(_counting(self._counts))
+        first.register_forward_pre_hook(_counting_hook(self._counts))
         self._checksum = _checksum(network)
 
     @property
     def queries(self) -> dict[str, int]:
-        """Images so far, by kind of query."""
+        """Number of images so far, by kind of query."""
         return dict(self._counts)
 
     def resume(self, queries: Mapping[str, int]) -> None:
-        """Go on counting where an interrupted attack left off."""
+        """Continue the counts of an interrupted attack."""
         self._counts.update({name: int(queries[name]) for name in self._counts})
 
     def logits(self, x: Tensor) -> Tensor:
@@ -110,21 +110,21 @@ class WhiteBoxView(View):
         return self.network.latents(x)
 
     def encode(self, x: Tensor, layer: str) -> Tensor:
-        """The latent Z at the cut layer `layer`."""
+        """Latents Z at the cut layer `layer`."""
         return self.network.encode(x, layer)
 
     def head(self, z: Tensor, layer: str) -> Tensor:
-        """Logits `N K` from the latent Z at `layer`."""
+        """Logits `N K` of the latent Z at `layer`."""
         self._counts["head"] += len(z)
         return self.network.head(z, layer)
 
     def unchanged(self) -> bool:
-        """Whether weights and buffers are bit for bit as they were, and every module still in evaluation mode."""
-        still = not any(module.training for module in self.network.modules())
-        return still and _checksum(self.network) == self._checksum
+        """Whether weights and buffers are bit for bit unchanged and every module is in evaluation mode."""
+        evaluating = not any(module.training for module in self.network.modules())
+        return evaluating and _checksum(self.network) == self._checksum
 
 
-def _counting(counts: dict[str, int]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
+def _counting_hook(counts: dict[str, int]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
     def backward(gradient: Tensor) -> None:
         counts["backward"] += len(gradient)
 
@@ -147,76 +147,66 @@ def _checksum(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class _AnswersView(View):
-    """A view of a target in another process."""
+class _RemoteView(View):
+    """A view of a target in another process, which answers one kind of query."""
 
     def __init__(self, access: Access, protocol: Protocol, process: TargetProcess) -> None:
         super().__init__(access, protocol)
         self._process = process
         self._answered = 0
-        self._empty = process.ready[1]["answer"]
 
     @property
     def queries(self) -> dict[str, int]:
-        """Images so far, by kind of query; the target's process counts."""
+        """Number of images so far, by kind of query; the target's process counts them."""
         return {"forward": self._answered, "backward": 0, "head": 0}
 
     def resume(self, queries: Mapping[str, int]) -> None:
-        """Go on counting, and drawing the noise of a stochastic target, where an interrupted attack left off."""
-        header, _ = self._process.ask({"do": "resume", "answered": int(queries["forward"])})
+        """Continue the counts, and the noise of a stochastic target, of an interrupted attack."""
+        header, _ = self._process.send({"do": "resume", "answered": int(queries["forward"])})
         self._answered = header["answered"]
 
     def close(self) -> None:
-        """End the target's process; `queries` can still be read."""
+        """End the target's process; `queries` remains readable."""
         self._process.close()
 
-    def _ask(self, x: Tensor) -> Tensor:
+    def _query(self, x: Tensor) -> Tensor:
+        """Send images and return the answers of the target.
+
+        Raises:
+            InvalidConfigurationError: `x` is not a batch of images in [0, 1].
+            LostTargetError: the target's process has ended.
+        """
         check_images(x, self.protocol)
         if len(x) == 0:
-            return self._empty.to(x.device, copy=True)
-        header, tensors = self._process.ask({"do": "ask"}, {"x": x.detach().float()})
+            return self._process.empty_answer.to(x.device, copy=True)
+        header, tensors = self._process.send({"do": "query"}, {"x": x.detach().float()})
         self._answered = header["answered"]
         return tensors["answer"].to(x.device)
 
 
-class ScoresView(_AnswersView):
-    """Probabilities, without gradients."""
+class ScoresView(_RemoteView):
+    """Score access: class probabilities, nothing else."""
 
     def scores(self, x: Tensor) -> Tensor:
-        """Softmax probabilities `float32 N K` (sigmoid `N A` for attributes) of images `N C H W` in [0, 1].
-
-        Raises:
-            InvalidConfigurationError: `x` is not a batch of such images.
-            LostTargetError: the target's process is gone.
-        """
-        return self._ask(x)
+        """Softmax probabilities `float32 N K` (sigmoid `N A` for attributes) of images `N C H W` in [0, 1]."""
+        return self._query(x)
 
 
-class LabelsView(_AnswersView):
-    """Decisions only."""
+class LabelsView(_RemoteView):
+    """Label-only access: predicted labels, nothing else."""
 
     def labels(self, x: Tensor) -> Tensor:
-        """Most probable class `int64 N` (decisions `bool N A` for attributes) of images `N C H W` in [0, 1].
-
-        Raises:
-            InvalidConfigurationError: `x` is not a batch of such images.
-            LostTargetError: the target's process is gone.
-        """
-        return self._ask(x)
+        """Predicted classes `int64 N` (attributes `bool N A`) of images `N C H W` in [0, 1]."""
+        return self._query(x)
 
 
-class FeaturesView(_AnswersView):
-    """Latents at one cut layer, `layer` (`None`: the last), without gradients."""
+class FeaturesView(_RemoteView):
+    """Feature access: latents of one cut layer, `layer` (`None`: the last), nothing else."""
 
     def __init__(self, access: Access, protocol: Protocol, process: TargetProcess, layer: str | None) -> None:
         super().__init__(access, protocol, process)
         self.layer = layer
 
     def features(self, x: Tensor) -> Tensor:
-        """The latent Z of images `N C H W` in [0, 1].
-
-        Raises:
-            InvalidConfigurationError: `x` is not a batch of such images.
-            LostTargetError: the target's process is gone.
-        """
-        return self._ask(x)
+        """Latents Z of images `N C H W` in [0, 1]."""
+        return self._query(x)

@@ -1,7 +1,7 @@
-"""Messages between an attack's process and the target's: a JSON header and raw tensor bytes, never pickle.
+"""Messages between the attack's process and the target's: a JSON header and raw tensor bytes, never pickle.
 
-A message is the length of the header (four bytes, big-endian), the header in UTF-8 JSON, which lists the tensors by
-name, dtype and shape, and the tensors' bytes in that order.
+A message consists of the length of the header (four bytes, big-endian), the header in UTF-8 JSON, which lists the
+tensors by name, dtype and shape, and the bytes of the tensors in that order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 _LENGTH = struct.Struct("!I")
 
 
-def send(stream: IO[bytes], header: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
-    """Write one message; CPU tensors are written from where they lie, without a copy."""
+def write_message(stream: IO[bytes], header: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
+    """Write one message; contiguous CPU tensors are not copied."""
     tensors = tensors or {}
     listed = [[name, str(value.dtype).removeprefix("torch."), list(value.shape)] for name, value in tensors.items()]
     text = json.dumps({"header": dict(header), "tensors": listed}).encode()
@@ -30,27 +30,27 @@ def send(stream: IO[bytes], header: Mapping[str, Any], tensors: Mapping[str, Ten
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read one message: the header, and the tensors on the CPU.
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read one message: its header and its tensors, on the CPU.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the stream has ended.
         ValueError: the bytes are not a message.
     """
-    message = json.loads(_exactly(stream, _LENGTH.unpack(_exactly(stream, _LENGTH.size))[0]))
-    return message["header"], {name: _tensor(stream, dtype, shape) for name, dtype, shape in message["tensors"]}
+    message = json.loads(_read_exactly(stream, _LENGTH.unpack(_read_exactly(stream, _LENGTH.size))[0]))
+    return message["header"], {name: _read_tensor(stream, dtype, shape) for name, dtype, shape in message["tensors"]}
 
 
-def _tensor(stream: IO[bytes], name: str, shape: list[int]) -> Tensor:
+def _read_tensor(stream: IO[bytes], name: str, shape: list[int]) -> Tensor:
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or min(shape, default=0) < 0:
         raise ValueError(f"expected a dtype and a shape, got {name!r} and {shape!r}")
     if math.prod(shape) == 0:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(_exactly(stream, math.prod(shape) * dtype.itemsize), dtype=dtype).reshape(shape)
+    return torch.frombuffer(_read_exactly(stream, math.prod(shape) * dtype.itemsize), dtype=dtype).reshape(shape)
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytearray:
+def _read_exactly(stream: IO[bytes], size: int) -> bytearray:
     data = bytearray(size)
     view, done = memoryview(data), 0
     while done < size:

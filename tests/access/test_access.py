@@ -1,4 +1,4 @@
-"""Access is enforced: what a view shows, what it counts, and what an attack cannot reach."""
+"""Enforcement of access: answers of a view, query counts, and attempts to reach the target."""
 
 import contextlib
 import copy
@@ -17,10 +17,10 @@ import pytest
 import torch
 from privbench.benchmark.access import process as access_process
 from privbench.benchmark.access import server
-from privbench.benchmark.access.open import TargetSource, build, open_view
+from privbench.benchmark.access.open import TargetSource, open_view, rebuild_target
 from privbench.benchmark.access.process import LostTargetError
 from privbench.benchmark.access.views import FeaturesView, ScoresView, WhiteBoxView
-from privbench.benchmark.access.wire import receive, send
+from privbench.benchmark.access.wire import read_message, write_message
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
 from safetensors.torch import load_file, save_file
@@ -107,7 +107,7 @@ def features(toys):
 
 
 def reachable(folder: Path) -> list[str]:
-    """Traces of the target in this process: modules of it, tensors equal to its weights, bytes that contain them."""
+    """Find traces of the target in this process: its modules, tensors equal to its weights, bytes that contain them."""
     weights = {name: value.clone() for name, value in load_file(folder / "target.safetensors").items()}
     needle = weights["stages.latent.0.weight"].numpy().tobytes()
     known = {id(value) for value in weights.values()}
@@ -130,7 +130,7 @@ def reachable(folder: Path) -> list[str]:
     return found
 
 
-def test_a_scores_attack_finds_no_target_whatever_it_tries(scores, toys):
+def test_a_scores_attack_cannot_reach_the_target(scores, toys):
     assert reachable(toys) == []
     x = images(4).requires_grad_()
     answer = scores.scores(x)
@@ -156,7 +156,7 @@ def test_a_scores_attack_finds_no_target_whatever_it_tries(scores, toys):
         assert not hasattr(scores, name)
 
 
-def test_the_search_finds_a_target_that_is_there(toys):
+def test_the_search_finds_a_target_in_this_process(toys):
     view = white_box(toys)
     found = reachable(toys)
     assert {"Network", "Trap", "tensor"} <= set(found)
@@ -165,11 +165,13 @@ def test_the_search_finds_a_target_that_is_there(toys):
     del blob
 
 
-@pytest.mark.parametrize("header", [{"do": "weights"}, {"do": "ask", "access": "features"}, {"access": "features"}, {}])
-def test_the_process_itself_answers_nothing_but_its_question(scores, header):
+@pytest.mark.parametrize(
+    "header", [{"do": "weights"}, {"do": "query", "access": "features"}, {"access": "features"}, {}]
+)
+def test_the_process_answers_only_its_kind_of_query(scores, header):
     before = scores.queries
     with pytest.raises(InvalidConfigurationError, match="answers nothing else"):
-        scores._process.ask(header, {"x": images(1), "layer": torch.zeros(1)})
+        scores._process.send(header, {"x": images(1), "layer": torch.zeros(1)})
     assert scores.queries == before
 
 
@@ -198,7 +200,7 @@ def test_features_equal_the_white_box(features, toys):
     assert features.queries["forward"] == 300
 
 
-def test_a_failing_question_is_one_sentence_and_the_target_lives_on(features):
+def test_a_failing_query_has_a_one_line_message_and_the_target_stays_usable(features):
     before = features.queries
     with pytest.raises(LostTargetError, match=r"RuntimeError: no answer to this$"):
         features.features(torch.full((2, 1, 4, 4), 0.75))
@@ -220,18 +222,18 @@ def test_a_failing_question_is_one_sentence_and_the_target_lives_on(features):
         ([[0.0]], "to be a tensor Nx1x4x4, got list"),
     ],
 )
-def test_what_is_no_image_is_refused_here_and_in_the_process(scores, x, message):
+def test_both_processes_reject_anything_but_images(scores, x, message):
     before = scores.queries
     with pytest.raises(InvalidConfigurationError, match=message):
         scores.scores(x)
     if isinstance(x, torch.Tensor):
         with pytest.raises(InvalidConfigurationError, match=message):
-            scores._process.ask({"do": "ask"}, {"x": x})
+            scores._process.send({"do": "query"}, {"x": x})
     assert scores.queries == before
 
 
-def test_noise_is_the_same_for_the_same_questions_in_the_same_order_then_death_is_a_sentence(scores, toys):
-    """One more process: its noise, resuming its count, and its death while it answers."""
+def test_noise_repeats_for_the_same_queries_and_a_killed_process_has_a_one_line_message(scores, toys):
+    """Start one more process: its noise, resuming its count, and its end while it answers."""
     x = images(5)
     ahead = 10_000
     with open_view("scores", source(toys, noise=0.1), device=CPU, seed=3) as view:
@@ -257,18 +259,18 @@ def test_noise_is_the_same_for_the_same_questions_in_the_same_order_then_death_i
         os.kill(view._process.pid, 0)
 
 
-def ask_in_thread(header: dict, state: dict, *questions: tuple[dict, dict]) -> list:
-    """The server's own loop without a process: all messages in, all answers out."""
+def serve_messages(header: dict, state: dict, *queries: tuple[dict, dict]) -> list:
+    """Run the server's loop without a process: all messages in, all answers out."""
     sent, got = io.BytesIO(), io.BytesIO()
-    for message in ((header, state), *questions):
-        send(sent, *message)
+    for message in ((header, state), *queries):
+        write_message(sent, *message)
     sent.seek(0)
     with contextlib.suppress(EOFError):
         server.serve(sent, got)
     got.seek(0)
     answers = []
     while got.tell() < len(got.getvalue()):
-        answers.append(receive(got))
+        answers.append(read_message(got))
     return answers
 
 
@@ -290,19 +292,19 @@ def opening(access: str = "labels", **changes: object) -> dict:
 def test_labels_and_attributes(toys):
     state, x = load_file(toys / "target.safetensors"), images(30)
     logits = white_box(toys).logits(x)
-    question = ({"do": "ask"}, {"x": x})
-    _, (header, labels) = ask_in_thread(opening("labels"), state, question)
+    query = ({"do": "query"}, {"x": x})
+    _, (header, labels) = serve_messages(opening("labels"), state, query)
     assert header == {"answered": 30} and torch.equal(labels["answer"], logits.argmax(1))
     attributes = PROTOCOL.model_copy(update={"task": "attributes"}).model_dump(mode="json")
-    _, (_, decisions) = ask_in_thread(opening("labels", protocol=attributes), state, question)
+    _, (_, decisions) = serve_messages(opening("labels", protocol=attributes), state, query)
     assert torch.equal(decisions["answer"], logits > 0) and decisions["answer"].any()
-    _, (_, scores) = ask_in_thread(opening("scores", protocol=attributes), state, question)
+    _, (_, scores) = serve_messages(opening("scores", protocol=attributes), state, query)
     torch.testing.assert_close(scores["answer"], logits.sigmoid())
-    _, (_, latents) = ask_in_thread(opening("features"), state, question)
+    _, (_, latents) = serve_messages(opening("features"), state, query)
     torch.testing.assert_close(latents["answer"], white_box(toys).encode(x, "latent"))
 
 
-def test_a_target_that_cannot_be_opened_is_one_sentence(toys):
+def test_a_target_that_cannot_be_opened_has_a_one_line_message(toys):
     state = load_file(toys / "target.safetensors")
     cases = [
         (opening("features", layer="conv9"), state, "expected layer to be one of flat, latent, got 'conv9'"),
@@ -311,7 +313,7 @@ def test_a_target_that_cannot_be_opened_is_one_sentence(toys):
         (opening(rebuild={"defense": "bido_hsicc", "fields": {}}), state, "unknown defense 'bido_hsicc'"),
     ]
     for header, tensors, message in cases:
-        ((answer, values),) = ask_in_thread(header, tensors)
+        ((answer, values),) = serve_messages(header, tensors)
         assert message in answer["error"] and "\n" not in answer["error"] and values == {}
 
 
@@ -320,23 +322,23 @@ def test_weights_must_fit_exactly(toys):
     bias = "stages.logits.bias"
     for change, message in [
         ({bias: None}, "got none for 'stages.logits.bias'"),
-        ({"extra": torch.zeros(1)}, "got some for 'extra'"),
-        ({bias: torch.zeros(4)}, r"'stages.logits.bias' of shape \(4,\) where it has \(5,\)"),
+        ({"extra": torch.zeros(1)}, "got an unexpected 'extra'"),
+        ({bias: torch.zeros(4)}, r"'stages.logits.bias' of shape \(4,\) instead of \(5,\)"),
     ]:
         state = {name: value for name, value in {**load_file(path), **change}.items() if value is not None}
         with pytest.raises(MissingDataError, match=message):
-            build(TargetSource({"factory": "privbench_toys:toy"}, lambda state=state: state, PROTOCOL))
+            rebuild_target(TargetSource({"factory": "privbench_toys:toy"}, lambda state=state: state, PROTOCOL))
 
 
-def test_building_leaves_the_global_generator_alone(toys):
+def test_rebuilding_does_not_change_the_global_generator(toys):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    build(source(toys))
+    rebuild_target(source(toys))
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_white_box_counts_every_way_in_once(toys):
+def test_white_box_counts_every_kind_of_call_once(toys):
     view = white_box(toys)
     x = images(6)
     view.logits(x)
@@ -353,7 +355,7 @@ def test_white_box_counts_every_way_in_once(toys):
 
 
 def test_white_box_counts_gradients_once_for_each_backward_pass(toys):
-    view, direct = white_box(toys), build(source(toys))
+    view, direct = white_box(toys), rebuild_target(source(toys))
     x = images(6).requires_grad_()
     for step in range(1, 4):
         (gradient,) = torch.autograd.grad(view.logits(x).logsumexp(1).sum(), x)
@@ -388,7 +390,7 @@ def test_white_box_gives_no_gradient_of_weights_and_notices_change(toys):
     assert not view.unchanged()
 
 
-def test_messages_keep_every_dtype_and_shape():
+def test_messages_preserve_dtype_and_shape():
     tensors = {
         "half": torch.rand(2, 3).half(),
         "brain": torch.rand(4).bfloat16(),
@@ -398,21 +400,21 @@ def test_messages_keep_every_dtype_and_shape():
         "strided": torch.arange(6.0).reshape(2, 3).T,
     }
     stream = io.BytesIO()
-    send(stream, {"a": [1, "ü"]}, tensors)
+    write_message(stream, {"a": [1, "ü"]}, tensors)
     size = stream.tell()
     stream.seek(0)
-    header, got = receive(stream)
+    header, got = read_message(stream)
     assert header == {"a": [1, "ü"]} and list(got) == list(tensors)
     for name, value in tensors.items():
         assert got[name].dtype == value.dtype and torch.equal(got[name], value)
     for cut in (0, 2, size // 2, size - 1):
         with pytest.raises(EOFError):
-            receive(io.BytesIO(stream.getvalue()[:cut]))
+            read_message(io.BytesIO(stream.getvalue()[:cut]))
 
 
-def test_a_trained_target_that_was_let_go_is_gone_before_the_attack_and_the_process_ends_with_its_input(toys):
-    """The end of its input is all that a process learns of a parent that was killed."""
-    trained = build(source(toys))
+def test_an_unreferenced_target_is_collected_before_the_attack_and_the_process_ends_with_its_input(toys):
+    """If the parent is killed, the process notices only the end of its input."""
+    trained = rebuild_target(source(toys))
     trained.itself = [trained]
     gc.disable()
     try:
@@ -465,7 +467,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_the_process_ends_with_its_parent(toys):
-    """Ctrl-C to the foreground group ends it quietly; so does a parent that is killed and can say nothing."""
+    """Ctrl-C to the foreground group ends it without output, and so does a killed parent."""
     parents = {sent: start_parent(toys) for sent in (signal.SIGINT, signal.SIGKILL)}
     lines = {sent: parent.stdout.readline().split() for sent, parent in parents.items()}
     pids = {sent: int(line[0]) for sent, line in lines.items()}
@@ -483,7 +485,7 @@ def test_the_process_ends_with_its_parent(toys):
 
 
 class Started(subprocess.Popen):
-    """Starts Python on other code in place of the server, and keeps the last process."""
+    """Start Python with other code in place of the server, and record the last process."""
 
     code = ""
     last: subprocess.Popen
@@ -495,7 +497,7 @@ class Started(subprocess.Popen):
 
 READY = r"""
 import sys, time
-sys.stdout.write('\0\0\0\x1d{"header": {}, "tensors": []}')
+sys.stdout.write('\0\0\0\x37{"header": {}, "tensors": [["answer", "float32", [0]]]}')
 sys.stdout.flush()
 time.sleep(60)
 """
@@ -508,22 +510,22 @@ def started(monkeypatch):
 
 
 def test_an_interrupted_exchange_closes_the_view(started):
-    """A late answer must not pass for the answer to the next question."""
+    """A late answer must not be taken for the answer to the next query."""
     started.setattr(Started, "code", READY)
     process = access_process.TargetProcess({}, {})
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     try:
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
-            process.ask({})
+            process.send({})
     finally:
         signal.signal(signal.SIGINT, before)
     assert Started.last.returncode == -signal.SIGKILL
     with pytest.raises(LostTargetError, match="is closed"):
-        process.ask({})
+        process.send({})
 
 
-def test_a_process_that_is_let_go_is_ended_and_reaped(started):
+def test_an_unreferenced_process_is_ended(started):
     started.setattr(Started, "code", READY)
     process = access_process.TargetProcess({}, {})
     assert alive(process.pid)
@@ -532,9 +534,11 @@ def test_a_process_that_is_let_go_is_ended_and_reaped(started):
     assert Started.last.returncode == -signal.SIGKILL and not alive(Started.last.pid)
 
 
-def test_a_process_that_does_not_start_says_why(started):
+def test_a_process_that_does_not_start_reports_the_reason(started):
     started.setattr(Started, "code", "import privbench_absent")
-    message = 'ended with code 1 before it answered; its last words were "ModuleNotFoundError: No module named'
+    message = (
+        'ended with code 1 before it answered; the last line of its output is "ModuleNotFoundError: No module named'
+    )
     with pytest.raises(LostTargetError, match=message):
         access_process.TargetProcess({}, {})
     assert Started.last.returncode == 1
