@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..access.open import TargetSource, build
+from ..access.open import TargetSource, rebuild_target
 from ..core.config import Task
 from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
@@ -91,7 +91,7 @@ def strict_loading(subject: ComponentUnderTest) -> None:
     weights = unpack(pack(state(trained)))
     rebuild = {"defense": subject.name, "fields": subject.component.model_dump(mode="json")}
     try:
-        loaded = build(TargetSource(rebuild, lambda: weights, protocol))
+        loaded = rebuild_target(TargetSource(rebuild, lambda: weights, protocol))
     except MissingDataError as cause:
         fail(str(cause), "let network(protocol) build the same network that train trains and returns")
     test = Sample(task=task).load("private_test")
