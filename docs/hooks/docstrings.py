@@ -47,8 +47,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table without the columns that are empty in every row."""
     listed = [list(row) for row in rows]
     kept = [i for i in range(len(head)) if i == 0 or any(row[i] for row in listed)]
-    lines = [[head[i] for i in kept], ["---"] * len(kept), *([row[i] for i in kept] for row in listed)]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+    lines = [[head[i] for i in kept], *([row[i] for i in kept] for row in listed)]
+    first, *others = ["| " + " | ".join(_cell(text) for text in line) + " |" for line in lines]
+    return "\n".join([first, "|" + "---|" * len(kept), *others])
 
 
 def _cell(text: str) -> str:
