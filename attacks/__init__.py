@@ -1,1 +1,1 @@
-"""Attacks: one file a published method."""
+"""Attacks, one file per published method."""

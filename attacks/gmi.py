@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..benchmark.access.views import View, WhiteBoxView
 from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import Access, setting
+from ..benchmark.core.config import setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import frozen, update
-from ._inversion import adam, chunk_size, descend, parts, pixels, restored, weights
+from ._gan import GAN
+from ._inversion import accumulate_gradients, chunk_size, cpu_state, generate_images, load_frozen, split_batch
 from .networks.discriminators import Critic
 from .networks.generators import Generator
 
 
 class GMI(Attack):
-    """Search the latent space of a WGAN-GP for images that the target gives the attacked label.
+    """Optimise GAN latents for the attacked label (GMI).
 
     The GAN is trained once on public images, without the target; with x' = G(z), z ~ N(0, I),
 
@@ -32,9 +33,9 @@ class GMI(Attack):
 
         -D(G(z)) + identity_weight * CE(T(G(z)), y)
 
-    with Nesterov momentum, one restart for each draw asked for: v' = momentum v - (attack_learning_rate / n) grad and
-    z' = clamp(z - momentum v + (1 + momentum) v', -1, 1), which is PyTorch's form of it. All
-    restarts count; none is selected.
+    with Nesterov momentum in PyTorch's form, v' = momentum v - (attack_learning_rate / n) grad and
+    z' = clamp(z - momentum v + (1 + momentum) v', -1, 1). Each requested draw is one restart. All restarts count; none
+    is selected.
 
     References:
         Zhang, Jia, Pei, Wang, Li, Song. The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural
@@ -43,29 +44,28 @@ class GMI(Attack):
         Attacks. KDD 2022. https://arxiv.org/abs/2206.05483 (its released code sets the defaults).
 
     Note:
-        n is the number of labels in a group of the protocol: the published loss is a mean over the labels that are
-        optimised together, so that with plain gradient descent the step of each label is divided by their number. All
-        restarts, trials and labels run as one batch here, and each keeps that step.
+        n is the number of labels in a group of the protocol. The published loss is a mean over the labels that are
+        optimised together, so the step of each label is divided by their number. Here all restarts, trials and labels
+        run as one batch, and each keeps that step.
 
     Note:
-        The discriminator of the attack is the one that was trained. For CelebA the released code of BiDO loads the
-        generator's file into it, matches no name and goes on with random weights.
+        The attack uses the trained discriminator. For CelebA the released code of BiDO loads the generator's file
+        into the discriminator, matches no name and continues with random weights.
 
     Note:
         Every label, restart and trial starts from its own z. The released code resets the seed before each group of
-        60 labels, so that all groups share their starting points.
+        60 labels, so all groups share their starting points.
 
     Note:
-        The budgets `smoke` and `quick` change the batch, the ratio of steps and the step sizes too, since few steps of
-        the published recipe leave noise, and limit the restarts; all that were made count, so that n is smaller.
+        The budgets `smoke` and `quick` also change the batch, the ratio of steps and the step sizes, since a few steps
+        of the published recipe leave noise. They limit the restarts, so there are fewer draws; all of them count.
 
     Note:
-        For CIFAR-10, which GMI was not published on, the preset takes MNIST's attack and CelebA's GAN.
+        GMI was not published on CIFAR-10; the preset combines MNIST's attack with CelebA's GAN.
     """
 
-    access: ClassVar[Access] = "white_box"
-    yields: ClassVar[str] = "ClassReconstructions"
-    prior: ClassVar[Literal["none", "public", "target"]] = "public"
+    access = "white_box"
+    prior = "public"
     decreasing_losses: ClassVar[Mapping[str, str]] = {"attack": "identity"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "celeba": {},
@@ -78,7 +78,7 @@ class GMI(Attack):
     latent: int = setting(100, "dimension of z", ge=1)
     epochs: int = setting(300, "passes of the GAN over the public images", ge=1, stages=("prior",))
     max_steps: int | None = setting(
-        None, "discriminator steps at most; none means no cap", smoke=20, quick=150, ge=1, stages=("prior",)
+        None, "largest number of discriminator steps; none means no cap", smoke=20, quick=150, ge=1, stages=("prior",)
     )
     batch_size: int = setting(64, "public images per step", smoke=8, quick=16, ge=1, stages=("prior",))
     learning_rate: float = setting(2e-4, "step size of Adam for both networks", quick=1e-3, gt=0, stages=("prior",))
@@ -87,7 +87,7 @@ class GMI(Attack):
     gradient_weight: float = setting(10.0, "factor of the gradient penalty", ge=0, stages=("prior",))
     restarts: int | None = setting(
         None,
-        "restarts per label and trial at most, all returned; none means as many as draws are asked for",
+        "largest number of restarts per label and trial, all returned; none means one per requested draw",
         smoke=2,
         quick=4,
         ge=1,
@@ -99,20 +99,20 @@ class GMI(Attack):
     identity_weight: float = setting(100.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
-        """Train generator and discriminator on public images."""
-        gan = _GAN(self, public, context)
+        """Train the generator and the discriminator on public images."""
+        gan = _WassersteinGAN(self, public, context)
         steps = self.epochs * gan.batches.steps_per_epoch
         steps = min(steps, self.max_steps or steps)
         context.loop("gan", steps, gan.state, gan.step)
         context.notes["gan_steps"] = steps
-        return {"generator": weights(gan.generator), "discriminator": weights(gan.critic)}
+        return {"generator": cpu_state(gan.generator), "discriminator": cpu_state(gan.discriminator)}
 
     def run(self, view: View, prior: Prior, request: Request, context: Context) -> ClassReconstructions:
         """Optimise one z for each label, restart and trial."""
         assert isinstance(view, WhiteBoxView)
         device, image = context.device, context.protocol.image
-        generator = restored(Generator(image, self.latent), prior["generator"], device)
-        critic = restored(Critic(image), prior["discriminator"], device)
+        generator = load_frozen(Generator(image, self.latent), prior["generator"], device)
+        critic = load_frozen(Critic(image), prior["discriminator"], device)
         labels = torch.tensor(request.labels)
         restarts = min(request.draws, self.restarts or request.draws)
         repeats = request.trials * restarts
@@ -120,13 +120,13 @@ class GMI(Attack):
         start = torch.randn(len(targets), self.latent, generator=context.generator("start"), device=device)
         point = nn.ParameterDict({"z": nn.Parameter(start)})
         optimizer = self._optimizer(point)
-        cut = parts(len(labels), request.group, repeats, chunk_size(context), whole=False)
+        chunks = split_batch(len(labels), request.group, repeats, chunk_size(context), whole=False)
 
         def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
             z = point["z"]
             optimizer.zero_grad(set_to_none=True)
-            losses = descend(
-                view, targets, cut, lambda part: generator(z[part]), lambda x, _: -critic(x), self.identity_weight
+            losses = accumulate_gradients(
+                view, targets, chunks, lambda chunk: generator(z[chunk]), lambda x, _: -critic(x), self.identity_weight
             )
             optimizer.step()
             z.data.clamp_(-1, 1)
@@ -134,7 +134,7 @@ class GMI(Attack):
 
         context.loop("attack", self.iterations, {"point": point, "optimizer": optimizer}, step)
         z = point["z"].detach().view(request.trials, restarts, len(labels), -1)
-        return ClassReconstructions(pixels(generator, z, chunk_size(context)), labels)
+        return ClassReconstructions(generate_images(generator, z, chunk_size(context)), labels)
 
     def _optimizer(self, point: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -157,51 +157,40 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor)
     return penalty
 
 
-class _GAN:
-    """The two networks, their optimisers and one step of training."""
+class _WassersteinGAN(GAN[Generator, Critic]):
+    """The WGAN-GP of an attack."""
 
     def __init__(self, attack: GMI, public: Images, context: Context) -> None:
-        self._attack, self._device = attack, context.device
         with context.seeded("initialise"):
-            self.generator = Generator(context.protocol.image, attack.latent).to(context.device)
-            self.critic = Critic(context.protocol.image).to(context.device)
-        self._generator_optimizer = adam(self.generator, attack.learning_rate, attack.betas, context.device)
-        self._critic_optimizer = adam(self.critic, attack.learning_rate, attack.betas, context.device)
-        self.batches = Batches(public, attack.batch_size, derive(context.seed, "gan"), device=context.device)
+            generator = Generator(context.protocol.image, attack.latent)
+            critic = Critic(context.protocol.image)
+        super().__init__(
+            generator,
+            critic,
+            Batches(public, attack.batch_size, derive(context.seed, "gan"), device=context.device),
+            latent=attack.latent,
+            learning_rate=attack.learning_rate,
+            betas=attack.betas,
+            device=context.device,
+            n_critic=attack.n_critic,
+        )
+        self._gradient_weight = attack.gradient_weight
 
-    @property
-    def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """Everything that a step changes."""
-        return {
-            "generator": self.generator,
-            "discriminator": self.critic,
-            "generator_optimizer": self._generator_optimizer,
-            "discriminator_optimizer": self._critic_optimizer,
-        }
-
-    def step(self, i: int, source: torch.Generator) -> dict[str, Tensor]:
-        """One step of the discriminator, and each `n_critic`-th time one of the generator."""
-        real, _ = self.batches.at(i)
-        losses = self._discriminate(real, source)
-        if (i + 1) % self._attack.n_critic == 0:
-            losses["generator"] = self._generate(len(real), source)
-        return losses
-
-    def _noise(self, count: int, source: torch.Generator) -> Tensor:
-        return torch.randn(count, self._attack.latent, generator=source, device=self._device)
-
-    def _discriminate(self, real: Tensor, source: torch.Generator) -> dict[str, Tensor]:
+    def update_discriminator(self, i: int, real: Tensor, source: torch.Generator) -> dict[str, Tensor]:
+        """Raise the distance between the scores of real and generated images, minus the gradient penalty."""
         with torch.no_grad():
-            fake = self.generator(self._noise(len(real), source))
-        mix = torch.rand(len(real), generator=source, device=self._device)
-        said_real, said_fake = self.critic(torch.cat((real, fake))).chunk(2)
-        distance = said_real.mean() - said_fake.mean()
-        penalty = gradient_penalty(self.critic, real, fake, mix)
-        update(self._critic_optimizer, self._attack.gradient_weight * penalty - distance)
+            fake = self.generator(self.sample_latents(len(real), source))
+        mix = torch.rand(len(real), generator=source, device=real.device)
+        real_scores, fake_scores = self.discriminator(torch.cat((real, fake))).chunk(2)
+        distance = real_scores.mean() - fake_scores.mean()
+        penalty = gradient_penalty(self.discriminator, real, fake, mix)
+        update(self.discriminator_optimizer, self._gradient_weight * penalty - distance)
         return {"distance": distance.detach(), "penalty": penalty.detach()}
 
-    def _generate(self, count: int, source: torch.Generator) -> Tensor:
-        with frozen(self.critic):
-            loss: Tensor = -self.critic(self.generator(self._noise(count, source))).mean()
-            update(self._generator_optimizer, loss)
+    def update_generator(self, i: int, real: Tensor, source: torch.Generator) -> Tensor:
+        """Raise the scores of generated images."""
+        with frozen(self.discriminator):
+            fake = self.generator(self.sample_latents(len(real), source))
+            loss: Tensor = -self.discriminator(fake).mean()
+            update(self.generator_optimizer, loss)
         return loss.detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +11,23 @@ from torch.nn import functional
 
 from ..benchmark.access.views import View, WhiteBoxView
 from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import Access, setting
+from ..benchmark.core.config import setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import frozen, update
-from ._inversion import adam, chunk_size, descend, parts, pixels, restored, weights
+from ._gan import GAN
+from ._inversion import accumulate_gradients, chunk_size, cpu_state, generate_images, load_frozen, split_batch
 from .networks.discriminators import LabelDiscriminator
 from .networks.generators import Generator
 
 
 class KEDMI(Attack):
-    """Recover a Gaussian in the latent space of a GAN that was trained with the target's soft labels.
+    """Fit one Gaussian of GAN latents per label (KED-MI).
 
-    The GAN is trained per target T on public images only. Its discriminator D has k logits l and an implicit fake
-    logit 0, so log p(real) = lse(l) - softplus(lse(l)) with lse the log-sum-exp:
+    The GAN is trained once per target T, on public images with T's soft labels. Its discriminator D has k logits l and
+    an implicit fake logit 0, so log p(real) = lse(l) - softplus(lse(l)) with lse the log-sum-exp:
 
         L_D = mean CE(softmax T(x), softmax D(x))
               + 1/2 mean[softplus(lse D(x_u)) - lse D(x_u) + softplus(lse D(G(z)))]
@@ -37,7 +38,7 @@ class KEDMI(Attack):
 
         -log p(real | G(z)) + identity_weight * CE(T(G(z)), y)
 
-    and answers with `draws` fresh samples of the Gaussian; none is selected.
+    and returns `draws` fresh samples of the Gaussian; none is selected.
 
     References:
         Chen, Kahla, Jia, Qi. Knowledge-Enriched Distributional Model Inversion Attacks. ICCV 2021.
@@ -47,30 +48,30 @@ class KEDMI(Attack):
 
     Note:
         The target stays in evaluation mode while the GAN is trained. The released code leaves it in training mode, so
-        that batch statistics make the labels and public images drift into the target that is then attacked.
+        the labels depend on batch statistics, and public images change the statistics of the target that is then
+        attacked.
 
     Note:
-        No gradient is kept for the target's labels. The released code builds and stores it and never applies it.
+        The target's labels carry no gradient. The released code computes that gradient and never applies it.
 
     Note:
         Latents are not clamped. The released code clamps a local variable after each step, which changes nothing.
 
     Note:
         All trials and labels are optimised as one batch. Minibatch discrimination sees the same groups of labels as
-        in the released code and each group keeps its published loss (a mean over the group); Adam does not depend on
+        in the released code, and each group keeps its published loss (a mean over the group). Adam does not depend on
         this scale, up to its eps.
 
     Note:
-        The budgets `smoke` and `quick` change the batch, the ratio of steps and the step sizes too: few steps of the
-        published recipe leave noise, while these show the class.
+        The budgets `smoke` and `quick` also change the batch, the ratio of steps and the step sizes: a few steps of
+        the published recipe leave noise, while these show the class.
 
     Note:
         Random numbers are seeded; the released code sets no seed.
     """
 
-    access: ClassVar[Access] = "white_box"
-    yields: ClassVar[str] = "ClassReconstructions"
-    prior: ClassVar[Literal["none", "public", "target"]] = "target"
+    access = "white_box"
+    prior = "target"
     decreasing_losses: ClassVar[Mapping[str, str]] = {"attack": "identity"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "mnist": {},
@@ -85,7 +86,7 @@ class KEDMI(Attack):
     latent: int = setting(100, "dimension of z", ge=1)
     epochs: int = setting(100, "passes of the GAN over the public images", ge=1, stages=("prior",))
     max_steps: int | None = setting(
-        None, "discriminator steps at most; none means no cap", smoke=20, quick=120, ge=1, stages=("prior",)
+        None, "largest number of discriminator steps; none means no cap", smoke=20, quick=120, ge=1, stages=("prior",)
     )
     batch_size: int = setting(
         64, "public images per step, from each of the three shuffles", smoke=8, quick=16, ge=2, stages=("prior",)
@@ -106,22 +107,22 @@ class KEDMI(Attack):
     )
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
-        """Train generator and discriminator on public images and the target's soft labels of them."""
+        """Train the generator and the discriminator on public images and the target's soft labels."""
         assert isinstance(view, WhiteBoxView)
-        gan = _GAN(self, view, public, context)
-        steps = self.epochs * gan.batches[0].steps_per_epoch
+        gan = _LabelledGAN(self, view, public, context)
+        steps = self.epochs * gan.batches.steps_per_epoch
         steps = min(steps, self.max_steps or steps)
         context.loop("gan", steps, gan.state, gan.step)
         context.notes["gan_steps"] = steps
-        return {"generator": weights(gan.generator), "discriminator": weights(gan.discriminator)}
+        return {"generator": cpu_state(gan.generator), "discriminator": cpu_state(gan.discriminator)}
 
     def run(self, view: View, prior: Prior, request: Request, context: Context) -> ClassReconstructions:
-        """Fit one Gaussian per label and trial, then sample it."""
+        """Fit one Gaussian per label and trial, then draw samples from it."""
         assert isinstance(view, WhiteBoxView)
         device, image = context.device, context.protocol.image
-        generator = restored(Generator(image, self.latent), prior["generator"], device)
+        generator = load_frozen(Generator(image, self.latent), prior["generator"], device)
         discriminator = LabelDiscriminator(image, context.protocol.classes)
-        discriminator = restored(discriminator, prior["discriminator"], device)
+        discriminator = load_frozen(discriminator, prior["discriminator"], device)
         labels = torch.tensor(request.labels)
         targets = labels.repeat(request.trials).to(device)
         shape = (len(targets), self.latent)
@@ -132,18 +133,18 @@ class KEDMI(Attack):
             }
         )
         optimizer = torch.optim.Adam(gaussian.parameters(), lr=self.attack_learning_rate)
-        cut = parts(len(labels), request.group, request.trials, chunk_size(context), whole=True)
+        chunks = split_batch(len(labels), request.group, request.trials, chunk_size(context), whole=True)
 
         def step(i: int, source: torch.Generator) -> dict[str, Tensor]:
             noise = torch.randn(shape, generator=source, device=device)
 
-            def images(part: slice) -> Tensor:
-                z: Tensor = generator(_sample(gaussian, noise[part], part))
-                return z
+            def images(chunk: slice) -> Tensor:
+                x: Tensor = generator(_sample(gaussian, noise[chunk], chunk))
+                return x
 
             optimizer.zero_grad(set_to_none=True)
-            losses = descend(
-                view, targets, cut, images, lambda x, group: fakeness(discriminator(x, group)), self.identity_weight
+            losses = accumulate_gradients(
+                view, targets, chunks, images, lambda x, group: fakeness(discriminator(x, group)), self.identity_weight
             )
             optimizer.step()
             return losses
@@ -154,7 +155,7 @@ class KEDMI(Attack):
         with torch.no_grad():
             z = _sample(gaussian, noise, slice(None))
         z = z.view(request.draws, request.trials, len(labels), -1).transpose(0, 1)
-        return ClassReconstructions(pixels(generator, z, chunk_size(context)), labels)
+        return ClassReconstructions(generate_images(generator, z, chunk_size(context)), labels)
 
 
 def fakeness(logits: Tensor) -> Tensor:
@@ -175,65 +176,53 @@ def generator_loss(real: Tensor, fake: Tensor, logits: Tensor, entropy_weight: f
     return (real.mean(0) - fake.mean(0)).abs().mean() + entropy_weight * entropy
 
 
-def _sample(gaussian: nn.ParameterDict, noise: Tensor, part: slice) -> Tensor:
-    mean, logvar = gaussian["mean"][part], gaussian["logvar"][part]
+def _sample(gaussian: nn.ParameterDict, noise: Tensor, rows: slice) -> Tensor:
+    mean, logvar = gaussian["mean"][rows], gaussian["logvar"][rows]
     z: Tensor = mean + (logvar / 2).exp() * noise
     return z
 
 
-class _GAN:
-    """The two networks, their optimisers and one step of training."""
+class _LabelledGAN(GAN[Generator, LabelDiscriminator]):
+    """The GAN of an attack, with the target's soft labels; `batches` holds x, two more shuffles hold x_u and x_u'."""
 
     def __init__(self, attack: KEDMI, view: WhiteBoxView, public: Images, context: Context) -> None:
-        self._attack, self._view, self._device = attack, view, context.device
         with context.seeded("initialise"):
-            self.generator = Generator(context.protocol.image, attack.latent).to(context.device)
-            self.discriminator = LabelDiscriminator(context.protocol.image, context.protocol.classes)
-            self.discriminator.to(context.device)
-        self._generator_optimizer = adam(self.generator, attack.learning_rate, attack.betas, context.device)
-        self._discriminator_optimizer = adam(self.discriminator, attack.learning_rate, attack.betas, context.device)
-        self.batches = [
+            generator = Generator(context.protocol.image, attack.latent)
+            discriminator = LabelDiscriminator(context.protocol.image, context.protocol.classes)
+        labelled, self._unlabelled, self._matched = (
             Batches(public, attack.batch_size, derive(context.seed, "gan", shuffle), device=context.device)
             for shuffle in ("labelled", "unlabelled", "matched")
-        ]
+        )
+        super().__init__(
+            generator,
+            discriminator,
+            labelled,
+            latent=attack.latent,
+            learning_rate=attack.learning_rate,
+            betas=attack.betas,
+            device=context.device,
+            n_critic=attack.n_critic,
+        )
+        self._view, self._entropy_weight = view, attack.entropy_weight
 
-    @property
-    def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """Everything that a step changes."""
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "generator_optimizer": self._generator_optimizer,
-            "discriminator_optimizer": self._discriminator_optimizer,
-        }
-
-    def step(self, i: int, source: torch.Generator) -> dict[str, Tensor]:
-        """One step of the discriminator, and each `n_critic`-th time one of the generator."""
-        losses = {"discriminator": self._discriminate(i, source)}
-        if (i + 1) % self._attack.n_critic == 0:
-            losses["generator"] = self._generate(i, source)
-        return losses
-
-    def _noise(self, count: int, source: torch.Generator) -> Tensor:
-        return torch.randn(count, self._attack.latent, generator=source, device=self._device)
-
-    def _discriminate(self, i: int, source: torch.Generator) -> Tensor:
-        labelled, unlabelled = self.batches[0].at(i)[0], self.batches[1].at(i)[0]
+    def update_discriminator(self, i: int, real: Tensor, source: torch.Generator) -> dict[str, Tensor]:
+        """Teach the discriminator the target's labels, and to tell public from generated images."""
+        unlabelled = self._unlabelled.at(i)[0]
         with torch.no_grad():
-            target = self._view.logits(labelled)
-            fake = self.generator(self._noise(len(labelled), source))
-        x = torch.cat((labelled, unlabelled, fake))
-        said, said_unlabelled, said_fake = self.discriminator(x, group=len(labelled)).chunk(3)
-        loss = discriminator_loss(said, said_unlabelled, said_fake, target)
-        update(self._discriminator_optimizer, loss)
-        return loss.detach()
+            target = self._view.logits(real)
+            fake = self.generator(self.sample_latents(len(real), source))
+        x = torch.cat((real, unlabelled, fake))
+        logits, unlabelled_logits, fake_logits = self.discriminator(x, group=len(real)).chunk(3)
+        loss = discriminator_loss(logits, unlabelled_logits, fake_logits, target)
+        update(self.discriminator_optimizer, loss)
+        return {"discriminator": loss.detach()}
 
-    def _generate(self, i: int, source: torch.Generator) -> Tensor:
+    def update_generator(self, i: int, real: Tensor, source: torch.Generator) -> Tensor:
+        """Match the mean feature of public images, and lower the entropy of the labels."""
         with frozen(self.discriminator):
             with torch.no_grad():
-                real = self.discriminator.features(self.batches[2].at(i)[0])
-            fake = self.discriminator.features(self.generator(self._noise(len(real), source)))
-            logits = self.discriminator.classify(fake)
-            loss = generator_loss(real, fake, logits, self._attack.entropy_weight)
-            update(self._generator_optimizer, loss)
+                matched = self.discriminator.features(self._matched.at(i)[0])
+            fake = self.discriminator.features(self.generator(self.sample_latents(len(matched), source)))
+            loss = generator_loss(matched, fake, self.discriminator.classify(fake), self._entropy_weight)
+            update(self.generator_optimizer, loss)
         return loss.detach()

@@ -10,30 +10,32 @@ from torch import Tensor
 
 from ..benchmark.access.views import View, WhiteBoxView
 from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import Access, setting
+from ..benchmark.core.config import setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
-from ._gan import AdversarialPair, Design, Schedule
-from ._inversion import chunk_size, descend, parts, pixels, restored, weights
+from ._inversion import accumulate_gradients, chunk_size, cpu_state, generate_images, load_frozen, split_batch
+from ._vmi_gan import NonSaturatingGAN
+from .networks.dcgan import DCDiscriminator, DCGenerator
 from .networks.flows import CouplingFlows, divergence
-from .networks.stylegan import StyleGenerator
+from .networks.stylegan import StyleDiscriminator, StyleGenerator
 
-#: Weights of flows that are trained at once, by kind of device; gradient and momentum take as much again, each.
+#: Weights of flows to train at once, by kind of device; gradient and momentum each take as much memory again.
 WEIGHTS_AT_ONCE = {"cpu": 5e7, "cuda": 1e9}
 
 
 class VMI(Attack):
-    """Fit, for each label, a distribution over the latents of a GAN to the target's posterior.
+    """Fit one flow over GAN latents per label (VMI).
 
-    The GAN is trained on public images, without the target. The attack minimises over flows q, one per label,
+    The GAN is trained on public images, without the target. The attack fits a distribution over its latents to the
+    target's posterior: it minimises over flows q, one per label,
 
         E_{z ~ q} CE(T(G(z)), y) + kl_weight KL(q || N(0, I))
 
-    with `samples` draws of q per iteration for both terms, by SGD with momentum. For a StyleGAN2, q is one flow per
-    layer of the synthesis; all are fed the same noise, each gives the z whose w its layer gets, and the KL is their
-    mean. The result is `draws` fresh samples after the last iteration; none is selected.
+    with `samples` draws of q per iteration for both terms, by SGD with momentum. For a StyleGAN2, q has one flow per
+    layer of the synthesis; all flows take the same noise, each computes the z of its layer, and the KL is their mean.
+    The result is `draws` fresh samples after the last iteration; none is selected.
 
     References:
         Wang, Fu, Li, Khisti, Zemel, Makhzani. Variational Model Inversion Attacks. NeurIPS 2021.
@@ -43,37 +45,36 @@ class VMI(Attack):
 
     Note:
         The distribution after the last iteration is evaluated. BiDO's released code reports the iteration with the
-        highest accuracy of the evaluation model, which lets the judge choose.
+        highest accuracy under the evaluation classifier (our judge), so the judge selects the result.
 
     Note:
         The flows of all labels, trials and layers run as one batch of matrix products in float32, as many at a time
-        as memory takes; the released code runs them one after the other in float64. Each flow has its own weights and
-        the losses are summed over labels, so that SGD moves each as it would alone.
+        as fit in memory; the released code runs them one after the other in float64. Each flow has its own weights and
+        the losses are summed over labels, so SGD moves each flow as if it were alone.
 
     Note:
         A flow has `flow_steps` steps over all dimensions. The published Glow halves its dimensions after 10 and 20 of
-        its 30 steps and draws the halved ones from learned Gaussians; its networks also normalise their hidden layers
-        by data. A step here starts as a permutation, so that q starts as N(0, I), where Glow starts near it.
+        its 30 steps and draws the other half from learned Gaussians; its networks also normalise their hidden layers
+        with the data. A step here starts as a permutation, so q starts as N(0, I), where Glow starts near it.
 
     Note:
         The StyleGAN2 is trained without adaptive augmentation, path-length regularisation and the correction of
-        Adam's constants for the interval of R1, which the public images are enough for.
+        Adam's constants for the interval of R1; the public images are enough without them.
 
     Note:
-        How long the DCGANs were trained is not published; they see as many images as the StyleGAN2.
+        The training length of the DCGANs is not published; they see as many images as the StyleGAN2.
 
     Note:
         The budgets `smoke` and `quick` make the flows and the StyleGAN2 smaller and the step sizes larger: the
-        published ones hardly move a distribution in so few iterations. They also cut gradients, without which such
-        steps diverge on targets with large logits, as BiDO-COCO's.
+        published ones hardly move a distribution in so few iterations. They also clip gradients, since such steps
+        otherwise diverge on targets with large logits, such as those of BiDO-COCO.
 
     Note:
-        For CIFAR-10 the preset takes the defaults of VMI's DCGAN script; the one for MNIST is from BiDO's code.
+        The preset for CIFAR-10 has the defaults of VMI's DCGAN script; the one for MNIST is from BiDO's code.
     """
 
-    access: ClassVar[Access] = "white_box"
-    yields: ClassVar[str] = "ClassReconstructions"
-    prior: ClassVar[Literal["none", "public", "target"]] = "public"
+    access = "white_box"
+    prior = "public"
     decreasing_losses: ClassVar[Mapping[str, str]] = {"attack *": "identity"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "celeba": {},
@@ -102,11 +103,11 @@ class VMI(Attack):
     width: int = setting(64, "channels of a DCGAN before its last layer (ngf = ndf)", ge=1)
     spectral: bool = setting(False, "spectral normalisation in a DCGAN's discriminator", stages=("prior",))
     channel_base: int = setting(16384, "StyleGAN2: channels times side of a layer", smoke=256, quick=512, ge=64)
-    channel_max: int = setting(512, "StyleGAN2: channels of a layer at most", smoke=16, quick=64, ge=1)
+    channel_max: int = setting(512, "StyleGAN2: largest number of channels of a layer", smoke=16, quick=64, ge=1)
     mapping_layers: int = setting(2, "StyleGAN2: layers from z to w", ge=1)
     shown: int = setting(2_298_000, "public images that the GAN's discriminator sees", ge=1, stages=("prior",))
     max_steps: int | None = setting(
-        None, "steps of the GAN at most; none means no cap", smoke=20, quick=400, ge=1, stages=("prior",)
+        None, "largest number of steps of the GAN; none means no cap", smoke=20, quick=400, ge=1, stages=("prior",)
     )
     batch_size: int = setting(64, "public images per step", smoke=8, quick=32, ge=1, stages=("prior",))
     learning_rate: float = setting(2.5e-3, "step size of Adam for both networks", quick=1e-3, gt=0, stages=("prior",))
@@ -124,7 +125,7 @@ class VMI(Attack):
     flow_hidden: int = setting(
         100, "width of the networks in a coupling", smoke=16, quick=32, ge=1, stages=("evidence",)
     )
-    affine: bool = setting(False, "couplings scale besides adding", stages=("evidence",))
+    affine: bool = setting(False, "couplings also scale, besides adding", stages=("evidence",))
     samples: int = setting(32, "draws of q per label and iteration", smoke=2, quick=4, ge=1, stages=("evidence",))
     iterations: int = setting(320, "steps of the attack", smoke=20, quick=80, ge=1, stages=("evidence",))
     attack_learning_rate: float = setting(
@@ -133,7 +134,7 @@ class VMI(Attack):
     momentum: float = setting(0.9, "momentum of SGD for the flows", ge=0, lt=1, stages=("evidence",))
     max_gradient: float | None = setting(
         None,
-        "norm to which the gradient of a flow is cut; none cuts nothing",
+        "norm to which the gradient of a flow is clipped; none means no clipping",
         smoke=5.0,
         quick=5.0,
         gt=0,
@@ -143,61 +144,64 @@ class VMI(Attack):
     identity_weight: float = setting(1.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
-        """Train the GAN on public images; the generator's averaged weights are kept."""
+        """Train the GAN on public images; return the generator's averaged weights."""
         style = self.generator == "stylegan"
-        schedule = Schedule(
-            self.learning_rate,
-            self.betas,
-            self.instance_noise,
-            self.r1_weight if style else 0.0,
-            self.r1_interval,
-            self.style_mixing,
-            self.average_images if style else 0,
-        )
-        batches = Batches(public, self.batch_size, derive(context.seed, "gan"), device=context.device)
         with context.seeded("initialise"):
-            gan = AdversarialPair(self._design(context), schedule, batches, context.device)
+            gan = NonSaturatingGAN(
+                self._build_generator(context),
+                self._build_discriminator(context),
+                Batches(public, self.batch_size, derive(context.seed, "gan"), device=context.device),
+                learning_rate=self.learning_rate,
+                betas=self.betas,
+                device=context.device,
+                instance_noise=self.instance_noise,
+                r1_weight=self.r1_weight if style else 0.0,
+                r1_interval=self.r1_interval,
+                style_mixing=self.style_mixing,
+                average_images=self.average_images if style else 0,
+            )
         steps = -(-self.shown // self.batch_size)
         steps = min(steps, self.max_steps or steps)
         context.loop("gan", steps, gan.state, gan.step)
         context.notes["gan_steps"] = steps
-        return {"generator": weights(gan.average)}
+        return {"generator": cpu_state(gan.average)}
 
     def run(self, view: View, prior: Prior, request: Request, context: Context) -> ClassReconstructions:
-        """Fit and sample the distribution of every label and trial."""
+        """Fit the distribution of every label and trial, then draw samples from it."""
         assert isinstance(view, WhiteBoxView)
-        generator = restored(self._design(context).generator(), prior["generator"], context.device)
+        generator = load_frozen(self._build_generator(context), prior["generator"], context.device)
         layers = generator.layers if isinstance(generator, StyleGenerator) else 1
         labels = torch.tensor(request.labels)
-        block = max(1, int(WEIGHTS_AT_ONCE.get(context.device.type, WEIGHTS_AT_ONCE["cpu"]) // self._weights(layers)))
+        limit = WEIGHTS_AT_ONCE.get(context.device.type, WEIGHTS_AT_ONCE["cpu"])
+        at_once = max(1, int(limit // self._count_weights(layers)))
         images = []
-        for number, targets in enumerate(torch.split(labels.repeat(request.trials), block)):
+        for number, targets in enumerate(torch.split(labels.repeat(request.trials), at_once)):
             posterior = _Posterior(self, view, generator, layers, targets, number, context)
             context.loop(f"attack {number}", self.iterations, posterior.state, posterior.step)
-            images.append(pixels(posterior.images, posterior.draw(request.draws), chunk_size(context)))
+            images.append(generate_images(posterior.images, posterior.draw(request.draws), chunk_size(context)))
         found = torch.cat(images)
         found = found.view(request.trials, len(labels), *found.shape[1:]).transpose(1, 2)
         return ClassReconstructions(found.contiguous(), labels)
 
-    def _design(self, context: Context) -> Design:
-        return Design(
-            self.generator,
-            context.protocol.image,
-            self.latent,
-            self.width,
-            self.spectral,
-            self.channel_base,
-            self.channel_max,
-            self.mapping_layers,
-        )
+    def _build_generator(self, context: Context) -> DCGenerator | StyleGenerator:
+        image = context.protocol.image
+        if self.generator == "dcgan":
+            return DCGenerator(image, self.latent, self.width)
+        return StyleGenerator(image, self.latent, self.channel_base, self.channel_max, self.mapping_layers)
 
-    def _weights(self, layers: int) -> int:
-        """About how many weights the flows of one label have."""
+    def _build_discriminator(self, context: Context) -> DCDiscriminator | StyleDiscriminator:
+        image = context.protocol.image
+        if self.generator == "dcgan":
+            return DCDiscriminator(image, self.width, spectral=self.spectral)
+        return StyleDiscriminator(image, self.channel_base, self.channel_max)
+
+    def _count_weights(self, layers: int) -> int:
+        """Approximate number of weights in the flows of one label."""
         return layers * self.flow_steps * (self.flow_hidden * (self.latent + self.flow_hidden) + 2 * self.latent)
 
 
 class _Posterior:
-    """The distributions of some labels, and one step towards them."""
+    """The distributions of some labels, and one step of their optimisation."""
 
     def __init__(
         self,
@@ -220,22 +224,22 @@ class _Posterior:
         self._optimizer = torch.optim.SGD(
             self._flows.parameters(), lr=attack.attack_learning_rate, momentum=attack.momentum
         )
-        self._cut = parts(attack.samples, attack.samples, self._count, chunk_size(context), whole=False)
+        self._chunks = split_batch(attack.samples, attack.samples, self._count, chunk_size(context), whole=False)
 
     @property
     def state(self) -> Mapping[str, torch.nn.Module | torch.optim.Optimizer]:
-        """Everything that a step changes."""
+        """Flows and optimiser, which hold everything that a step changes."""
         return {"flows": self._flows, "optimizer": self._optimizer}
 
     def step(self, i: int, source: torch.Generator) -> dict[str, Tensor]:
-        """One step of SGD; the images' gradients reach the flows through the latents, part by part."""
+        """Take one step of SGD; the images' gradients reach the flows through the latents, chunk by chunk."""
         z, divergences = self._sample(self._attack.samples, source)
         leaf = z.detach().flatten(0, 1).requires_grad_(True)
-        losses = descend(
+        losses = accumulate_gradients(
             self._view,
             self._targets,
-            self._cut,
-            lambda part: self.images(leaf[part]),
+            self._chunks,
+            lambda chunk: self.images(leaf[chunk]),
             lambda x, _: x.new_zeros(len(x)),
             self._attack.identity_weight,
         )
@@ -244,7 +248,7 @@ class _Posterior:
         penalty = self._attack.kl_weight * divergences.sum() / self._layers
         torch.autograd.backward((z, penalty), (leaf.grad.view_as(z), None))
         if self._attack.max_gradient is not None:
-            _cut(self._flows, self._attack.max_gradient)
+            clip_gradients(self._flows, self._attack.max_gradient)
         self._optimizer.step()
         return {"identity": losses["identity"], "kl": divergences.detach().mean()}
 
@@ -270,7 +274,7 @@ class _Posterior:
         return z, divergences
 
 
-def _cut(flows: CouplingFlows, largest: float) -> None:
+def clip_gradients(flows: CouplingFlows, largest: float) -> None:
     """Scale the gradient of each flow, the second dimension of every parameter, to a norm of at most `largest`."""
     gradients = [p.grad for p in flows.parameters() if p.grad is not None]
     norms = torch.stack([g.square().sum((0, 2, 3)) for g in gradients]).sum(0).sqrt()

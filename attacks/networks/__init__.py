@@ -1,1 +1,1 @@
-"""Generative networks that only attacks use."""
+"""Generative networks that only the attacks use."""

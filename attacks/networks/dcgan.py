@@ -1,4 +1,4 @@
-"""The DCGAN that VMI attacks small images with."""
+"""DCGAN, which VMI uses for small images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...benchmark.networks.classifiers.requirements import Image, require_square
 
 
 class DCGenerator(nn.Module):
-    """Latent to image by transposed 4 x 4 convolutions with batch norm and ReLU; tanh at the end.
+    """Generator of transposed 4 x 4 convolutions with batch norm and ReLU, and a tanh at the end.
 
     Widths for 64 x 64: 8 ngf at 4 x 4, 4 ngf at 8 x 8, 2 ngf at 16 x 16, ngf at 32 x 32; for 32 x 32 from 4 ngf at
     4 x 4.
@@ -33,16 +33,16 @@ class DCGenerator(nn.Module):
         The output is (1 + tanh) / 2, in [0, 1], and the discriminator maps it back to the published [-1, 1].
 
     Note:
-        The published layers are for 64 x 64; 32 x 32 leaves out the widest one.
+        The published layers are for 64 x 64; for 32 x 32 the widest one is left out.
     """
 
     def __init__(self, image: Image, latent: int = 100, width: int = 64) -> None:
         super().__init__()
         require_square("the DCGAN generator", image, (32, 64))
         widths = _widths(image[1], width)[::-1]
-        layers: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1)), *_wider(latent, widths[0], stride=1, padding=0)]
+        layers: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1)), *_upsample(latent, widths[0], stride=1, padding=0)]
         for inputs, outputs in itertools.pairwise(widths):
-            layers += _wider(inputs, outputs, stride=2, padding=1)
+            layers += _upsample(inputs, outputs, stride=2, padding=1)
         last = nn.ConvTranspose2d(widths[-1], image[0], 4, stride=2, padding=1, bias=False)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         self.latent = latent
@@ -54,7 +54,7 @@ class DCGenerator(nn.Module):
 
 
 class DCDiscriminator(nn.Module):
-    """Real or generated, by 4 x 4 convolutions with batch norm (not in the first) and LeakyReLU(0.2).
+    """Discriminator of 4 x 4 convolutions with batch norm (not in the first) and LeakyReLU(0.2).
 
     Args:
         image: channels, height, width; 32 x 32 or 64 x 64.
@@ -71,7 +71,7 @@ class DCDiscriminator(nn.Module):
         InvalidConfigurationError: the image has another size.
 
     Note:
-        The answer is a logit, for binary cross-entropy with logits; the published sigmoid is in that loss.
+        The output is a logit, for binary cross-entropy with logits, which contains the published sigmoid.
     """
 
     def __init__(self, image: Image, width: int = 64, *, spectral: bool = False) -> None:
@@ -98,6 +98,6 @@ def _widths(height: int, width: int) -> list[int]:
     return [width, 2 * width, 4 * width] + ([8 * width] if height == 64 else [])
 
 
-def _wider(inputs: int, outputs: int, *, stride: int, padding: int) -> list[nn.Module]:
+def _upsample(inputs: int, outputs: int, *, stride: int, padding: int) -> list[nn.Module]:
     convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=stride, padding=padding, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]

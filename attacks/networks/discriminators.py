@@ -1,4 +1,4 @@
-"""The discriminators of GMI (a critic) and KED-MI (k + 1 classes)."""
+"""Discriminators of GMI (a critic) and KED-MI (k + 1 classes)."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Critic(nn.Module):
 
 
 class LabelDiscriminator(nn.Module):
-    """Discriminator of KED-MI: k logits beside an implicit fake logit of 0.
+    """Discriminator of KED-MI, with k logits and an implicit fake logit of 0.
 
-    Convolutions of stride 2 with affine instance norm and LeakyReLU(0.2) (5 x 5 to 64, 128 and 256 channels; for 64 x
-    64 images one more, 3 x 3 to 256), flattened to f of width 4096; minibatch discrimination with 64 kernels of 50
+    Convolutions of stride 2 with affine instance norm and LeakyReLU(0.2) (5 x 5 to 64, 128 and 256 channels; for
+    64 x 64 images one more, 3 x 3 to 256), flattened to f of width 4096; minibatch discrimination with 64 kernels of 50
     dimensions; one linear layer.
 
     Args:
         image: channels, height, width; 32 x 32 or 64 x 64.
-        classes: k, the target's classes.
+        classes: k, number of the target's classes.
 
     References:
         Chen, Kahla, Jia, Qi. Knowledge-Enriched Distributional Model Inversion Attacks. ICCV 2021.
@@ -88,8 +88,8 @@ class LabelDiscriminator(nn.Module):
 
         Args:
             x: the images.
-            group: consecutive images that minibatch discrimination compares with each other, so that many published
-                batches can go through together; `None` compares all.
+            group: number of consecutive images that minibatch discrimination compares with each other, so that several
+                published batches run as one; `None` compares all.
         """
         return self.classify(self.features(x), group)
 

@@ -1,4 +1,4 @@
-"""Normalising flows that are trained side by side, as one batch of matrix products."""
+"""Normalising flows that are trained together, as one batch of matrix products."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from zuko.transforms import (
 
 
 class CouplingFlows(nn.Module):
-    r"""A stack of independent coupling flows from N(0, I), with an exact density.
+    r"""Stack of independent coupling flows from N(0, I), with an exact density.
 
     Each of `steps` steps scales and shifts every dimension, permutes the dimensions (a fixed order) and adds a function
     of one half to the other half; with x = f(eps), log q(x) = log N(eps; 0, I) - log |det df/deps|. The transforms and
-    their Jacobians are zuko's. Its flows hold one set of weights each, so the networks inside the couplings are ours:
-    their weights have a leading dimension of flows and a batch of products serves all of them. Without the last layer,
-    which starts at zero, a step is the permutation, so that q starts as N(0, I).
+    their Jacobians are zuko's. A flow of zuko holds one set of weights, so the networks inside the couplings are ours:
+    their weights have a leading dimension of flows, and one batch of products computes all of them. Their last layer
+    starts at zero, where a step is the permutation, so q starts as N(0, I).
 
     References:
         Dinh, Krueger, Bengio. NICE: Non-linear Independent Components Estimation. 2014.
@@ -35,7 +35,7 @@ class CouplingFlows(nn.Module):
         https://arxiv.org/abs/1807.03039
 
     Args:
-        flows: F, how many.
+        flows: F, number of flows.
         features: D, dimension of each, at least 2.
         steps: coupling steps of each.
         hidden: width of the two hidden layers in a coupling.
@@ -67,7 +67,7 @@ class CouplingFlows(nn.Module):
         self.register_buffer("order", torch.stack([torch.randperm(features) for _ in range(steps)]))
 
     def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples and their log-density.
+        """Return samples and their log-density.
 
         Args:
             noise: draws of N(0, I), `F N D`.
@@ -85,7 +85,7 @@ class CouplingFlows(nn.Module):
         return log_q
 
     def transform(self) -> ComposedTransform:
-        """The map f from noise to samples, acting on the last dimension of `F N D`."""
+        """Build the map f from noise to samples, which acts on the last dimension of `F N D`."""
         features = self.order.shape[1]
         mask = torch.arange(features, device=self.order.device) < (features + 1) // 2
         steps: list[Transform] = []
@@ -101,11 +101,9 @@ class CouplingFlows(nn.Module):
         hidden = functional.elu(torch.baddbmm(self.bias1[step], half, self.weight1[step]))
         hidden = functional.elu(torch.baddbmm(self.bias2[step], hidden, self.weight2[step]))
         output = torch.baddbmm(self.bias3[step], hidden, self.weight3[step])
-        if not self._affine:
-            move: Transform = DependentTransform(AdditiveTransform(output), 1)
-        else:
-            move = DependentTransform(MonotonicAffineTransform(*output.chunk(2, dim=-1)), 1)
-        return move
+        update = MonotonicAffineTransform(*output.chunk(2, dim=-1)) if self._affine else AdditiveTransform(output)
+        transform: Transform = DependentTransform(update, 1)
+        return transform
 
 
 def standard_normal(x: Tensor) -> Tensor:

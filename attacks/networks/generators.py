@@ -1,4 +1,4 @@
-"""The generator that GMI and KED-MI share."""
+"""Generator of GMI and KED-MI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...benchmark.networks.classifiers.requirements import Image, require_square
 
 
 class Generator(nn.Module):
-    """Latent to image by transposed convolutions, as in GMI and KED-MI.
+    """Generator of transposed convolutions, as in GMI and KED-MI.
 
     A linear layer to 4 x 4 (512 channels for 64 x 64 images, 256 for 32 x 32), then transposed 5 x 5 convolutions of
     stride 2 that halve the channels down to 64, each with batch norm and ReLU, then one to the image and a sigmoid.
@@ -44,9 +44,9 @@ class Generator(nn.Module):
             nn.Unflatten(1, (width, 4, 4)),
         ]
         while width > 64:
-            layers += [_double(width, width // 2, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
+            layers += [_upsample(width, width // 2, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
             width //= 2
-        self.layers = nn.Sequential(*layers, _double(width, channels, bias=True), nn.Sigmoid())
+        self.layers = nn.Sequential(*layers, _upsample(width, channels, bias=True), nn.Sigmoid())
         self.latent = latent
 
     def forward(self, z: Tensor) -> Tensor:
@@ -55,5 +55,5 @@ class Generator(nn.Module):
         return x
 
 
-def _double(inputs: int, outputs: int, *, bias: bool) -> nn.ConvTranspose2d:
+def _upsample(inputs: int, outputs: int, *, bias: bool) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1, bias=bias)

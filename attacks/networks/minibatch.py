@@ -1,4 +1,4 @@
-"""Minibatch discrimination: lets a discriminator compare the samples of a batch."""
+"""Minibatch discrimination, with which a discriminator compares the samples of a batch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Append to each sample how close the others of its group are.
+    """Append to each sample its closeness to the others of its group.
 
     With M = x T, an in x B x C tensor T, and n over the group of sample i:
 
-        o_ib = sum_n exp(-||M_ib - M_nb||_1) - 1          (b = 1 ... B; n = i contributes the 1 that is taken off)
+        o_ib = sum_n exp(-||M_ib - M_nb||_1) - 1          (b = 1 ... B; n = i contributes the 1 that is subtracted)
 
-    The L1 distances are taken pairwise kernel by kernel, so that no N x N x B x C tensor is built. Where two samples
-    coincide, the distance has the subgradient 0.
+    The L1 distances are computed kernel by kernel, so that no N x N x B x C tensor is built. Where two samples are
+    equal, the distance has the subgradient 0.
 
     Args:
         features: width of the input.
@@ -26,7 +26,7 @@ class MinibatchDiscrimination(nn.Module):
         https://arxiv.org/abs/1606.03498
 
     Note:
-        Second derivatives are not available (`torch.cdist` has none); no published use needs them.
+        Second derivatives are not available (`torch.cdist` has none); no published attack needs them.
 
     Example:
         >>> MinibatchDiscrimination(8, kernels=3, dims=2)(torch.zeros(4, 8))[:, 8:]
@@ -42,11 +42,11 @@ class MinibatchDiscrimination(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor, group: int | None = None) -> Tensor:
-        """Samples with their closeness, `N features + kernels`.
+        """Return the samples with their closeness, `N features + kernels`.
 
         Args:
             x: `N features`.
-            group: samples that are compared with each other, consecutive ones; the last group is smaller where
+            group: number of consecutive samples that are compared with each other; the last group is smaller where
                 `group` does not divide N. `None` compares all.
         """
         projected = (x @ self.weight.flatten(1)).view(len(x), *self.weight.shape[1:])
@@ -59,7 +59,7 @@ class MinibatchDiscrimination(nn.Module):
 
 
 def _closeness(projected: Tensor) -> Tensor:
-    """`G n B C` to `G n` flattened x B."""
+    """Closeness `(G n) B` of the samples `G n B C` of each group."""
     points = projected.transpose(1, 2)
     distances = torch.cdist(points, points, p=1.0)
     return ((-distances).exp().sum(-1) - 1).transpose(1, 2).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""A compact StyleGAN2: mapping, synthesis with one w per layer, and its discriminator."""
+"""Compact StyleGAN2: mapping network, synthesis with one w per layer, and discriminator."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Gain that keeps the variance of a leaky ReLU's output, and its slope.
+#: Gain that preserves the variance through a leaky ReLU, and the slope of the ReLU.
 GAIN, SLOPE = math.sqrt(2), 0.2
-#: The mapping network learns slower than the rest by this factor.
+#: Factor of the mapping network's learning rate.
 MAPPING_RATE = 0.01
-#: Side of the learned constant that synthesis starts from.
+#: Side length of the learned constant that synthesis starts from.
 BASE = 4
 
 
 class StyleGenerator(nn.Module):
-    """StyleGAN2: z -> mapping -> w -> synthesis, where each layer can have its own w.
+    """StyleGAN2's generator: z -> mapping -> w -> synthesis, where each layer can have its own w.
 
     Synthesis starts from a learned 4 x 4 constant. Each resolution has two modulated and demodulated 3 x 3
     convolutions (4 x 4 has one), noise, leaky ReLU, and a modulated 1 x 1 convolution to RGB whose outputs are summed
@@ -32,12 +32,12 @@ class StyleGenerator(nn.Module):
     Args:
         image: channels, height, width; a square whose side is a power of two, at least 8.
         latent: dimension of z and w.
-        channel_base: a layer at resolution r has channel_base / r channels,
-        channel_max: but not more than this.
+        channel_base: a layer at resolution r has channel_base / r channels, up to `channel_max`.
+        channel_max: largest number of channels.
         mapping_layers: fully connected layers from z to w.
 
     Note:
-        Upsampling is bilinear and downsampling averages; the published code filters with [1, 3, 3, 1].
+        Upsampling is bilinear and downsampling averages; the published code uses the filter [1, 3, 3, 1].
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StyleGenerator(nn.Module):
             self.colours.append(_Modulated(width, image[0], latent, kernel=1, demodulate=False))
 
     def styles(self, z: Tensor) -> Tensor:
-        """The w `... D` of z `... D`."""
+        """Map z `... D` to w `... D`."""
         w = z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-8)
         for layer in self.mapping:
             w = functional.leaky_relu(layer(w), SLOPE) * GAIN
@@ -90,13 +90,13 @@ class StyleGenerator(nn.Module):
 
 
 class StyleDiscriminator(nn.Module):
-    """StyleGAN2's residual discriminator: one logit per image, the standard deviation of the batch appended.
+    """StyleGAN2's residual discriminator, which sees the standard deviation of a group of images.
 
     Args:
         image: channels, height, width.
-        channel_base: a layer at resolution r has channel_base / r channels,
-        channel_max: but not more than this.
-        group: images whose standard deviation is taken together.
+        channel_base: a layer at resolution r has channel_base / r channels, up to `channel_max`.
+        channel_max: largest number of channels.
+        group: images per standard deviation.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class StyleDiscriminator(nn.Module):
         x = _activate(self.entry(2 * x - 1))
         for block in self.blocks:
             x = block(x)
-        x = torch.cat((x, self._spread(x)), 1)
+        x = torch.cat((x, self._group_deviation(x)), 1)
         x = _activate(self.exit(x)).flatten(1)
         logits: Tensor = self.output(_activate(self.hidden(x)))
         return logits.flatten()
 
-    def _spread(self, x: Tensor) -> Tensor:
-        """Mean standard deviation over groups of images, as one more channel; image i is in group i mod (N / group)."""
+    def _group_deviation(self, x: Tensor) -> Tensor:
+        """Mean standard deviation within each group, as one more channel; image i is in group i mod (N / group)."""
         group = self._group if len(x) % self._group == 0 else len(x)
         grouped = x.reshape(group, -1, *x.shape[1:])
         deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
@@ -131,7 +131,7 @@ class StyleDiscriminator(nn.Module):
 
 
 class _Dense(nn.Module):
-    """A linear layer whose weights are scaled at run time, so that Adam's step is the same for every layer."""
+    """Linear layer whose weights are scaled at run time, so that Adam's step is the same for every layer."""
 
     def __init__(self, inputs: int, outputs: int, rate: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class _Dense(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """A convolution whose weights are scaled at run time."""
+    """Convolution whose weights are scaled at run time."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True) -> None:
         super().__init__()
@@ -157,9 +157,9 @@ class _Convolution(nn.Module):
 
 
 class _Modulated(nn.Module):
-    """A convolution whose input channels are scaled by a style, with weights of unit norm where demodulated.
+    """Convolution whose input channels are scaled by a style; demodulation gives the weights unit norm.
 
-    Scaling the input and the output of one shared convolution equals convolving each image with its own weights.
+    Scaling the input and output of one shared convolution equals a convolution of each image with its own weights.
     """
 
     def __init__(self, inputs: int, outputs: int, latent: int, kernel: int, demodulate: bool = True) -> None:
@@ -180,9 +180,9 @@ class _Modulated(nn.Module):
 
 
 class _Styled(nn.Module):
-    """Upsampling where asked for, modulated convolution, noise, activation.
+    """Optional upsampling, modulated convolution, noise and activation.
 
-    The noise is drawn anew in training mode and is a fixed buffer in evaluation mode ("const").
+    The noise is drawn for each image in training mode and is a fixed buffer in evaluation mode ("const").
     """
 
     noise: Tensor
@@ -201,7 +201,7 @@ class _Styled(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions and halving, beside a 1 x 1 convolution."""
+    """Two convolutions and downsampling by 2, with a 1 x 1 convolution as the skip connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

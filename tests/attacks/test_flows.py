@@ -6,7 +6,7 @@ import pytest
 import torch
 from privbench.attacks.networks.flows import CouplingFlows, divergence, standard_normal
 from privbench.attacks.networks.stylegan import StyleDiscriminator, StyleGenerator, _Modulated
-from privbench.attacks.vmi import _cut
+from privbench.attacks.vmi import clip_gradients
 from torch.nn import functional
 
 
@@ -26,7 +26,7 @@ def test_gradients_are_cut_flow_by_flow():
         parameter = stack.get_parameter(name)
         parameter.grad = torch.randn_like(parameter) * torch.tensor(sizes).view(1, 3, 1, 1)
     before = {name: stack.get_parameter(name).grad.clone() for name in names}
-    _cut(stack, 2.0)
+    clip_gradients(stack, 2.0)
     for flow in range(3):
         old = torch.cat([before[name][:, flow].flatten() for name in names])
         new = torch.cat([stack.get_parameter(name).grad[:, flow].flatten() for name in names])
@@ -132,7 +132,7 @@ def test_discriminator_appends_the_spread_of_each_group():
     torch.manual_seed(0)
     discriminator = StyleDiscriminator((1, 8, 8), channel_base=32, channel_max=4, group=2)
     x = torch.randn(4, 3, 4, 4)
-    spread = discriminator._spread(x)
+    spread = discriminator._group_deviation(x)
     for i, pair in enumerate(((0, 2), (1, 3))):
         expected = ((x[list(pair)] - x[list(pair)].mean(0)).square().mean(0) + 1e-8).sqrt().mean()
         torch.testing.assert_close(spread[i], expected.expand(1, 4, 4))

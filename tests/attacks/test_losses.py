@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from privbench.attacks import _inversion, gmi, kedmi
-from privbench.attacks._gan import r1
+from privbench.attacks._vmi_gan import r1
 from privbench.attacks.networks.discriminators import LabelDiscriminator
 from privbench.benchmark.access.views import WhiteBoxView
 from privbench.benchmark.core.config import Protocol
@@ -78,18 +78,18 @@ def test_one_grouped_batch_equals_separate_batches(rng):
     ("labels", "group", "repeats", "sizes"),
     [(5, 60, 2, [5, 5]), (300, 60, 1, [60] * 5), (7, 3, 2, [3, 3, 1, 3, 3, 1]), (1, 1, 3, [1, 1, 1])],
 )
-def test_parts_cover_the_batch_once_with_the_published_groups(labels, group, repeats, sizes):
-    cut = _inversion.parts(labels, group, repeats, 64, whole=True)
-    starts = [part.start for part, _ in cut]
-    stops = [part.stop for part, _ in cut]
+def test_chunks_cover_the_batch_once_with_the_published_groups(labels, group, repeats, sizes):
+    chunks = _inversion.split_batch(labels, group, repeats, 64, whole=True)
+    starts = [part.start for part, _ in chunks]
+    stops = [part.stop for part, _ in chunks]
     assert starts == [0, *stops[:-1]] and stops[-1] == labels * repeats
-    found = [size for part, size in cut for _ in range((part.stop - part.start) // size)]
+    found = [size for part, size in chunks for _ in range((part.stop - part.start) // size)]
     assert found == sizes
-    assert all(part.stop - part.start <= max(64, size) for part, size in cut)
+    assert all(part.stop - part.start <= max(64, size) for part, size in chunks)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 64])
-def test_descend_gives_each_group_the_gradient_of_its_own_mean(chunk_size):
+def test_accumulate_gradients_gives_each_group_the_gradient_of_its_own_mean(chunk_size):
     torch.manual_seed(0)
     target = Network({"flat": nn.Flatten(), "logits": nn.Linear(16, 3)}).double().requires_grad_(False)
     view = WhiteBoxView(target.eval(), PROTOCOL)
@@ -113,8 +113,10 @@ def test_descend_gives_each_group_the_gradient_of_its_own_mean(chunk_size):
             loss.backward()
             expected[rows] = leaf.grad
 
-    cut = _inversion.parts(5, group, repeats, chunk_size, whole=True)
-    losses = _inversion.descend(view, labels.repeat(repeats), cut, lambda part: make(z[part]), prior, 7.0)
+    chunks = _inversion.split_batch(5, group, repeats, chunk_size, whole=True)
+    losses = _inversion.accumulate_gradients(
+        view, labels.repeat(repeats), chunks, lambda part: make(z[part]), prior, 7.0
+    )
     torch.testing.assert_close(z.grad, expected)
     whole = nn.functional.cross_entropy(target(make(z)), labels.repeat(repeats))
     assert losses["identity"].item() == pytest.approx(whole.item(), rel=1e-5)

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 
 import torch
-from privbench.attacks._inversion import IMAGES_AT_ONCE, descend, parts
-from privbench.attacks.kedmi import _GAN, KEDMI, fakeness
+from privbench.attacks._inversion import IMAGES_AT_ONCE, accumulate_gradients, split_batch
+from privbench.attacks.kedmi import KEDMI, _LabelledGAN, fakeness
 from privbench.attacks.networks.discriminators import LabelDiscriminator
 from privbench.attacks.networks.generators import Generator
 from privbench.benchmark.access.views import WhiteBoxView
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images
-from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.training.context import Context
 
 BATCH = 64
@@ -43,7 +43,7 @@ def _context(name: str, device: torch.device) -> tuple[Context, WhiteBoxView]:
         draws=1,
     )
     torch.manual_seed(0)
-    network = build(target, image, classes, pretrained=False).to(device).eval().requires_grad_(False)
+    network = build_network(target, image, classes, pretrained=False).to(device).eval().requires_grad_(False)
     return Context(protocol, device, seed=0), WhiteBoxView(network, protocol)
 
 
@@ -68,8 +68,8 @@ def _gan(name: str, repeats: int, device: torch.device) -> dict[str, float]:
     """A discriminator step and a generator step of KED-MI, and their parts."""
     context, view = _context(name, device)
     pixels = torch.randint(0, 256, (4 * BATCH, *context.protocol.image), dtype=torch.uint8)
-    gan = _GAN(KEDMI(batch_size=BATCH), view, Images(pixels), context)
-    source = torch.Generator(device).manual_seed(0)
+    gan = _LabelledGAN(KEDMI(batch_size=BATCH), view, Images(pixels), context)
+    source, real = torch.Generator(device).manual_seed(0), gan.batches.at(0)[0]
     x = torch.rand(3 * BATCH, *context.protocol.image, device=device)
     z = torch.randn(BATCH, 100, device=device)
     f = gan.discriminator.features(x).detach()
@@ -86,13 +86,13 @@ def _gan(name: str, repeats: int, device: torch.device) -> dict[str, float]:
         run()
 
     actions: dict[str, Callable[[], object]] = {
-        "discriminator_step": lambda: gan._discriminate(0, source),
-        "generator_step": lambda: gan._generate(0, source),
+        "discriminator_step": lambda: gan.update_discriminator(0, real, source),
+        "generator_step": lambda: gan.update_generator(0, real, source),
         "target_labels": lambda: quiet(lambda: view.logits(x[:BATCH])),
         "generator_forward": lambda: quiet(lambda: gan.generator(z)),
         "discriminator_convolutions": both(lambda: gan.discriminator.features(x)),
         "minibatch_discrimination": both(lambda: gan.discriminator.minibatch(f, BATCH)),
-        "adam": lambda: gan._discriminator_optimizer.step(),
+        "adam": lambda: gan.discriminator_optimizer.step(),
     }
     return {key: _milliseconds(action, repeats, device) for key, action in actions.items()}
 
@@ -105,13 +105,13 @@ def _attack(name: str, labels: int, repeats: int, device: torch.device) -> float
     discriminator = LabelDiscriminator(image, classes).to(device).eval().requires_grad_(False)
     z = torch.randn(labels, 100, device=device, requires_grad=True)
     targets = (torch.arange(labels) % classes).to(device)
-    cut = parts(labels, 60, 1, IMAGES_AT_ONCE[device.type], whole=True)
+    chunks = split_batch(labels, 60, 1, IMAGES_AT_ONCE[device.type], whole=True)
     return _milliseconds(
-        lambda: descend(
+        lambda: accumulate_gradients(
             view,
             targets,
-            cut,
-            lambda part: generator(z[part]),
+            chunks,
+            lambda chunk: generator(z[chunk]),
             lambda images, group: fakeness(discriminator(images, group)),
             100.0,
         ),
