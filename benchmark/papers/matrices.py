@@ -1,4 +1,4 @@
-"""What to run for a published table. Nothing here imports torch."""
+"""Matrices that reproduce a published table. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -23,40 +23,43 @@ def matrices(
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> tuple[Matrix, ...]:
-    """What to run for a table: a matrix for each data set and attack as configured, so that their stages are shared.
+    """Return the matrices of a table: one for each configured data set and attack, so that they share stages.
 
     Args:
-        table: of results.
-        budget: how much of the published effort.
-        seeds: one cell each.
+        table: a table of results.
+        budget: budget of the cells.
+        seeds: seeds of the cells.
         labels: rows to run; all by default.
-        dataset: a data set to run on in place of the published ones; the numbers then compare with nothing published.
-        settings: `scope.field` to value; what a row needs reaches that row alone, and the table fixes what it prints.
+        dataset: a data set that replaces the published ones; its numbers are not comparable with the published ones.
+        settings: values by `scope.field`. A setting that one row needs applies only to that row. Settings that the
+            table fixes cannot be given.
 
     Raises:
-        InvalidConfigurationError: the table holds settings, none of the rows can be run, or `settings` touches what
-            the table fixes.
-        UnknownComponentError: a label names no row.
+        InvalidConfigurationError: the table has settings, no row can be run, or `settings` has a field that the table
+            fixes.
+        UnknownComponentError: no row has a given label.
     """
     require_results(table)
     settings = settings or {}
-    chosen = table.select(labels)
-    rows = [row for row in chosen if not row.obstacle(dataset, settings)]
+    selected = table.select(labels)
+    rows = [row for row in selected if not row.reason_not_runnable(dataset, settings)]
     if not rows:
-        reason = chosen[0].obstacle(dataset, settings)
-        raise InvalidConfigurationError(f"no chosen row of {table.name} can be run: {reason}")
-    _refuse_fixed(table, dataset, settings)
+        reason = selected[0].reason_not_runnable(dataset, settings)
+        raise InvalidConfigurationError(f"no selected row of {table.name} can be run: {reason}")
+    _reject_fixed_settings(table, dataset, settings)
     evaluators = tuple(Selection(name) for name in table.evaluators)
-    each = tuple(dict.fromkeys(seeds))
+    unique_seeds = tuple(dict.fromkeys(seeds))
     return tuple(
-        Matrix((group.dataset,), tuple(group.defenses), (group.attack,), evaluators, each, budget, group.settings)
+        Matrix(
+            (group.dataset,), tuple(group.defenses), (group.attack,), evaluators, unique_seeds, budget, group.settings
+        )
         for group in _groups(table, rows, dataset, settings)
     )
 
 
 @dataclass
 class _Group:
-    """Defenses that meet the same attack on the same data, under the same settings."""
+    """Defenses under the same attack on the same data set, with the same settings."""
 
     dataset: Selection
     attack: Selection
@@ -65,40 +68,43 @@ class _Group:
 
 
 def _groups(table: Table, rows: Sequence[Row], substitute: str | None, settings: Mapping[str, Any]) -> Iterable[_Group]:
-    """Rows by data set and attack; a setting with the name of a component as its scope reaches that one only."""
+    """Group rows by data set and attack; a setting with the name of a component as its scope applies only to it."""
     named = {name for row in rows for name in (row.cell.dataset, *row.cell.attacks)}
-    brought = {row.needs for row in table.rows if row.needs}
+    user_settings = {row.needs for row in table.rows if row.needs}
     groups: dict[str, _Group] = {}
     for row in rows:
         for name in row.cell.attacks:
-            data, attack = row.cell.choose_data(substitute), row.cell.choose_attack(name)
+            data, attack = row.cell.dataset_selection(substitute), row.cell.attack_selection(name)
             others = named - {data.name, name}
-            reaching = {
+            applied = {
                 path: value
                 for path, value in settings.items()
-                if path.partition(".")[0] not in others and (path not in brought or path == row.needs)
+                if path.partition(".")[0] not in others and (path not in user_settings or path == row.needs)
             }
-            key = canonical([data.name, data.fields, name, attack.fields, reaching])
-            group = groups.setdefault(key, _Group(data, attack, reaching))
-            if row.cell.choose() not in group.defenses:
-                group.defenses.append(row.cell.choose())
+            key = canonical([data.name, data.fields, name, attack.fields, applied])
+            group = groups.setdefault(key, _Group(data, attack, applied))
+            defense = row.cell.defense_selection()
+            if defense not in group.defenses:
+                group.defenses.append(defense)
     return groups.values()
 
 
-def _refuse_fixed(table: Table, substitute: str | None, settings: Mapping[str, Any]) -> None:
-    """Refuse settings of what the rows of a table are told apart by: named presets, or fields."""
+def _reject_fixed_settings(table: Table, substitute: str | None, settings: Mapping[str, Any]) -> None:
+    """Reject settings of what varies between the rows of a table: presets of defenses, or fields."""
     data = {"dataset", substitute, *(row.cell.dataset for row in table.rows)}
     defenses = {"defense", *(row.cell.defense for row in table.rows)}
     attacks = {name for row in table.rows for name in row.cell.attacks}
     presets = any(row.cell.preset for row in table.rows)
-    brought = {row.needs for row in table.rows}
+    user_settings = {row.needs for row in table.rows}
     for path in settings:
         scope, _, name = path.partition(".")
         affected = [kind for kind, scopes in (("dataset", data), ("defense", defenses)) if scope in scopes]
         affected += sorted(attacks & ({scope} if scope != "attack" else attacks))
-        fixed = any(name.partition(".")[0] in table.varied(each) for each in affected) and path not in brought
+        fixed = (
+            any(name.partition(".")[0] in table.varied_fields(kind) for kind in affected) and path not in user_settings
+        )
         if fixed or (presets and scope in defenses):
-            what = "what tells rows apart" if fixed else "defenses"
+            what = "fields that vary between the rows" if fixed else "defenses"
             raise InvalidConfigurationError(
-                f"expected --set to leave {what} alone, which {table.name} fixes, got {path}; use `privbench run`"
+                f"expected --set without {what}, which {table.name} fixes, got {path}; use `privbench run`"
             )

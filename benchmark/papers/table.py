@@ -1,7 +1,7 @@
 """Published tables as data.
 
-A table is one TOML file beside this module. Values are as printed; what is known to be wrong with them stands beside
-them, with its source. Nothing here imports torch.
+A table is a TOML file next to this module. It has the values as printed, and their known discrepancies with sources.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -25,34 +25,34 @@ Unit = Literal["per cent", "distance", "similarity", "decibel", "ratio", "weight
 
 
 class Discrepancy(Configuration):
-    """Something about a table that its reader would not guess."""
+    """Error in a table, or a difference between the paper, its code and this implementation."""
 
-    what: str = Field(description="one or two sentences", min_length=20)
-    where: str = Field(description="where it comes from", min_length=5)
+    what: str = Field(description="the discrepancy, in one or two sentences", min_length=20)
+    where: str = Field(description="its source", min_length=5)
 
 
 class Column(Configuration):
     """One printed quantity.
 
-    A column of results names the score that measures the same, a column of settings is named after a field of the
-    defense.
+    A column of results names the score that measures the same quantity. A column of settings is named after a field of
+    the defense.
     """
 
     name: str
     title: str
     unit: Unit
-    decimals: int = Field(2, ge=0, le=6, description="as printed")
-    better: Literal["higher", "lower"] | None = Field(None, description="what a defender prefers")
-    attack: str | None = Field(None, description="which of a row's attacks gives it; the first by default")
-    score: str | None = Field(None, description="the score of the same definition")
-    otherwise: str | None = Field(None, description="a score of another definition, shown where `score` is missing")
-    incomparable: str = Field("", description="why numbers on other machines do not compare; empty if they do")
-    spread: str | None = Field(None, description="our spread of the same meaning as the printed +-")
-    spread_meaning: str = Field("", description="what the printed +- is")
+    decimals: int = Field(2, ge=0, le=6, description="decimals of the printed values")
+    better: Literal["higher", "lower"] | None = Field(None, description="direction that a defender prefers")
+    attack: str | None = Field(None, description="attack of the row that gives the values; the first by default")
+    score: str | None = Field(None, description="the score with the same definition")
+    otherwise: str | None = Field(None, description="a score with another definition, shown if `score` is missing")
+    incomparable: str = Field("", description="why recorded values are not comparable; empty if they are")
+    spread: str | None = Field(None, description="our spread with the same meaning as the printed +-")
+    spread_meaning: str = Field("", description="meaning of the printed +-")
 
 
 class Published(Configuration):
-    """A printed value, and the number after its +-."""
+    """A printed value, and the printed number after +-."""
 
     value: float
     spread: float | None = Field(None, ge=0)
@@ -68,18 +68,20 @@ class Published(Configuration):
 
 
 class Reproduction(Configuration):
-    """What reproduces a row: the defense's named preset, or fields on top of what the data set picks.
+    """Configuration that reproduces a row: a preset of the defense, or fields on top of the data set's preset.
 
-    With a preset all fields of the defense belong to the row, without one those that the row sets. The data set picks
-    the attacks' presets.
+    With a preset, the row fixes all fields of the defense; without one, only the fields that it sets. The data set
+    selects the presets of the attacks.
     """
 
-    protocol: str = Field(pattern=r"^[a-z0-9_]+/v[0-9]+$", description="the numbers of no other protocol compare")
+    protocol: str = Field(pattern=r"^[a-z0-9_]+/v[0-9]+$", description="the only protocol with comparable numbers")
     defense: str
-    preset: str | None = Field(None, description="of the defense")
-    attacks: tuple[str, ...] = Field((), description="none in tables of settings; a file may name one as `attack`")
+    preset: str | None = Field(None, description="preset of the defense")
+    attacks: tuple[str, ...] = Field(
+        (), description="empty in tables of settings; a file may give a single one as `attack`"
+    )
     fields: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="what the row sets: by `dataset`, `defense` or name of an attack"
+        default_factory=dict, description="fields that the row sets, by `dataset`, `defense` or name of an attack"
     )
 
     @model_validator(mode="before")
@@ -90,10 +92,10 @@ class Reproduction(Configuration):
         return given
 
     @model_validator(mode="after")
-    def _sets_what_it_runs(self) -> Reproduction:
-        strangers = set(self.fields) - {"dataset", "defense", *self.attacks}
-        if strangers:
-            raise ValueError(f"fields of the data set, the defense or an attack of the row, not of {min(strangers)}")
+    def _fields_have_a_component(self) -> Reproduction:
+        unknown = set(self.fields) - {"dataset", "defense", *self.attacks}
+        if unknown:
+            raise ValueError(f"fields of the data set, the defense or an attack of the row, not of {min(unknown)}")
         return self
 
     @property
@@ -101,25 +103,25 @@ class Reproduction(Configuration):
         """Name of the data set."""
         return self.protocol.partition("/")[0]
 
-    def choose(self) -> Selection:
-        """The defense with its preset and the row's fields."""
+    def defense_selection(self) -> Selection:
+        """Select the defense with its preset and the row's fields."""
         return Selection(self.defense, self.preset, self.fields.get("defense"))
 
-    def choose_data(self, substitute: str | None = None) -> Selection:
-        """The data set, or the one that stands in for it, with the row's fields."""
+    def dataset_selection(self, substitute: str | None = None) -> Selection:
+        """Select the data set, or its substitute, with the row's fields."""
         return Selection(substitute or self.dataset, None, self.fields.get("dataset"))
 
-    def choose_attack(self, name: str) -> Selection:
-        """One of the attacks with the row's fields."""
+    def attack_selection(self, name: str) -> Selection:
+        """Select one of the attacks with the row's fields."""
         return Selection(name, None, self.fields.get(name))
 
     def configuration(self, budget: Budget) -> dict[str, Any]:
-        """The fields of the defense under a budget, but for what presets named after data sets add."""
-        found: dict[str, Any] = resolve("defense", self.choose(), budget, {}).component.config()
+        """Return the fields of the defense under a budget, without presets that are named after data sets."""
+        found: dict[str, Any] = resolve("defense", self.defense_selection(), budget, {}).component.config()
         return found
 
-    def decided_by_data(self, budget: Budget) -> set[str]:
-        """The fields of the defense, dotted, that a preset such as `mnist@quick` may set under a budget."""
+    def fields_set_by_dataset(self, budget: Budget) -> set[str]:
+        """Return the dotted names of the defense's fields that a preset such as `mnist@quick` may set."""
         presets = registry.load("defense", self.defense).presets.items()
         found = [flat(dict(fields)) for name, fields in presets if name.endswith(f"@{budget}")]
         return {name for fields in found for name in fields}
@@ -129,19 +131,19 @@ class Row(Configuration):
     """One printed setting."""
 
     label: str
-    printed: str = Field("", description="how its line begins in the paper; the label by default")
+    printed: str = Field("", description="start of its line in the paper; the label by default")
     values: dict[str, Published]
     cell: Reproduction
-    not_runnable: str = Field("", description="why it cannot be run, in one sentence; empty if it can")
+    not_runnable: str = Field("", description="why the row cannot be run, in one sentence; empty if it can")
     needs: str = Field(
         "",
         pattern=r"^(dataset\.\w+)?$",
-        description="a setting such as `dataset.extra` that only its user can give, with which it can be run",
+        description="a setting such as `dataset.extra` that the user must give to run the row",
     )
     discrepancies: tuple[Discrepancy, ...] = ()
 
-    def obstacle(self, substitute: str | None = None, given: Collection[str] = ()) -> str:
-        """Why it cannot be run with the settings `given`, in one sentence; empty if it can."""
+    def reason_not_runnable(self, substitute: str | None = None, given: Collection[str] = ()) -> str:
+        """Explain in one sentence why the row cannot be run with the settings `given`; empty if it can."""
         if self.not_runnable and (not self.needs or self.needs not in given):
             return self.not_runnable
         if substitute:
@@ -157,11 +159,11 @@ class Table(Configuration):
 
     Args:
         name: such as `bido-table3`.
-        citation: of the paper, on one line.
-        caption: what the table shows, in our words.
-        kind: `results`, or `settings` for hyper-parameters.
-        evaluators: that give the scores of the columns.
-        about: of a table of settings, the tables of results that use them.
+        citation: citation of the paper, on one line.
+        caption: our summary of what the table shows.
+        kind: `results`, or `settings` for hyperparameters.
+        evaluators: evaluators that give the scores of the columns.
+        about: tables of results that use the settings of this table.
     """
 
     name: str
@@ -173,7 +175,7 @@ class Table(Configuration):
     kind: Literal["results", "settings"] = "results"
     evaluators: tuple[str, ...] = ()
     requires: dict[str, Any] = Field(
-        default_factory=dict, description="fields of the data set without which, under any budget, no number compares"
+        default_factory=dict, description="fields of the data set that comparable records must have under every budget"
     )
     about: tuple[str, ...] = ()
     columns: tuple[Column, ...]
@@ -181,70 +183,71 @@ class Table(Configuration):
     discrepancies: tuple[Discrepancy, ...] = ()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Table:
+    def _is_consistent(self) -> Table:
         columns = {column.name for column in self.columns}
         labels = [row.label for row in self.rows]
         if len(set(labels)) != len(labels):
-            raise ValueError("labels that differ")
+            raise ValueError("unique labels")
         for row in self.rows:
             if not row.values or not set(row.values) <= columns:
                 raise ValueError(f"values of {row.label} for columns {', '.join(sorted(columns))}")
             if bool(row.cell.attacks) != (self.kind == "results"):
-                raise ValueError(f"an attack for {row.label}, in a table of results and only there")
-            homeless = [name for name in row.values if self.column(name).attack not in (None, *row.cell.attacks)]
-            if homeless:
-                raise ValueError(f"an attack for {row.label} that gives {', '.join(homeless)}")
+                raise ValueError(f"an attack for {row.label} in a table of results, and none in a table of settings")
+            unassigned = [name for name in row.values if self.column(name).attack not in (None, *row.cell.attacks)]
+            if unassigned:
+                raise ValueError(f"an attack for {row.label} that gives {', '.join(unassigned)}")
             if row.needs and not row.not_runnable:
-                raise ValueError(f"a sentence for {row.label} that says what it needs")
+                raise ValueError(f"a reason in not_runnable for {row.label}, which explains what it needs")
         return self
 
     def column(self, name: str) -> Column:
-        """The column of that name."""
+        """Return the column with a name."""
         return next(column for column in self.columns if column.name == name)
 
     def values(self, row: Row, attack: str) -> dict[str, Published]:
-        """The printed values that one of a row's attacks gives, by column."""
+        """Return the printed values that one of a row's attacks gives, by column."""
         first = row.cell.attacks[0]
         return {name: value for name, value in row.values.items() if (self.column(name).attack or first) == attack}
 
-    def varied(self, scope: str) -> set[str]:
-        """The fields of the data set (`dataset`), the defense or an attack (its name) that tell rows apart."""
-        brought = {row.needs.partition(".")[2] for row in self.rows if row.needs and scope == "dataset"}
-        return brought.union(*(row.cell.fields.get(scope, {}) for row in self.rows))
+    def varied_fields(self, scope: str) -> set[str]:
+        """Return the fields of the data set (`dataset`), the defense or an attack (its name) that rows set."""
+        user_fields = {row.needs.partition(".")[2] for row in self.rows if row.needs and scope == "dataset"}
+        return user_fields.union(*(row.cell.fields.get(scope, {}) for row in self.rows))
 
     def select(self, labels: Sequence[str] = ()) -> tuple[Row, ...]:
-        """The rows that labels name, in the order of the table; all without labels.
+        """Return the rows with the given labels, in the order of the table; all rows without labels.
 
-        A label, in any case, names its row; a part of a label names every row whose label contains it.
+        Labels are case-insensitive. A part of a label selects every row whose label contains it.
 
         Raises:
-            UnknownComponentError: a label names no row.
+            UnknownComponentError: no row has a given label.
         """
-        chosen: set[str] = set()
+        selected: set[str] = set()
         for label in labels:
             wanted = label.casefold().strip()
             exact = {row.label for row in self.rows if row.label.casefold() == wanted}
             found = exact or {row.label for row in self.rows if wanted and wanted in row.label.casefold()}
             if not found:
                 raise UnknownComponentError(f"row of {self.name}", label, [row.label for row in self.rows])
-            chosen |= found
-        return tuple(row for row in self.rows if not labels or row.label in chosen)
+            selected |= found
+        return tuple(row for row in self.rows if not labels or row.label in selected)
 
 
 def names() -> list[str]:
-    """Names of all tables, by paper and number."""
+    """Return the names of all tables, ordered by paper and number."""
     return [table.name for table in tables()]
 
 
 @cache
 def tables() -> tuple[Table, ...]:
-    """All tables, by paper and number."""
-    found = [parse(file.read_text(encoding="utf-8"), file.name) for file in _sources()]
+    """Return all tables, ordered by paper and number."""
+    files = [file for file in resources.files(__package__).iterdir() if file.name.endswith(".toml")]
+    found = [parse(file.read_text(encoding="utf-8"), file.name) for file in files]
     return tuple(sorted(found, key=lambda table: (table.paper, table.number)))
 
 
 def load(name: str) -> Table:
-    """One table.
+    """Return the table with a name.
 
     Raises:
         UnknownComponentError: there is no such table.
@@ -256,10 +259,10 @@ def load(name: str) -> Table:
 
 
 def parse(text: str, source: str) -> Table:
-    """A table from TOML.
+    """Parse a table from TOML.
 
     Raises:
-        InvalidConfigurationError: the text is no table; the message names the entry.
+        InvalidConfigurationError: the text is not a table; the message names the invalid entry.
     """
     try:
         return Table.model_validate(tomllib.loads(text))
@@ -269,21 +272,17 @@ def parse(text: str, source: str) -> Table:
         problem = cause.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the table"
         reason = problem["msg"].removeprefix("Value error, ")
-        raise InvalidConfigurationError(f"expected {where} of {source} to be right, got an error: {reason}") from None
+        raise InvalidConfigurationError(f"expected {where} of {source} to be valid, got an error: {reason}") from None
 
 
 def require_results(table: Table) -> None:
-    """Refuse tables of settings.
+    """Reject a table of settings.
 
     Raises:
-        InvalidConfigurationError: the table holds hyper-parameters.
+        InvalidConfigurationError: the table has hyperparameters.
     """
     if table.kind == "settings":
         raise InvalidConfigurationError(
-            f"expected a table of results, got {table.name}, which holds hyper-parameters; "
-            f"`privbench paper show {table.name}` shows what is used, {' and '.join(table.about)} can be run"
+            f"expected a table of results, got {table.name}, which has hyperparameters; show it with "
+            f"`privbench paper show {table.name}`, or run {' and '.join(table.about)}"
         )
-
-
-def _sources() -> list[Any]:
-    return [entry for entry in files(__package__).iterdir() if entry.name.endswith(".toml")]

@@ -1,4 +1,4 @@
-"""Comparing records with published tables is honest."""
+"""Comparison of records with published tables."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from privbench.benchmark.papers.comparison import compare, verdict
 from privbench.benchmark.papers.matrices import matrices
 from privbench.benchmark.papers.table import tables
 from privbench.benchmark.pipeline.write_record import changes
-from privbench.benchmark.records.record import Record
+from privbench.benchmark.records.record import NotRun, Record
 
 TABLES = {table.name: table for table in tables()}
 
@@ -92,7 +92,7 @@ def only(*records, table="bido-table3", label="MNIST: BiDO-HSIC", **options):
     return line, {entry.column: entry for entry in line.entries}
 
 
-def test_one_record_beside_a_row():
+def test_one_record_and_a_row():
     scores = {"accuracy": (0.99, (0.98, 0.995)), "attack_acc": (0.08, (0.02, 0.12)), "fid_bido": 300.0}
     line, entries = only(record(HSIC, scores))
     assert (line.protocol, line.budget, line.seeds, line.deviations) == ("mnist/v1", "full", (0,), ())
@@ -111,7 +111,7 @@ def test_one_record_beside_a_row():
     assert (fid.score, fid.spread) == ("fid_bido", 2.0)
 
 
-def test_seeds_are_averaged_and_the_interval_is_over_them():
+def test_seeds_are_averaged_with_an_interval():
     values = [0.02, 0.05, 0.08]
     line, entries = only(*(record(HSIC, {"attack_acc": v}, seed=s) for s, v in enumerate(values)))
     entry = entries["Attack Acc"]
@@ -122,24 +122,24 @@ def test_seeds_are_averaged_and_the_interval_is_over_them():
     assert entry.verdict == "within both"
 
 
-def test_another_definition_is_shown_and_not_judged():
+def test_another_definition_is_shown_and_not_compared():
     _, entries = only(record(HSIC, {"fid_judge": (300.0, (250.0, 350.0))}))
     entry = entries["FID"]
     assert (entry.score, entry.ours, entry.difference, entry.verdict) == ("fid_judge", 300.0, None, "not compared")
     assert (entry.in_published, entry.in_ours, entry.spread) == (None, None, None)
-    assert "another definition than fid_bido" in entry.reason
+    assert "differs from that of fid_bido" in entry.reason
     _, both = only(record(HSIC, {"fid_judge": 300.0, "fid_bido": 310.0}))
     assert (both["FID"].score, both["FID"].ours) == ("fid_bido", 310.0)
 
 
-def test_features_of_another_network_do_not_compare():
+def test_features_of_another_network_are_not_compared():
     row = TABLES["bido-table2"].rows[0]
     _, entries = only(record(row, {"fid_bido": 213.43, "attack_acc": 0.76}), table="bido-table2", label="No Def.")
     assert (entries["FID"].verdict, entries["FID"].difference) == ("not compared", None)
     assert entries["Attack Acc"].verdict == "within published"
 
 
-def test_a_unit_that_is_not_the_printed_one_does_not_compare(monkeypatch):
+def test_another_unit_is_not_compared(monkeypatch):
     monkeypatch.setitem(UNITS, "attack_acc", "ratio")
     _, entries = only(record(HSIC, {"attack_acc": 0.05}))
     assert entries["Attack Acc"].verdict == "not compared"
@@ -150,11 +150,11 @@ def test_a_unit_that_is_not_the_printed_one_does_not_compare(monkeypatch):
     ("options", "reason"),
     [
         ({"protocol": "mnist/v2"}, "mnist/v2 is not the published protocol, mnist/v1"),
-        ({"changed": {"dataset": {"draws": 5}}}, "dataset.draws was set otherwise than published"),
-        ({"changed": {"attack": {"iterations": 5}}}, "attack.iterations was set otherwise than published"),
+        ({"changed": {"dataset": {"draws": 5}}}, "dataset.draws differs from the published settings"),
+        ({"changed": {"attack": {"iterations": 5}}}, "attack.iterations differs from the published settings"),
     ],
 )
-def test_another_protocol_or_attack_is_shown_and_never_compared(options, reason):
+def test_another_protocol_or_attack_is_shown_and_not_compared(options, reason):
     line, entries = only(record(HSIC, {"attack_acc": 0.0436, "accuracy": 0.9961}, **options))
     for title in ("Attack Acc", "Accuracy"):
         entry = entries[title]
@@ -164,7 +164,7 @@ def test_another_protocol_or_attack_is_shown_and_never_compared(options, reason)
     assert bool(line.deviations) == ("changed" in options)
 
 
-def test_a_substitute_is_asked_for_and_never_compared():
+def test_a_substitute_must_be_given_and_is_not_compared():
     found = record(HSIC, {"attack_acc": 0.0436}, protocol="digits/v1")
     assert compare(TABLES["bido-table3"], Records((found,))).lines == ()
     line, entries = only(found, dataset="digits")
@@ -172,7 +172,7 @@ def test_a_substitute_is_asked_for_and_never_compared():
     assert entries["Attack Acc"].verdict == "not compared"
 
 
-def test_records_of_other_cells_are_left_out():
+def test_records_of_other_cells_are_ignored():
     row = TABLES["bido-table3"].rows[1]
     weaker = {**HSIC.cell.configuration("full"), "lambda_x": 1.0}
     slower = {**HSIC.cell.configuration("full")}
@@ -185,7 +185,7 @@ def test_records_of_other_cells_are_left_out():
     assert only(record(HSIC, {"attack_acc": 0.1}, defense=older))
 
 
-def test_budgets_stay_apart():
+def test_budgets_are_separate():
     found = [record(HSIC, {"attack_acc": value}, budget=budget) for budget, value in (("quick", 0.2), ("full", 0.1))]
     lines = compare(TABLES["bido-table3"], Records(tuple(found)), labels=["MNIST: BiDO-HSIC"]).lines
     assert [(line.budget, line.entries[1].ours) for line in lines] == [("quick", 20.0), ("full", 10.0)]
@@ -193,7 +193,7 @@ def test_budgets_stay_apart():
     assert line.budget == "quick"
 
 
-def test_undefined_and_doubtful_scores_say_so():
+def test_undefined_scores_have_a_reason_and_flags_are_shown():
     line, entries = only(record(HSIC, {"fid_bido": None}, flags=["too good to be true"]))
     assert (entries["FID"].verdict, entries["FID"].ours) == ("undefined", None)
     assert "it diverged" in entries["FID"].reason
@@ -201,12 +201,12 @@ def test_undefined_and_doubtful_scores_say_so():
 
 
 def test_tables_of_settings_are_not_compared():
-    with pytest.raises(InvalidConfigurationError, match="hyper-parameters"):
+    with pytest.raises(InvalidConfigurationError, match="hyperparameters"):
         compare(TABLES["bido-table8"], Records())
 
 
 def recorded(cell, scores):
-    """The record that a run of a cell would leave."""
+    """The record that a run of a cell would write."""
     made = record(
         TABLES["xiao-table1"].rows[0], scores, budget=cell.budget, protocol=cell.dataset.component.protocol.id
     )
@@ -218,7 +218,7 @@ def recorded(cell, scores):
 
 
 def under(label, *, table="xiao-table1", budget="full", **options):
-    """Records of a row under each of its attacks, with scores that are the printed ones."""
+    """Records of a row under each of its attacks, with the printed values as scores."""
     (row,) = TABLES[table].select([label])
     found = []
     for cell in cells(table, budget, labels=[label], **options):
@@ -252,7 +252,7 @@ def test_a_value_belongs_to_a_row_and_an_attack():
         assert compare(TABLES["xiao-table1"], some, labels=["#2 adv"]).missing == (f"#2 adv ({missing})",)
 
 
-def test_fields_of_a_defense_that_tell_no_rows_apart_can_be_set_and_are_then_not_compared():
+def test_other_fields_of_a_defense_can_be_set_and_are_then_not_compared():
     other = {"adversarial_reconstruction.perceptual": "efficientnet_lite0", "defense.recipe.max_steps": 5}
     table = TABLES["xiao-table2"]
     records = Records(tuple(under("lambda_2 = 3", table="xiao-table2", settings=other)))
@@ -263,8 +263,10 @@ def test_fields_of_a_defense_that_tell_no_rows_apart_can_be_set_and_are_then_not
         assert {entry.verdict for entry in line.entries} == {"not compared"}
 
 
-def test_a_score_that_was_not_run_says_why():
-    made = under("#2 adv")[0].model_copy(update={"not_run": {"ssim": "SSIM needs 11 pixels"}})
+def test_a_score_that_was_not_run_has_a_reason():
+    made = under("#2 adv")[0].model_copy(
+        update={"not_run": {"ssim": NotRun(code="unavailable", reason="SSIM needs 11 pixels")}}
+    )
     scores = {name: score for name, score in made.scores.items() if name != "ssim"}
     _, entries = only(made.model_copy(update={"scores": scores}), table="xiao-table1", label="#2 adv")
     assert (entries["SSIM"].verdict, entries["SSIM"].reason) == ("no score", "SSIM needs 11 pixels")
@@ -295,7 +297,7 @@ def test_records_belong_to_the_row_that_they_were_run_for(name, budget):
         assert line.deviations == ()
 
 
-def test_a_row_that_needs_images_takes_records_with_images():
+def test_a_row_that_needs_images_matches_records_with_images():
     label, images = "#5 none, more data for Dec", {"dataset.extra": "photographs"}
     with_images = Records(tuple(under(label, settings=images)))
     comparison = compare(TABLES["xiao-table1"], with_images)
@@ -309,7 +311,7 @@ def test_a_row_that_needs_images_takes_records_with_images():
     }
 
 
-def test_what_is_printed_upside_down_is_not_compared():
+def test_a_printed_reciprocal_is_not_compared():
     (found,) = under("FC Layer, with adv", table="xiao-table3")
     _, entries = only(found, table="xiao-table3", label="FC Layer, with adv")
     entry = entries["LDA Score (FC)"]
@@ -321,7 +323,7 @@ def test_what_is_printed_upside_down_is_not_compared():
     assert {entries[name].verdict for name in ("Within Var (Sw)", "Face Sim.")} == {"not compared"}
 
 
-def test_a_printed_value_without_a_score_says_why():
+def test_a_printed_value_without_a_score_has_a_reason():
     _, entries = only(under("#9 none, GAN, Smiling")[0], table="xiao-table1", label="#9 none, GAN, Smiling")
     assert (entries["Smiling MCC"].ours, entries["Smiling MCC"].difference) == (0.851, 0)
     assert (entries["MCC of 40"].published, entries["MCC of 40"].ours, entries["MCC of 40"].verdict) == (
@@ -336,7 +338,7 @@ def test_smaller_images_are_not_compared():
     for budget in ("smoke", "quick"):
         line, entries = only(under("#1 none", budget=budget)[0], table="xiao-table1", label="#1 none")
         assert {entry.verdict for entry in entries.values()} == {"not compared"}
-        assert entries["PSNR"].reason == f"dataset.size is 64 with budget {budget}, published is 224"
+        assert entries["PSNR"].reason == f"dataset.size is 64 with budget {budget}, the published one is 224"
         assert line.budget == budget
         large = under("#1 none", budget=budget, settings={"dataset.size": 224})[0]
         line, entries = only(large, table="xiao-table1", label="#1 none")
@@ -344,7 +346,7 @@ def test_smaller_images_are_not_compared():
         assert entries["PSNR"].difference == 0
 
 
-def test_a_smaller_copy_stands_in_and_is_never_compared():
+def test_a_smaller_substitute_is_not_compared():
     smaller, label = "celeba_attributes_subset", "#10 adv, GAN, Smiling"
     large = {"dataset.size": 224}
     records = Records(tuple(under(label, dataset=smaller, settings=large)))
@@ -359,7 +361,7 @@ def test_a_smaller_copy_stands_in_and_is_never_compared():
 
 @pytest.mark.parametrize("dataset", [None, "digits"])
 @pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
-def test_records_are_found_whatever_the_data_set_adds_to_the_recipe(budget, dataset):
+def test_records_match_if_the_data_set_adds_to_the_recipe(budget, dataset):
     for name in ("bido-table1", "bido-table3"):
         row = TABLES[name].rows[0]
         for cell in cells(name, budget, labels=[row.label], dataset=dataset):
@@ -385,9 +387,9 @@ def test_the_verdict_follows_from_the_two_intervals(value, low, high):
     assert (entry.verdict == "outside") == (not entry.in_ours and not entry.in_published)
 
 
-def test_words_for_all_answers():
+def test_verdict_of_all_combinations():
     answers = (True, False, None)
-    words = {(a, b): verdict(a, b) for a in answers for b in answers}
-    assert [pair for pair, word in words.items() if word == "within both"] == [(True, True)]
-    assert [pair for pair, word in words.items() if word == "no interval"] == [(None, None)]
-    assert {word for (a, b), word in words.items() if True not in (a, b) and False in (a, b)} == {"outside"}
+    verdicts = {(a, b): verdict(a, b) for a in answers for b in answers}
+    assert [pair for pair, found in verdicts.items() if found == "within both"] == [(True, True)]
+    assert [pair for pair, found in verdicts.items() if found == "no interval"] == [(None, None)]
+    assert {found for (a, b), found in verdicts.items() if True not in (a, b) and False in (a, b)} == {"outside"}

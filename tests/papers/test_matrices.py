@@ -1,4 +1,4 @@
-"""The matrices behind published tables: each cell once, what is shared shared, what cannot be run refused."""
+"""Matrices of published tables: cells are unique, stages are shared, invalid requests are rejected."""
 
 import pytest
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
@@ -21,7 +21,7 @@ def test_a_matrix_for_each_data_set_and_attack():
     assert (mnist.seeds, mnist.budget, mnist.attacks[0].name) == ((3, 4), "full", "kedmi")
 
 
-def test_what_can_be_shared_is_shared(tmp_path):
+def test_stages_are_shared(tmp_path):
     def stages(name):
         plan = build_plan(
             [cell for m in matrices(TABLES[name], "smoke", dataset="digits") for cell in m.cells()], tmp_path
@@ -33,7 +33,7 @@ def test_what_can_be_shared_is_shared(tmp_path):
     assert stages("bido-table2") == {"judge": 1, "prior": 10, "target": 10, "scores": 10}
 
 
-def test_rows_by_label_or_part_of_it():
+def test_rows_are_selected_by_label_or_part_of_it():
     table = TABLES["bido-table1"]
     assert [row.label for row in table.select(["mid"])] == ["MID (a)", "MID (b)", "MID (c)"]
     assert [row.label for row in table.select(["bido-hsic (C)", "No Def."])] == ["No Def.", "BiDO-HSIC (c)"]
@@ -44,11 +44,11 @@ def test_rows_by_label_or_part_of_it():
             table.select([label])
 
 
-def test_what_cannot_be_run_is_refused_in_one_sentence():
-    with pytest.raises(InvalidConfigurationError, match=r"bido-table6, which holds hyper-parameters.*bido-table1"):
+def test_invalid_requests_are_rejected():
+    with pytest.raises(InvalidConfigurationError, match=r"bido-table6, which has hyperparameters.*bido-table1"):
         matrices(TABLES["bido-table6"])
     with pytest.raises(
-        InvalidConfigurationError, match="no chosen row of xiao-table1 can be run: The paper does not say"
+        InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not say"
     ):
         matrices(TABLES["xiao-table1"], labels=["for both"])
     with pytest.raises(InvalidConfigurationError, match=r"can be run: It needs .* give one with --set dataset\.extra="):
@@ -74,7 +74,7 @@ def described(cell):
     )
 
 
-def test_a_row_with_two_attacks_is_two_cells_and_equal_ones_are_run_once():
+def test_a_row_with_two_attacks_is_two_cells_and_equal_cells_are_run_once():
     found = [described(cell) for cell in cells("xiao-table1")]
     assert len(found) == len(set(found)) == 10
     for defense in ("none", "adversarial_reconstruction"):
@@ -98,13 +98,13 @@ def test_a_row_with_two_attacks_is_two_cells_and_equal_ones_are_run_once():
 
 @pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
 @pytest.mark.parametrize("name", ["xiao-table1", "xiao-table2", "xiao-table3"])
-def test_targets_of_a_table_are_trained_alike(name, budget):
+def test_targets_of_a_table_have_the_same_recipe(name, budget):
     found = [cell for each in (name, "xiao-table1") for cell in cells(each, budget=budget)]
     recipes = [cell.defense.component.recipe for cell in found]
     assert all(recipe == recipes[0] for recipe in recipes)
 
 
-def test_what_a_row_needs_reaches_that_row_alone():
+def test_a_setting_that_a_row_needs_applies_only_to_it():
     found = [described(cell) for cell in cells("xiao-table1", settings={"dataset.extra": "photographs"})]
     assert len(found) == 14
     with_extra = [each[:4] for each in found if each[4] is not None]
@@ -115,7 +115,7 @@ def test_what_a_row_needs_reaches_that_row_alone():
     ]
 
 
-def test_settings_reach_the_attack_that_they_name():
+def test_settings_apply_to_the_attack_that_they_name():
     found = cells(
         "xiao-table1", settings={"decoder.max_steps": 3, "feature_regression.hidden": 7, "dataset.observed": 9}
     )
@@ -135,14 +135,15 @@ def test_settings_reach_the_attack_that_they_name():
         *("dataset.attributes", "celeba_attributes.attributes", "celeba_attributes.extra"),
     ],
 )
-def test_what_tells_rows_apart_cannot_be_set(path):
+def test_fields_that_vary_between_rows_cannot_be_set(path):
     with pytest.raises(
-        InvalidConfigurationError, match=f"tells rows apart alone, which xiao-table1 fixes, got {path};"
+        InvalidConfigurationError,
+        match=f"without fields that vary between the rows, which xiao-table1 fixes, got {path};",
     ):
         matrices(TABLES["xiao-table1"], settings={path: 1})
 
 
-def test_rows_that_a_substitute_has_no_fields_for_are_left_out():
+def test_rows_with_fields_that_a_substitute_lacks_are_left_out():
     found = cells("xiao-table1", dataset="digits")
     assert {(cell.dataset.name, cell.attack.name) for cell in found} == {
         ("digits", "decoder"),

@@ -1,22 +1,22 @@
-"""Published tables: what they hold is what is printed, and what reproduces them exists."""
+"""Published tables: they have the printed values, and the components that reproduce them exist."""
 
 import os
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
-from privbench.benchmark import registry
+from privbench.benchmark import papers, registry
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.papers import table as publication
 from privbench.benchmark.papers.matrices import matrices
-from privbench.benchmark.papers.table import parse, tables
+from privbench.benchmark.papers.table import load, parse, tables
 
 TABLES = {table.name: table for table in tables()}
 RESULTS = [table for table in tables() if table.kind == "results"]
 SETTINGS = [table for table in tables() if table.kind == "settings"]
 ROWS = [pytest.param(table, row, id=f"{table.name} {row.label}") for table in tables() for row in table.rows]
 
-#: Typed a second time from the paper, in another form.
+#: A second, independent transcription of rows of the papers.
 SECOND = {
     "bido-table1": """
         No Def.       | 86.21 | 16.73 3.32 | 35.93 4.88 | 128.81
@@ -78,11 +78,11 @@ def numbers(row):
     return [(value.value, value.spread) for value in row.values.values()]
 
 
-def test_every_table_of_the_papers_is_there_with_all_rows():
+def test_every_table_of_the_papers_has_all_rows():
     for paper, counts in COUNTS.items():
         assert {table.number: len(table.rows) for table in tables() if table.paper == paper} == counts
     for table in tables():
-        assert publication.load(table.name) is table
+        assert load(table.name) is table
         assert table.name == f"{table.paper}-table{table.number}"
 
 
@@ -112,7 +112,7 @@ def test_values_are_in_range_and_in_the_order_of_the_columns(table, row):
 
 
 @pytest.mark.parametrize(("table", "row"), ROWS)
-def test_what_reproduces_a_row_exists(table, row):
+def test_the_components_that_reproduce_a_row_exist(table, row):
     assert row.cell.configuration("full") != row.cell.configuration("smoke")
     if table.kind == "settings":
         return
@@ -164,7 +164,7 @@ def test_the_attack_of_a_column_gives_its_score(table):
 
 
 @pytest.mark.parametrize("table", SETTINGS, ids=lambda table: table.name)
-def test_printed_weights_are_the_presets_but_where_a_discrepancy_says_otherwise(table):
+def test_printed_weights_are_those_of_the_presets_except_for_discrepancies(table):
     for row in table.rows:
         used = row.cell.configuration("full")
         different = [name for name, value in row.values.items() if used[name] != value.value]
@@ -187,7 +187,7 @@ def test_the_ablation_switches_terms_off():
     assert hsic == [("bido_hsic", 0.1, 0), ("bido_hsic", 0, 1), ("bido_hsic", 0.1, 1)]
 
 
-def test_the_documented_discrepancies_are_named():
+def test_the_documented_discrepancies_are_listed():
     def words(table, label=None):
         found = [note for row in TABLES[table].rows if row.label == label for note in row.discrepancies]
         return " ".join(note.what for note in (found if label else TABLES[table].discrepancies))
@@ -213,7 +213,7 @@ def value(table, label, column):
     return row.values[column].value
 
 
-def test_what_is_said_of_xiaos_numbers_follows_from_them():
+def test_the_discrepancies_of_xiaos_numbers_follow_from_them():
     one, two, three = ("xiao-table1", "xiao-table2", "xiao-table3")
     labels = [row.label for row in TABLES[three].rows]
     for label in labels:
@@ -238,7 +238,7 @@ def test_what_is_said_of_xiaos_numbers_follows_from_them():
     assert [value(one, "#2 adv", column) for column in start] == [0.612, 0.515, 0.574]
 
 
-def test_the_page_on_discrepancies_names_presets_that_exist():
+def test_the_page_on_papers_names_existing_presets():
     page = (Path(__file__).resolve().parents[2] / "docs" / "papers.md").read_text(encoding="utf-8")
     named = re.findall(r"`(\w+):([\w.-]+)`", page)
     assert len(named) >= 8
@@ -284,7 +284,7 @@ def printed_numbers(part, label, pattern):
 
 
 @pytest.mark.parametrize("table", [t for t in tables() if t.paper == "bido"], ids=lambda table: table.name)
-def test_every_number_stands_in_the_text_on_the_line_of_its_label(table):
+def test_every_number_is_in_the_text_on_the_line_of_its_label(table):
     part = section(paper_text("bido"), table.number).replace("87.73.20±", "87.73±")
     number = r"(\d+(?:\.\d+)?)()" if table.kind == "settings" else r"(\d+\.\d+)(?:±(\d+\.\d+))?"
     by_label = {}
@@ -295,7 +295,7 @@ def test_every_number_stands_in_the_text_on_the_line_of_its_label(table):
 
 
 @pytest.mark.parametrize("name", ["xiao-table1", "xiao-table2"])
-def test_every_number_of_a_line_of_xiaos_tables_is_there(name):
+def test_every_number_of_a_line_of_xiaos_tables_is_in_the_text(name):
     table = TABLES[name]
     part = section(paper_text("xiao"), table.number)
     for row in table.rows:
@@ -312,7 +312,7 @@ def test_every_number_of_a_line_of_xiaos_tables_is_there(name):
             assert row.cell.fields["defense"]["lambda_2"] == float(row.printed)
 
 
-def test_every_number_of_xiaos_table_3_is_there():
+def test_every_number_of_xiaos_table_3_is_in_the_text():
     part = section(paper_text("xiao"), 3)
     lines = ["Face Sim. ↓", "Mean MCC ↑", "Within Var (Sw)", "Between Var (Sb)", "LDA Score ↓"]
     printed = []
@@ -334,14 +334,14 @@ def test_every_number_of_xiaos_table_3_is_there():
         ("beta = 0.2", "beta = true", r"rows\.0\.values\.beta"),
         ('preset = "mnist"', 'preset = "mnist", attack = "gmi"', "an attack for MNIST: MID"),
         ('preset = "mnist" }', 'preset = "mnist", fields = { gmi = { steps = 1 } } }', "not of gmi"),
-        ("MNIST: BiDO-COCO", "MNIST: MID", "labels that differ"),
+        ("MNIST: BiDO-COCO", "MNIST: MID", "unique labels"),
         ("mnist/v1", "mnist", "protocol"),
         ('kind = "settings"', 'kind = "figures"', "kind"),
         ('kind = "settings"', 'kind = "settings"\nextra = 1', "extra"),
     ],
 )
-def test_a_damaged_table_is_named(old, new, message):
-    text = next(e for e in publication._sources() if e.name == "bido-table8.toml").read_text(encoding="utf-8")
+def test_the_message_names_the_invalid_entry_of_a_table(old, new, message):
+    text = (resources.files(papers) / "bido-table8.toml").read_text(encoding="utf-8")
     assert parse(text, "it.toml") == TABLES["bido-table8"]
     with pytest.raises(InvalidConfigurationError, match=message):
         parse(text.replace(old, new, 1), "it.toml")

@@ -321,13 +321,13 @@ def test_a_changed_attack_is_marked_and_not_compared(tmp_path):
     save(record(changed={"attack": {"iterations": 7}}), tmp_path / "results")
     text = flat(invoke("compare", "bido-table3").stdout)
     assert "MNIST: BiDO-HSIC* Accuracy" in text
-    assert "* attack.iterations=7 not compared: attack.iterations was set otherwise than published" in text
+    assert "* attack.iterations=7 not compared: attack.iterations differs from the published settings" in text
 
 
 def test_another_definition_of_fid_is_marked(tmp_path):
     save(record(scores=[score("fid_judge", 300.0, unit="distance")]), tmp_path / "results")
     text = flat(invoke("compare", "bido-table3").stdout)
-    assert "FID: not compared: fid_judge has another definition than fid_bido, which was not recorded" in text
+    assert "FID: not compared: the definition of fid_judge differs from that of fid_bido, which was not recorded" in text
     assert "Accuracy: no score: accuracy was not recorded" in text
 
 
@@ -410,12 +410,12 @@ def test_run_on_a_substitute(executed):
 
 
 def test_run_refuses(executed):
-    with pytest.raises(InvalidConfigurationError, match="holds hyper-parameters"):
+    with pytest.raises(InvalidConfigurationError, match="has hyperparameters"):
         invoke("run", "bido-table6")
-    with pytest.raises(InvalidConfigurationError, match="no chosen row of xiao-table1 can be run: The paper does not"):
+    with pytest.raises(InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not"):
         invoke("run", "xiao-table1", "--rows", "for both")
     with pytest.raises(
-        InvalidConfigurationError, match="to leave what tells rows apart alone, which xiao-table3 fixes"
+        InvalidConfigurationError, match="without fields that vary between the rows, which xiao-table3 fixes"
     ):
         invoke("run", "xiao-table3", "--set", "decoder.layer=fc")
     with pytest.raises(InvalidConfigurationError, match="expected budget to be one of smoke, quick, full, got 'huge'"):
