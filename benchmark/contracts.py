@@ -121,9 +121,9 @@ class Defense(Component):
 
     def network(self, protocol: Protocol) -> Network:
         """The untrained target; the weights are random or, where the protocol says so, the published ones."""
-        from .networks.catalog import build
+        from .networks.factory import build_network
 
-        return build(protocol.target_network, protocol.image, protocol.classes, pretrained=protocol.pretrained)
+        return build_network(protocol.target_network, protocol.image, protocol.classes, pretrained=protocol.pretrained)
 
     @abstractmethod
     def loss(self, network: Network, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

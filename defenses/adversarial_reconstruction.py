@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..benchmark.contracts import Defense
-from ..benchmark.core.config import Recipe, StageKind, Task, setting
+from ..benchmark.core.config import Recipe, StageKind, setting
 from ..benchmark.core.evidence import Images
 from ..benchmark.core.seeds import derive
-from ..benchmark.networks import catalog
 from ..benchmark.networks.classifiers.network import Network
+from ..benchmark.networks.factory import build_perceptual
 from ..benchmark.networks.weights.named import files_of
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
@@ -24,14 +23,14 @@ from . import _recipes
 
 
 class AdversarialReconstruction(Defense):
-    """Trains the target so that a decoder, trained along with it, reconstructs badly from its latent Z.
+    """Train the encoder against a simulated decoder.
 
-    `min_{Enc, f} L_u - lambda_1 L_p - lambda_2 L_perc` (Eq. 9), against a simulated adversary
+    The target minimises `min_{Enc, f} L_u - lambda_1 L_p - lambda_2 L_perc` (Eq. 9), against a simulated adversary with
     `min_Dec L_p + mu_1 L_adv + mu_2 L_perc` (Eq. 5). L_u is the task's cross-entropy (binary for attributes), L_p the
     pixel and L_perc the perceptual distance of x and Dec(Z). Each step first updates the decoder (and discriminator)
-    with Z fixed, then encoder and head with the decoder fixed.
+    with Z fixed, then the encoder and the head with the decoder fixed.
 
-    Z is the latent at `layer`; what follows it in the target is the utility head f.
+    Z is the latent at `layer`; the layers of the target after Z are the utility head f.
 
     References:
         Xiao, Tsai, Sohn, Chandraker, Yang: Adversarial Learning of Privacy-Preserving and Task-Oriented
@@ -41,27 +40,28 @@ class AdversarialReconstruction(Defense):
         Eq. 3 as printed swaps the terms of real and reconstructed images; the standard order is used.
 
     Note:
-        The text trains the simulated adversary on public images X2, Eqs. 7 and 8 on the private X1. `simulated_on`
-        chooses; the default is what the equations of the defense say, the private images of the same batch.
+        The text trains the simulated adversary on public images X2, Eqs. 7 and 8 on the private images X1. The field
+        `simulated_on` chooses; the default follows the equations: the private images of the same batch.
 
     Note:
-        Optimisers, step sizes, batch and length are not published. Here: Adam with the step size of the data set's
-        BiDO recipe for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for the adversary.
+        The paper does not state optimisers, step sizes, batch size and training length. Here: Adam with the step size
+        of the data set's BiDO recipe for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for
+        the adversary.
 
     Note:
-        The paper alternates "until convergence"; here `adversary_steps` updates of the adversary come before each of
-        the protector. An adversary that lags behind is fooled without any loss of information, as a decoder trained
-        afresh then shows.
+        The paper alternates "until convergence"; here `adversary_steps` updates of the adversary precede each update of
+        encoder and head. A weak adversary fails even though Z keeps the information, which a newly trained decoder then
+        recovers.
 
     Note:
-        L_p is the mean over pixels on a scale of [-1, 1], L_perc a sum over layers of means, so that the weights mean
-        the same at every image size; the paper prints squared norms without units.
+        L_p is the mean over pixels on a scale of [-1, 1], L_perc a sum over layers of means, so the weights do not
+        depend on the image size; the paper prints squared norms without units.
 
     Note:
-        While encoder and head are updated, batch norm in the decoder uses the batch's statistics, as when it learns.
+        While encoder and head are updated, batch norm in the decoder uses the statistics of the batch, as in training.
     """
 
-    tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
+    tasks = frozenset({"classes", "attributes"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mnist": {"recipe": {**_recipes.MNIST_ADAM, "learning_rate": 1e-3}},
         "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
@@ -76,10 +76,10 @@ class AdversarialReconstruction(Defense):
     mu_1: float = setting(0.0, "weight of the simulated adversary's adversarial loss", ge=0)
     mu_2: float = setting(0.0, "weight of the simulated adversary's perceptual loss", ge=0)
     layer: str | None = setting(None, "cut layer whose latent Z is protected; none means the network's last latent")
-    perceptual: str = setting("vgg16", "network of the perceptual distance, read if lambda_2 or mu_2 is not 0")
-    simulated_on: Literal["private", "public"] = setting("private", "images that the simulated adversary learns from")
+    perceptual: str = setting("vgg16", "network of the perceptual distance, used if lambda_2 or mu_2 is not 0")
+    simulated_on: Literal["private", "public"] = setting("private", "training images of the simulated adversary")
     max_channels: int = setting(2048, "widest layer of the simulated decoder", smoke=32, quick=256, ge=1)
-    adversary_steps: int = setting(3, "updates of the simulated adversary before each of encoder and head", ge=1)
+    adversary_steps: int = setting(3, "updates of the simulated adversary before each update of encoder and head", ge=1)
     adversary_learning_rate: float = setting(1e-3, "step size of Adam for the simulated adversary", gt=0)
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_ADAM), "training of encoder and head")
 
@@ -89,18 +89,18 @@ class AdversarialReconstruction(Defense):
         return self.layer
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """The weights of the perceptual network, where it is used."""
+        """Hashes of the weights of the perceptual network, where it is used."""
         if not (self.lambda_2 or self.mu_2) or stage not in (None, "target"):
             return {}
         return files_of("perceptual", self.perceptual)
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
-        """The utility loss L_u alone, in nats; `train` adds what depends on the simulated adversary."""
+        """The utility loss L_u alone, in nats; `train` adds the terms of the simulated adversary."""
         return cross_entropy(network, x, y)
 
     def train(self, private: Images, context: Context) -> Network:
         """Train encoder and head in alternation with the simulated adversary."""
-        game = _Game(self, private, context)
+        game = _AdversarialTraining(self, private, context)
         steps = self.recipe.epochs * game.batches.steps_per_epoch
         steps = min(steps, self.recipe.max_steps or steps)
         context.loop("target", steps, game.state, game.step)
@@ -109,8 +109,8 @@ class AdversarialReconstruction(Defense):
         return game.network.eval()
 
 
-class _Game:
-    """Encoder and head on one side, decoder and discriminator on the other."""
+class _AdversarialTraining:
+    """Alternating updates of the simulated adversary (decoder, discriminator) and of the target (encoder, head)."""
 
     def __init__(self, defense: AdversarialReconstruction, private: Images, context: Context) -> None:
         self._defense, protocol, device = defense, context.protocol, context.device
@@ -125,9 +125,8 @@ class _Game:
         self._layer = defense.layer or self.network.layers[-1]
         perceptual = None
         if defense.lambda_2 or defense.mu_2:
-            perceptual = catalog.perceptual(defense.perceptual).to(device).eval().requires_grad_(False)
-        with torch.no_grad():
-            latent = _shape(self.network, self._layer, protocol.image, device)
+            perceptual = build_perceptual(defense.perceptual).to(device)
+        latent = self._encode(torch.zeros(1, *protocol.image, device=device)).shape[1:]
         with context.seeded("initialise adversary"):
             self._adversary = Adversary(
                 latent,
@@ -143,7 +142,7 @@ class _Game:
         self.state = {"network": self.network, "optimizer": self._optimizer, **self._adversary.state}
 
     def step(self, i: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The adversary's update, then the protector's (Eq. 9)."""
+        """Update the adversary `adversary_steps` times, then encoder and head (Eq. 9)."""
         defense = self._defense
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(defense.recipe, i // self.batches.steps_per_epoch)
@@ -151,9 +150,9 @@ class _Game:
         assert y is not None
         latents, logits = self.network.trace(x)
         z = latents[self._layer]
-        known = self._seen(i, z, x)
+        pairs = self._adversary_batch(i, z, x)
         for _ in range(defense.adversary_steps):
-            self._adversary.step(*known)
+            self._adversary.step(*pairs)
         losses = {"loss": task_loss(logits, y)}
         total = losses["loss"]
         with frozen(self._adversary.decoder):
@@ -166,25 +165,17 @@ class _Game:
         update(self._optimizer, total)
         return {name: value.detach() for name, value in losses.items()}
 
-    def _seen(self, i: int, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents and images that the adversary learns from."""
+    def _adversary_batch(self, i: int, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and images that the adversary is trained on."""
         if self._public is None:
             return z.detach(), x
         public = self._public.at(i)[0]
-        with torch.no_grad(), _evaluating(self.network):
-            return self.network.encode(public, self._layer), public
+        return self._encode(public), public
 
-
-def _shape(network: Network, layer: str, image: tuple[int, int, int], device: torch.device) -> tuple[int, ...]:
-    """Shape of one latent."""
-    with _evaluating(network):
-        return tuple(network.encode(torch.zeros(1, *image, device=device), layer).shape[1:])
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()
+    @torch.no_grad()
+    def _encode(self, x: Tensor) -> Tensor:
+        """Latents of images in evaluation mode, which leaves the statistics of batch norm as they are."""
+        self.network.eval()
+        z = self.network.encode(x, self._layer)
+        self.network.train()
+        return z

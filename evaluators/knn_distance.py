@@ -143,10 +143,10 @@ def _refusal(name: str, protocol: Protocol) -> str | None:
     """Why an embedder means nothing on the protocol's images, in its own words; `None` if it takes them."""
     import torch
 
-    from ..benchmark.networks.catalog import embedder
+    from ..benchmark.networks.factory import build_embedder
 
     try:
-        embedder(name, pretrained=False).embed(torch.zeros(0, *protocol.image), protocol)
+        build_embedder(name, pretrained=False).embed(torch.zeros(0, *protocol.image), protocol)
     except InvalidConfigurationError as refused:
         return str(refused)
     return None

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..core.config import Protocol
 from ..errors import UnsupportedCellError
-from .catalog import embedder
 from .classifiers.network import Network
 from .embedders.embedder import Embedder
+from .factory import build_embedder
 
 #: Images per forward pass of an embedder, which enlarges them.
 _CHUNK = 64
@@ -123,7 +123,7 @@ class Judges:
             MissingDataError: its weights are not here and cannot be fetched, or are damaged.
         """
         if name not in self._embedders:
-            self._embedders[name] = embedder(name).to(self._device)
+            self._embedders[name] = build_embedder(name).to(self._device)
         network = self._embedders[name]
         with torch.inference_mode():
             parts = (part.to(self._device).float().div(255) for part in torch.split(pixels, _CHUNK))

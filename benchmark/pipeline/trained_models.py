@@ -9,8 +9,8 @@ from ..core.config import Protocol
 from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
 from ..errors import CorruptArtifactError
-from ..networks.catalog import build
 from ..networks.classifiers.network import Network
+from ..networks.factory import build_network
 from ..networks.judges import Judge, accuracy
 from ..store.manifest import Artifact
 from .cell import Cell
@@ -91,7 +91,8 @@ def judge_name(protocol: Protocol, *, second: bool) -> str:
 
 def judge_network(protocol: Protocol, *, pretrained: bool, second: bool = False) -> Network:
     """The untrained evaluation classifier, or the untrained second judge."""
-    return build(judge_name(protocol, second=second), protocol.image, protocol.judge_classes, pretrained=pretrained)
+    name = judge_name(protocol, second=second)
+    return build_network(name, protocol.image, protocol.judge_classes, pretrained=pretrained)
 
 
 def load_strictly(network: Network, artifact: Artifact, what: str) -> None:

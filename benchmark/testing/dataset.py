@@ -13,7 +13,7 @@ from .. import registry
 from ..core.config import Part
 from ..core.evidence import Images
 from ..errors import MissingDataError, PrivbenchError
-from ..networks.catalog import build
+from ..networks.factory import build_network
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
@@ -49,7 +49,7 @@ def protocol(subject: ComponentUnderTest) -> None:
         require(name in registry.names("network"), f"{role} is {name!r}", "name one of `privbench list networks`")
         try:
             with torch.random.fork_rng(devices=[]):
-                build(name, found.image, found.judge_classes)
+                build_network(name, found.image, found.judge_classes)
         except PrivbenchError as cause:
             fail(f"{role} does not accept its images: {cause}", "name a network that does, or resize the images")
 

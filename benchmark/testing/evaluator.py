@@ -16,8 +16,7 @@ from ..core import evidence as kinds
 from ..core.config import Part, Protocol, Task
 from ..core.evidence import Evidence, Images, Score
 from ..errors import PrivbenchError
-from ..networks.catalog import build
-from ..networks.catalog import embedder as embedder_of
+from ..networks.factory import build_embedder, build_network
 from ..networks.judges import Judge, Judges
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
@@ -193,7 +192,7 @@ def _judges(protocol: Protocol) -> Judges:
         def make() -> Judge:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                return Judge(build(name, protocol.image, protocol.judge_classes), CPU)
+                return Judge(build_network(name, protocol.image, protocol.judge_classes), CPU)
 
         return make
 
@@ -267,7 +266,7 @@ class _SyntheticEvidence:
 
     def featureestimates(self) -> kinds.FeatureEstimates:
         items = self._items()
-        network = embedder_of(_EMBEDDER)
+        network = build_embedder(_EMBEDDER)
         with torch.inference_mode():
             features = network.embed(self._noisy(items).float().div(255), self._protocol)
         return kinds.FeatureEstimates(features.clone(), items)

@@ -10,9 +10,9 @@ import torch
 import torchvision.models
 from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
-from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.classifiers import resnet34, vgg
 from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.networks.factory import build_network
 from safetensors.torch import load, save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -71,7 +71,7 @@ IMAGES = {"mcnn": (1, 32), "scnn": (1, 32), "lenet5": (1, 32), "vgg16_bn": (3, 3
 def network(name: str, channels: int, side: int) -> Network:
     """One network of each kind for all tests; they leave it as it is."""
     torch.manual_seed(0)
-    return build(name, (channels, side, side), 5).eval()
+    return build_network(name, (channels, side, side), 5).eval()
 
 
 @functools.cache
@@ -151,7 +151,7 @@ def test_vgg_equals_torchvision(name: str, configuration: str, monkeypatch: pyte
     state = {key: value for key, value in state.items() if "num_batches" not in key}
     state["classifier.0.weight"] = torch.zeros(1)
     monkeypatch.setattr(vgg, "imagenet_state", lambda asked: state if asked == name else None)
-    net = build(name, (3, 32, 32), 5, pretrained=True).eval()
+    net = build_network(name, (3, 32, 32), 5, pretrained=True).eval()
     x = torch.rand(2, 3, 32, 32)
     stages, width = net.backbone()
     z = x
@@ -169,7 +169,7 @@ def test_resnet_equals_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     reference = stirred(torchvision.models.resnet34(weights=None, num_classes=3))
     monkeypatch.setattr(resnet34, "imagenet_state", lambda asked: reference.state_dict())
-    net = build("resnet34", (3, 64, 64), 5, pretrained=True).eval().double()
+    net = build_network("resnet34", (3, 64, 64), 5, pretrained=True).eval().double()
     reference.fc = nn.Identity()
     x = torch.rand(1, 3, 64, 64).double()
     expected = reference.double()(2 * x - 1)
@@ -268,7 +268,7 @@ def test_gradients_reach_every_weight(name: str) -> None:
 def test_gradients_repeat() -> None:
     def gradients() -> list[torch.Tensor]:
         torch.manual_seed(0)
-        net = build("mcnn", (1, 32, 32), 5).train()
+        net = build_network("mcnn", (1, 32, 32), 5).train()
         nn.functional.cross_entropy(net(torch.rand(4, 1, 32, 32)), torch.arange(4)).backward()
         return [p.grad for p in net.parameters()]
 
@@ -295,12 +295,12 @@ def test_what_a_network_cannot_take_is_refused(
     name: str, image: tuple[int, int, int], pretrained: bool, message: str
 ) -> None:
     with pytest.raises(InvalidConfigurationError, match=message):
-        build(name, image, 5, pretrained=pretrained)
+        build_network(name, image, 5, pretrained=pretrained)
 
 
 def test_an_unknown_network_is_named() -> None:
     with pytest.raises(UnknownComponentError, match="did you mean 'mcnn'"):
-        build("mcn", (1, 32, 32), 5)
+        build_network("mcn", (1, 32, 32), 5)
 
 
 def test_another_head_needs_flat_features() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.decoders import Decoder, ImageDiscriminator
+from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.networks.perceptual.perceptual import Perceptual
 from privbench.benchmark.training.decoder_adversary import Adversary, pixel_distance
 from torch import nn
@@ -33,7 +33,7 @@ def adversary(**changes):
 
 @pytest.mark.parametrize(("name", "image"), SMALL)
 def test_every_cut_layer_has_a_decoder(name, image):
-    network = build(name, image, 5).eval()
+    network = build_network(name, image, 5).eval()
     with torch.no_grad():
         for layer, z in network.latents(torch.rand(2, *image)).items():
             found = Decoder(z.shape[1:], image, max_channels=16).eval()(z)

@@ -11,10 +11,10 @@ import torch
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
 from privbench.benchmark.core.config import Protocol
-from privbench.benchmark.networks import catalog
 from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
 from privbench.benchmark.networks.embedders.facenet_vggface2 import FaceNetVGGFace2
 from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks.factory import build_embedder
 from privbench.benchmark.networks.perceptual.efficientnet_lite0 import EfficientNetLite0
 from privbench.benchmark.networks.weights import importing
 from torch import Tensor
@@ -163,7 +163,7 @@ def test_faces_of_one_person_are_nearer(
 ) -> None:
     """Measured: 0.657 and 0.077 at 96.2 % for MobileFaceNet, 0.949 and 0.838 at 96.3 % for dlib."""
     pixels, people = crops(real_data / "celeba")
-    network = catalog.embedder(name)
+    network = build_embedder(name)
     with torch.inference_mode():
         z = torch.cat([network.embed(part / 255, FACES) for part in pixels.split(20)]).double().numpy()
     above = np.triu_indices(len(z), 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.errors import MissingDataError
-from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.classifiers import facenet
+from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.networks.weights import published as pretrained
 from privbench.benchmark.networks.weights.published import Published, imagenet, imagenet_state, transfer, vggface2
 from torch import nn
@@ -46,7 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_in_place_is_read(hub: Path, legacy: bool) -> None:
     data = contents(WEIGHTS, legacy=legacy)
     source = published(data)
-    source.place.write_bytes(data)
+    source.path.write_bytes(data)
     assert source.problem() is None
     state = source.load()
     assert list(state) == list(WEIGHTS)
@@ -54,7 +54,7 @@ def test_a_file_in_place_is_read(hub: Path, legacy: bool) -> None:
 
 
 def test_names_and_hashes_are_torchvisions(hub: Path) -> None:
-    assert imagenet("vgg16_bn").place == hub / "vgg16_bn-6c64b313.pth"
+    assert imagenet("vgg16_bn").path == hub / "vgg16_bn-6c64b313.pth"
     assert imagenet("vgg16_bn").digest == "6c64b313"
     assert imagenet("vgg19_bn").file == "vgg19_bn-c79401a0.pth"
     assert imagenet("resnet50").digest == "0676ba61"
@@ -71,7 +71,7 @@ def test_missing_weights_say_where_to_put_them(hub: Path) -> None:
     assert "\n" not in message
     assert "found nothing" in (imagenet("vgg16_bn").problem() or "")
     with pytest.raises(MissingDataError, match="vgg19_bn-c79401a0"):
-        build("vgg19_bn", (3, 32, 32), 10, pretrained=True)
+        build_network("vgg19_bn", (3, 32, 32), 10, pretrained=True)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_missing_weights_say_where_to_put_them(hub: Path) -> None:
 )
 def test_damage_is_named(hub: Path, written: bytes, message: str) -> None:
     source = published(contents(WEIGHTS))
-    source.place.write_bytes(written)
+    source.path.write_bytes(written)
     assert message in (source.problem() or "")
     with pytest.raises(MissingDataError, match=message):
         source.load()
@@ -106,13 +106,13 @@ class Trap:
 def test_only_tensors_are_read(hub: Path, value: object, message: str) -> None:
     data = contents(value)
     source = published(data)
-    source.place.write_bytes(data)
+    source.path.write_bytes(data)
     with pytest.raises(MissingDataError, match=message):
         source.load()
 
 
 def test_garbage_without_a_published_hash_is_named(hub: Path) -> None:
-    vggface2().place.write_bytes(b"garbage")
+    vggface2().path.write_bytes(b"garbage")
     with pytest.raises(MissingDataError, match="damaged or holds more than weights"):
         vggface2().load()
 
@@ -148,7 +148,7 @@ def test_the_cache_of_facenet_pytorch_is_looked_at(tmp_path: Path, monkeypatch: 
     state = {**body.state_dict(), "logits.weight": torch.zeros(2, 512), "logits.bias": torch.zeros(2)}
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / vggface2().file).write_bytes(contents(state))
-    net = build("facenet", (3, 64, 64), 5, pretrained=True)
+    net = build_network("facenet", (3, 64, 64), 5, pretrained=True)
     copied = net.stages["embedding"].body.state_dict()
     assert all(torch.equal(copied[key], value) for key, value in body.state_dict().items())
 

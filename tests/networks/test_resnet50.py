@@ -6,10 +6,10 @@ import pytest
 import torch
 import torchvision.models
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.classifiers import resnet50
 from privbench.benchmark.networks.classifiers.network import Network
-from privbench.defenses._bottleneck import insert
+from privbench.benchmark.networks.factory import build_network
+from privbench.defenses.mid import insert_bottleneck
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -44,7 +44,7 @@ def network() -> Network:
     """Ours, with those weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet50, "imagenet_state", lambda name: reference().state_dict() if name == "resnet50" else {})
-        return build("resnet50", (3, 64, 64), 40, pretrained=True).eval()
+        return build_network("resnet50", (3, 64, 64), 40, pretrained=True).eval()
 
 
 @functools.cache
@@ -90,21 +90,21 @@ def test_the_head_is_an_mlp_of_two_layers() -> None:
 
 @torch.no_grad()
 def test_grey_and_odd_images() -> None:
-    latents, logits = build("resnet50", (1, 32, 47), 3).eval().trace(torch.rand(1, 1, 32, 47))
+    latents, logits = build_network("resnet50", (1, 32, 47), 3).eval().trace(torch.rand(1, 1, 32, 47))
     assert [latents["avgpool"].shape, latents["fc"].shape, logits.shape] == [(1, 2048), (1, 1000), (1, 3)]
     assert latents["conv4"].shape == (1, 2048, 1, 2)
 
 
 def test_shapes_of_images_as_large_as_imagenets() -> None:
     with torch.device("meta"):
-        latents = build("resnet50", (3, 224, 224), 3).latents(torch.empty(2, 3, 224, 224))
+        latents = build_network("resnet50", (3, 224, 224), 3).latents(torch.empty(2, 3, 224, 224))
     sides = {layer: tuple(z.shape[2:]) for layer, z in latents.items() if z.dim() == 4}
     assert sides == {"conv1": (56, 56), "conv2": (28, 28), "conv3": (14, 14), "conv4": (7, 7)}
 
 
 @torch.no_grad()
 def test_a_bottleneck_sits_on_fc() -> None:
-    made = insert(network(), 40, test_noise=False).eval()
+    made = insert_bottleneck(network(), 40, test_noise=False).eval()
     assert made.layers == (*SHAPES, "bottleneck")
     assert made.stages["bottleneck"].size == 500
     latents, logits = made.trace(traced()[0])
@@ -121,7 +121,7 @@ def test_a_bottleneck_sits_on_fc() -> None:
 )
 def test_images_that_it_cannot_take_are_refused(image: tuple[int, int, int], pretrained: bool, message: str) -> None:
     with pytest.raises(InvalidConfigurationError, match=message):
-        build("resnet50", image, 5, pretrained=pretrained)
+        build_network("resnet50", image, 5, pretrained=pretrained)
 
 
 def test_weights_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +130,4 @@ def test_weights_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(
         MissingDataError, match=r"ImageNet weights of resnet50 to fit the network, got another fc\.bias"
     ):
-        build("resnet50", (3, 32, 32), 5, pretrained=True)
+        build_network("resnet50", (3, 32, 32), 5, pretrained=True)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, StorageError
-from privbench.benchmark.networks import catalog
 from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
 from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
+from privbench.benchmark.networks.factory import build_embedder
 from privbench.benchmark.networks.judges import Judges
 from privbench.benchmark.networks.weights import importing, named, published
 from safetensors.torch import save
@@ -93,7 +93,7 @@ def test_imported_weights_are_found_hashed_and_used(tmp_path: Path, folder: Path
     assert all(torch.equal(read[key], STATE[key]) for key in STATE)
     assert found.source == "mine.safetensors"
     assert found.imported.startswith(time.strftime("%Y-%m", time.gmtime(before)))
-    network = catalog.embedder(NAME)
+    network = build_embedder(NAME)
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert all(torch.equal(value, STATE[key]) for key, value in network.state_dict().items())
@@ -194,7 +194,7 @@ def test_damage_is_noticed_and_another_import_heals_it(damage: str, tmp_path: Pa
     sentence = named.problem(NAME)
     assert sentence is not None
     assert sentence.endswith(f"run `privbench weights import {NAME} FILE`")
-    for ask in (named.digest, named.read, catalog.embedder, lambda name: named.files_of("embedder", name)):
+    for ask in (named.digest, named.read, build_embedder, lambda name: named.files_of("embedder", name)):
         with pytest.raises(MissingDataError) as caught:
             ask(NAME)
         assert str(caught.value) == sentence
@@ -232,7 +232,7 @@ def test_missing_weights_are_one_sentence_with_the_fix(folder: Path) -> None:
         f"them, see docs/weights.md) and run `privbench weights import {NAME} FILE`"
     )
     with pytest.raises(MissingDataError, match="found none"):
-        catalog.embedder(NAME)
+        build_embedder(NAME)
     assert "PyPI" not in str(named.problem("of-a-plugin"))
 
 
@@ -283,8 +283,8 @@ def test_published_weights_are_fetched_once_and_hashed(tmp_path: Path, monkeypat
 def test_a_damaged_download_is_named_and_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     source = named.published("facenet_vggface2")
     assert source is not None
-    source.place.parent.mkdir(parents=True)
-    source.place.write_bytes(b"<html>sign in</html>")
+    source.path.parent.mkdir(parents=True)
+    source.path.write_bytes(b"<html>sign in</html>")
     assert "is a web page, not weights; replace it by" in str(named.problem("facenet_vggface2"))
     data = pth({"a": torch.zeros(1)})
     monkeypatch.setattr(published.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(data))
@@ -327,9 +327,9 @@ def test_a_judge_embeds_in_chunks_and_makes_an_embedder_once(tmp_path: Path, mon
     monkeypatch.setattr("privbench.benchmark.networks.judges._CHUNK", 2)
     found = judges.embeddings(NAME, pixels)
     assert (found.shape, found.dtype, found.requires_grad) == ((5, 192), torch.float32, False)
-    torch.testing.assert_close(found, catalog.embedder(NAME).embed(pixels / 255, protocol), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, build_embedder(NAME).embed(pixels / 255, protocol), rtol=1e-4, atol=1e-5)
     monkeypatch.setattr(
-        "privbench.benchmark.networks.judges.embedder", lambda name: pytest.fail(f"{name} was made again")
+        "privbench.benchmark.networks.judges.build_embedder", lambda name: pytest.fail(f"{name} was made again")
     )
     assert torch.equal(judges.embeddings(NAME, pixels), found)
     assert judges.embeddings(NAME, pixels[:0]).shape == (0, 192)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError
-from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.pipeline.cell import Cell, Selection
 from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.trained_models import load_strictly, load_target, predict, state
@@ -33,21 +33,21 @@ def stored(folder: Path, network, logits: torch.Tensor) -> Artifact:
 
 @pytest.mark.parametrize(("name", "classes", "image"), [("scnn", 5, IMAGE), ("mcnn", 7, IMAGE)])
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, name: str, classes: int, image) -> None:
-    artifact = stored(tmp_path, build(name, image, classes), torch.zeros(1, 5))
+    artifact = stored(tmp_path, build_network(name, image, classes), torch.zeros(1, 5))
     with pytest.raises(CorruptArtifactError, match="are not those of") as caught:
-        load_strictly(build("mcnn", IMAGE, 5), artifact, "target of none")
+        load_strictly(build_network("mcnn", IMAGE, 5), artifact, "target of none")
     assert "\n" not in str(caught.value)
 
 
 def test_a_target_that_repeats_its_predictions_is_loaded(tmp_path: Path, images) -> None:
-    network = build("mcnn", IMAGE, 5)
+    network = build_network("mcnn", IMAGE, 5)
     logits = predict(network, images.pixels, CPU, 3)
     loaded = load_target(stored(tmp_path, network, logits), cell(), images, CPU)
     assert torch.equal(predict(loaded, images.pixels, CPU, 3), logits)
 
 
 def test_a_target_that_says_something_else_is_refused(tmp_path: Path, images) -> None:
-    network = build("mcnn", IMAGE, 5)
+    network = build_network("mcnn", IMAGE, 5)
     logits = predict(network, images.pixels, CPU, 3).roll(1, dims=1)
     with pytest.raises(CorruptArtifactError, match=r"repeats 0\.0% of its stored predictions"):
         load_target(stored(tmp_path, network, logits), cell(), images, CPU)

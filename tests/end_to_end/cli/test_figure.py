@@ -26,7 +26,7 @@ from privbench.benchmark.errors import (
     StorageError,
     UnknownComponentError,
 )
-from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.pipeline import record_artifacts
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
@@ -333,7 +333,7 @@ def test_tradeoff_is_made_of_records_alone() -> None:
 
 def test_encodings_are_those_of_the_target_at_the_cut_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    network = build("mcnn", (1, 32, 32), 3).eval()
+    network = build_network("mcnn", (1, 32, 32), 3).eval()
     record = record_of(target=network, **{"attack.layer": "layer2"})
     session = Session(Store(Path("store")), Path("data"), CPU)
     found = record_artifacts.encodings(record, session)

@@ -17,7 +17,7 @@ import bench_defenses
 import torch
 from privbench.benchmark.core.config import Protocol, Recipe
 from privbench.benchmark.core.evidence import Images
-from privbench.benchmark.networks.catalog import build
+from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.pipeline.environment import environment
 from privbench.benchmark.training.batches import Batches
 from privbench.benchmark.training.context import Context
@@ -37,7 +37,7 @@ def overhead(turns: int, steps: int = 20) -> dict[str, float]:
     times: dict[str, list[float]] = {"bare": [], "harness": []}
 
     def bare() -> None:
-        network = build("mcnn", MNIST.image, 5).train()
+        network = build_network("mcnn", MNIST.image, 5).train()
         batches, optimizer = Batches(images, 64, 0, device=torch.device("cpu")), make_optimizer(recipe, network)
         for i in range(steps):
             x, y = batches.at(i)
@@ -48,7 +48,7 @@ def overhead(turns: int, steps: int = 20) -> dict[str, float]:
             optimizer.step()
 
     def harness() -> None:
-        network = build("mcnn", MNIST.image, 5)
+        network = build_network("mcnn", MNIST.image, 5)
         Context(MNIST, torch.device("cpu"), 0).fit("target", network, images, recipe, cross_entropy)
 
     for turn in range(turns):

@@ -1,4 +1,4 @@
-"""What the regulariser of BiDO-HSIC costs, beside a transcription of the published estimator.
+"""Cost of the regulariser of BiDO-HSIC, compared with a transcription of the published estimator.
 
 Run by `make bench`, or alone: `python tests/slow/performance/bench_defenses.py`.
 """
@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from privbench.benchmark.networks.catalog import build
 from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.networks.factory import build_network
 from privbench.defenses import _dependence as dependence
 from privbench.defenses.bido_hsic import BiDOHSIC
 from privbench.defenses.none import NoDefense
@@ -28,7 +28,7 @@ LAMBDA_X, LAMBDA_Y = 0.1, 1.0
 
 
 def transcription(x: Tensor, y: Tensor, latents: Sequence[Tensor]) -> Tensor:
-    """The published way: every layer computes 4 kernels and 4 inverses, on the CPU."""
+    """BiDO-HSIC as published: every layer computes 4 kernels and 4 inverses, on the CPU."""
     codes = functional.one_hot(y, CLASSES).float()
     total = torch.zeros(())
     for z in latents:
@@ -67,7 +67,7 @@ def _transcribed_loss(network: Network, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _interleaved(variants: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Milliseconds of each variant, which take turns so that what else the machine does touches all alike."""
+    """Milliseconds of each variant; the variants take turns, so that other load on the machine affects all equally."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for repeat in range(-2, repeats):
         for name, variant in variants.items():
@@ -103,7 +103,7 @@ def _steps(network: Network, x: Tensor, y: Tensor) -> dict[str, Callable[[], Non
 
 
 def _regularisers(latents: Sequence[Tensor], x: Tensor, y: Tensor) -> dict[str, Callable[[], None]]:
-    """Forward and backward of each regulariser alone, down to the latents."""
+    """Forward and backward pass of each regulariser alone, down to the latents."""
     costs = {
         "hsic_normalized": _batched(dependence.HSIC_NORMALIZED),
         "transcription": transcription,
@@ -125,7 +125,7 @@ def measure(repeats: int, device: str = "cpu") -> dict[str, float]:
     found: dict[str, float] = {}
     for name, image in TARGETS.items():
         torch.manual_seed(0)
-        network = build(name, image, CLASSES, pretrained=False).to(where).train()
+        network = build_network(name, image, CLASSES, pretrained=False).to(where).train()
         x = torch.rand(BATCH, *image, device=where)
         y = (torch.arange(BATCH) % CLASSES).to(where)
         latents = tuple(network.latents(x).values())

@@ -1,0 +1,55 @@
+"""Networks, embedders and perceptual networks by their registered names."""
+
+from __future__ import annotations
+
+from ..registry import load
+from .classifiers.network import Network
+from .embedders.embedder import Embedder
+from .perceptual.perceptual import Perceptual
+
+
+def build_network(name: str, image: tuple[int, int, int], classes: int, *, pretrained: bool = False) -> Network:
+    """Build a registered network for images of one shape.
+
+    Args:
+        name: in `privbench list networks`.
+        image: channels, height, width.
+        classes: K.
+        pretrained: start from the published weights.
+
+    Raises:
+        UnknownComponentError: no network has this name.
+        InvalidConfigurationError: the network does not support such images.
+        MissingDataError: the published weights are missing and cannot be downloaded.
+    """
+    network: Network = load("network", name)(image, classes, pretrained=pretrained)
+    return network
+
+
+def build_embedder(name: str, *, pretrained: bool = True) -> Embedder:
+    """Build a registered embedder, frozen and in evaluation mode.
+
+    Args:
+        name: in `privbench list embedders`.
+        pretrained: load its weights; otherwise they are random.
+
+    Raises:
+        UnknownComponentError: no embedder has this name.
+        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
+    """
+    network: Embedder = load("embedder", name)(pretrained=pretrained)
+    return network.eval().requires_grad_(False)
+
+
+def build_perceptual(name: str) -> Perceptual:
+    """Build a registered perceptual network with its weights, frozen and in evaluation mode.
+
+    Args:
+        name: in `privbench list perceptuals`.
+
+    Raises:
+        UnknownComponentError: no perceptual network has this name.
+        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
+    """
+    network: Perceptual = load("perceptual", name)()
+    return network.eval().requires_grad_(False)
