@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +9,12 @@ import typer
 
 from ..registry import KINDS
 from . import options
+from .output import print_json, print_table, styled
 
 if TYPE_CHECKING:
     from ..testing.check import CheckResult
 
-_STYLES = {"holds": "green", "broken": "red", "not tried": "yellow"}
+_STYLES = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
 
 def check(
@@ -24,11 +24,12 @@ def check(
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Set a field, e.g. steps=2; repeat.")
     ] = [],  # noqa: B006
     data: options.DataFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Try the laws that every component keeps, and say of each broken one what to change.
+    """Run the conformance checks of a component.
 
-    Exit code 0 if none is broken, 1 if one is, 2 if nothing registers the name.
+    Each failed check says what to change. The exit code is 0 if no check fails, 1 if one fails, and 2 if nothing
+    registers the name.
     """
     from .. import registry
     from ..errors import UnknownComponentError
@@ -40,35 +41,30 @@ def check(
     except UnknownComponentError as error:
         typer.echo(f"privbench: {error}", err=True)
         raise typer.Exit(2) from None
-    verdicts = _verdicts(chosen, name, setting, data)
+    results = _run_checks(chosen, name, setting, data)
     if as_json:
-        typer.echo(json.dumps([verdict.__dict__ for verdict in verdicts], indent=1))
+        print_json([result.__dict__ for result in results])
     else:
-        _print(verdicts)
-    if any(verdict.state == "broken" for verdict in verdicts):
+        _print(results)
+    if any(result.state == "failed" for result in results):
         raise typer.Exit(1)
 
 
-def _verdicts(kind: Any, name: str, settings: list[str], data: Path | None) -> list[CheckResult]:
+def _run_checks(kind: Any, name: str, settings: list[str], data: Path | None) -> list[CheckResult]:
     from ..pipeline.matrix import parse_settings
-    from ..testing.checks import check as check_laws
+    from ..testing.checks import check as check_component
 
     scope = f"{kind}."
     fields = parse_settings(text if text.startswith(scope) else scope + text for text in settings)
-    return check_laws(
+    return check_component(
         kind, name, settings={path.removeprefix(scope): value for path, value in fields.items()}, data=data
     )
 
 
-def _print(verdicts: list[CheckResult]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("law", "verdict", "what it says, or what to change")
-    for verdict in verdicts:
-        state = Text(verdict.state, style=_STYLES[verdict.state])
-        table.add_row(Text(verdict.law), state, Text(verdict.message or verdict.about))
-    Console().print(table)
-    counts = {state: sum(verdict.state == state for verdict in verdicts) for state in _STYLES}
+def _print(results: list[CheckResult]) -> None:
+    print_table(
+        ("check", "result", "requirement, or what to change"),
+        [(each.check, styled(each.state, _STYLES[each.state]), each.message or each.about) for each in results],
+    )
+    counts = {state: sum(each.state == state for each in results) for state in _STYLES}
     typer.echo(", ".join(f"{count} {state}" for state, count in counts.items() if count))

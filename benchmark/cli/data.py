@@ -1,26 +1,28 @@
-"""`privbench data prepare|check NAME`: fetch a data set, or say what is missing."""
+"""`privbench data prepare|check NAME`: prepare a data set, or list its missing files."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Fetch and verify data sets.", no_args_is_help=True)
+from .options import Json
+from .output import print_json
 
-Name = Annotated[str, typer.Argument(help="data set, see `privbench list datasets`")]
+app = typer.Typer(help="Prepare and check data sets.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Data set, see `privbench list datasets`.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", envvar="PRIVBENCH_DATA", help="data folder; by default the folder for user data"),
+    typer.Option("--data", envvar="PRIVBENCH_DATA", help="Folder of the data sets; default: the folder for user data."),
 ]
 
 
 @app.command()
 def prepare(name: Name, data: Data = None) -> None:
-    """Download or decode what can be, or say what to put where."""
+    """Download or decode a data set, or print which files to put where."""
     dataset, root = _dataset(name), _root(data)
     print(f"preparing {name} in {root}", file=sys.stderr)
     dataset.prepare(root)
@@ -31,13 +33,16 @@ def prepare(name: Name, data: Data = None) -> None:
 def check(
     name: Name,
     data: Data = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Verify the files; exits with 1 if anything is missing or damaged."""
+    """Verify the files of a data set.
+
+    The exit code is 1 if a file is missing or damaged.
+    """
     dataset, root = _dataset(name), _root(data)
     problems = dataset.check(root)
     if as_json:
-        print(json.dumps({"dataset": name, "root": str(root), "problems": problems}))
+        print_json({"dataset": name, "root": str(root), "problems": problems})
     else:
         print("\n".join(problems) or f"{name} is complete in {root}")
     raise typer.Exit(1 if problems else 0)

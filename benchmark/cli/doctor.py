@@ -1,36 +1,25 @@
-"""`privbench doctor`."""
+"""`privbench doctor`: list what is installed and what is missing."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
-
-import typer
-
 from . import options
+from .output import print_json, print_table, styled
 
 
 def doctor(
     data: options.DataFolder = None,
     store: options.StoreFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Say what this machine has, and what each missing piece would enable."""
+    """List devices, data and weights, and what is missing."""
     from ..core.paths import data_root, store_root
     from ..doctor import diagnose
 
     findings = diagnose(data_root(data), store_root(store))
     if as_json:
-        rows: list[dict[str, Any]] = [finding.__dict__ for finding in findings]
-        typer.echo(json.dumps(rows, indent=1))
+        print_json([finding.__dict__ for finding in findings])
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("what", "state", "detail")
-    for finding in findings:
-        style = "green" if finding.present else "yellow"
-        state = Text("yes" if finding.present else "missing", style=style)
-        table.add_row(Text(finding.what), state, Text(finding.detail))
-    Console().print(table)
+    states = {True: styled("yes", "green"), False: styled("missing", "yellow")}
+    print_table(
+        ("what", "state", "detail"), [(finding.what, states[finding.present], finding.detail) for finding in findings]
+    )

@@ -1,4 +1,4 @@
-"""`privbench export`: a trained target as a folder that can be passed on."""
+"""`privbench export`: write a trained target to a folder that can be shared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .record_arguments import find_records
 
 if TYPE_CHECKING:
     from ..records.record import Record
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
 def export(
     cell: Annotated[
         str,
-        typer.Argument(metavar="CELL", help="A record, a folder of them, or the beginning of a key in the results."),
+        typer.Argument(metavar="CELL", help="A record, a folder of records, or the beginning of a key in the results."),
     ],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; an earlier export is replaced.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; an earlier export is replaced.")],
     data: options.DataFolder = None,
     store: options.StoreFolder = None,
     results: options.ResultsFolder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Write the target behind a record as safetensors with a manifest.
+    """Write the target of a record as safetensors with a manifest.
 
-    `privbench.load_target(DIR)` loads it, here or elsewhere. A key is that of a record or of its target.
+    `privbench.load_target(DIR)` loads it on any machine. A key is the key of a record or of its target.
     """
     from ..core.paths import data_root, results_root, store_root
 
@@ -39,18 +40,18 @@ def export(
         typer.echo(manifest.text(), nl=False)
         return
     typer.echo(
-        f"{manifest.title}: {manifest.test_accuracy:.2%} right of {manifest.n} test images, "
+        f"{manifest.title}: accuracy {manifest.test_accuracy:.2%} on {manifest.n} test images, "
         f"{manifest.weights.bytes:,} bytes, SHA-256 {manifest.weights.sha256}\n{folder}"
     )
 
 
 def _record(cell: str, results: Path) -> Record:
-    """The record that CELL means; several of one target are one.
+    """A record that CELL means; all records of one target are equivalent.
 
     Raises:
-        PrivbenchError: there is none, or they are of several targets.
+        PrivbenchError: there is none, or they have several targets.
     """
     from ..exports.export import choose
 
-    found = options.records_of("CELL", cell, results)
+    found = find_records("CELL", cell, results)
     return choose(dict(zip(found.paths, found.items, strict=True)), cell)

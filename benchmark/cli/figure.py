@@ -1,16 +1,17 @@
-"""`privbench figure`: pictures of records as PNG and SVG."""
+"""`privbench figure`: figures of records as PNG and SVG."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InvalidConfigurationError, MissingDataError, StorageError
+from ..errors import InvalidConfigurationError
 from . import options
+from .output import write_output
+from .record_arguments import exit_if_unreadable, load_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from ..analysis.record_set import Records
     from ..records.record import Record
 
-app = typer.Typer(no_args_is_help=True, help="Pictures of records: reconstructions, tsne, tradeoff.")
+app = typer.Typer(no_args_is_help=True, help="Figures of records: reconstructions, tsne, tradeoff.")
 
 RecordPaths = Annotated[
-    list[Path], typer.Argument(metavar="RECORD...", help="Records, or folders of them, such as results.")
+    list[Path], typer.Argument(metavar="RECORD...", help="Records, or folders of records, such as results.")
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="File ending in .png or .svg, or a name for both. [default: the figure's name]"),
+    typer.Option("--out", "-o", help="File ending in .png or .svg, or a name for both. [default: name of the figure]"),
 ]
 AsGiven = Annotated[bool, typer.Option("--as-given", help="Keep the order of the files instead of sorting by fields.")]
-#: More rows or panels than this are not readable.
+#: Largest number of rows or panels; more are not readable.
 MOST = 100
 _OTHER_FORMATS = (".pdf", ".eps", ".ps", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".html")
 
@@ -45,33 +46,33 @@ def reconstructions(
     data: options.DataFolder = None,
     store: options.StoreFolder = None,
 ) -> None:
-    """Show what attacks reconstructed.
+    """Show the reconstructions of attacks.
 
-    A row a record, the same private images (or labels) in the same columns.
+    One row per record, with the same private images (or labels) in the same columns.
     """
-    paths = _files(out, "reconstructions")
-    records, problems = _load(record)
-    chosen = _chosen(records, "evidence", as_given)
+    paths = _output_paths(out, "reconstructions")
+    records = load_all(record)
+    chosen = _select(records, "evidence", as_given)
     from ..core.paths import data_root, store_root
     from ..pipeline import record_artifacts
     from ..report.figures import labels
-    from ..report.figures.image_figures import Strip, grid
+    from ..report.figures.image_figures import ImageRow, image_grid
     from ..store.store import Store
 
-    layout = Store(store_root(store))
-    found = [record_artifacts.reconstructions(each, layout) for each in chosen]
+    opened = Store(store_root(store))
+    found = [record_artifacts.reconstructions(each, opened) for each in chosen]
     keys = record_artifacts.columns(chosen, found, columns)
     about = found[0].about
-    strips = [Strip(name, each.of(keys)) for name, each in zip(labels.labels(chosen), found, strict=True)]
+    rows = [ImageRow(name, each.of(keys)) for name, each in zip(labels.record_labels(chosen), found, strict=True)]
     if with_private_images:
         private = record_artifacts.originals(chosen, about, keys, data_root(data))
-        strips.insert(0, Strip(("original",) if about == "items" else ("private image",), private))
+        rows.insert(0, ImageRow(("original",) if about == "items" else ("private image",), private))
     else:
-        typer.echo("the private images are left out; --with-private-images shows them", err=True)
+        typer.echo("private images are omitted; --with-private-images shows them", err=True)
     headings = [f"label {key}" for key in keys] if about == "labels" else []
-    caption = labels.shared(chosen)
-    _save(grid(strips, caption, headings=headings, first_is_original=with_private_images), paths)
-    _complain(problems)
+    caption = labels.shared_settings(chosen)
+    _save(image_grid(rows, caption, headings=headings, first_is_original=with_private_images), paths)
+    exit_if_unreadable(records.problems)
 
 
 @app.command()
@@ -79,72 +80,72 @@ def tsne(
     record: RecordPaths,
     attribute: Annotated[
         list[str],
-        typer.Option("--attribute", help="Colour by it; repeat for two. [default: Smiling and Eyeglasses, if known]"),
+        typer.Option("--attribute", help="Attribute to colour by; repeat for two. [default: Smiling, Eyeglasses]"),
     ] = [],  # noqa: B006
     layer: Annotated[
         str | None,
-        typer.Option("--layer", help="Cut layer. [default: the attack's; the last latent for one that has none]"),
+        typer.Option("--layer", help="Cut layer. [default: that of the attack, else the last latent]"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the optimiser.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the optimizer.")] = 0,
     as_given: AsGiven = False,
     out: Out = None,
     data: options.DataFolder = None,
     store: options.StoreFolder = None,
     device: options.DeviceOption = "auto",
 ) -> None:
-    """Show encodings in the plane.
+    """Show encodings in two dimensions, by t-SNE.
 
-    A panel a record: latents of private test images at the cut layer, coloured by attributes or by label.
+    One panel per record: latents of private test images at the cut layer, coloured by attributes or by label.
     """
-    paths = _files(out, "tsne")
+    paths = _output_paths(out, "tsne")
     if len(attribute) > 2:
         raise InvalidConfigurationError(f"expected --attribute at most twice, got {', '.join(attribute)}")
-    records, problems = _load(record)
-    chosen = _chosen(records, "evidence", as_given)
+    records = load_all(record)
+    chosen = _select(records, "evidence", as_given)
     from ..core.paths import data_root, store_root
     from ..pipeline.session import Session
     from ..report.figures import labels
-    from ..report.figures.image_figures import plane
-    from ..report.figures.tsne import clouds
+    from ..report.figures.image_figures import embedding_figure
+    from ..report.figures.tsne import embed_records
     from ..store.store import Store
     from ..training.device import choose_device
 
     session = Session(Store(store_root(store)), data_root(data), choose_device(device))
-    found, groups = clouds(chosen, session, attribute, layer, seed)
-    _save(plane(found, groups, (*labels.shared(chosen), "t-SNE of private test images")), paths)
-    _complain(problems)
+    found, groups = embed_records(chosen, session, attribute, layer, seed)
+    _save(embedding_figure(found, groups, (*labels.shared_settings(chosen), "t-SNE of private test images")), paths)
+    exit_if_unreadable(records.problems)
 
 
 @app.command()
 def tradeoff(
     record: RecordPaths,
     utility: Annotated[
-        str | None, typer.Option("--utility", help="Score drawn up. [default: mcc, else accuracy]")
+        str | None, typer.Option("--utility", help="Score on the vertical axis. [default: mcc, else accuracy]")
     ] = None,
     leakage: Annotated[
-        str | None, typer.Option("--leakage", help="Score drawn across. [default: ssim, else attack_acc]")
+        str | None, typer.Option("--leakage", help="Score on the horizontal axis. [default: ssim, else attack_acc]")
     ] = None,
     out: Out = None,
 ) -> None:
     """Show utility against leakage.
 
-    A panel an attack; bars are 95 % intervals, points of one defense are joined in the order of the field that varies.
-    Reads records alone.
+    One panel per attack; bars are 95 % intervals, and lines join the points of a defense in the order of the field that
+    varies. Only records are read.
     """
-    paths = _files(out, "tradeoff")
-    records, problems = _load(record)
-    from ..report.figures.tradeoff import tradeoff as compare
+    paths = _output_paths(out, "tradeoff")
+    records = load_all(record)
+    from ..report.figures.series import tradeoff_series
     from ..report.figures.tradeoff_figure import draw
 
-    found = compare(records, utility, leakage)
+    found = tradeoff_series(records, utility, leakage)
     _save(draw(found), paths)
-    for sentence in found.left_out:
-        typer.echo(f"left out: {sentence}", err=True)
-    _complain(problems)
+    for reason in found.left_out:
+        typer.echo(f"omitted: {reason}", err=True)
+    exit_if_unreadable(records.problems)
 
 
-def _files(out: Path | None, name: str) -> list[Path]:
-    """Where to write, decided before anything is computed."""
+def _output_paths(out: Path | None, name: str) -> list[Path]:
+    """Files to write, checked before anything is computed."""
     out = out or Path(name)
     if out.suffix.lower() in (".png", ".svg"):
         return [out]
@@ -153,33 +154,11 @@ def _files(out: Path | None, name: str) -> list[Path]:
     return [out.with_name(f"{out.name}.{form}") for form in ("png", "svg")]
 
 
-def _load(paths: Sequence[Path]) -> tuple[Records, list[str]]:
-    """The records of all paths, each once, and one sentence per file that cannot be read."""
-    from ..analysis.record_set import Records, load_records
-    from ..errors import IncompatibleRecordError
-
-    found: dict[str, tuple[Record, Path]] = {}
-    problems: list[str] = []
-    for path in paths:
-        records = load_records(path)
-        problems += records.problems
-        if not records and not records.problems:
-            raise MissingDataError(f"expected {path} to have records, found none; make one with `privbench run`")
-        for record, file in zip(records, records.paths, strict=True):
-            known, other = found.setdefault(record.key, (record, file))
-            if known != record:
-                raise IncompatibleRecordError(f"{file} and {other} differ and have the same key; give one of them")
-    if not found:
-        raise IncompatibleRecordError("; ".join(dict.fromkeys(problems)))
-    items, files = zip(*found.values(), strict=True)
-    return Records(items, files), problems
-
-
-def _chosen(records: Records, role: str, as_given: bool) -> list[Record]:
+def _select(records: Records, role: str, as_given: bool) -> list[Record]:
     """One record of each artifact of a role, in order."""
     from ..report.figures import labels
 
-    ordered = list(records) if as_given else labels.arranged(records.items)
+    ordered = list(records) if as_given else labels.sort_records(records.items)
     found: dict[str, Record] = {}
     for record in ordered:
         found.setdefault(record.artifacts[role].key if role in record.artifacts else record.key, record)
@@ -192,27 +171,4 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
     from ..report.figures.style import encode
 
     for path in paths:
-        _write(path, encode(figure, "png" if path.suffix.lower() == ".png" else "svg"))
-        typer.echo(str(path))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as cause:
-        reason = cause.strerror or str(cause)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {reason}; choose another --out") from cause
-
-
-def _complain(problems: Sequence[str]) -> None:
-    from ..report.formatting import plain
-
-    for problem in problems:
-        typer.echo(f"privbench: {plain(problem)}", err=True)
-    if problems:
-        raise typer.Exit(1)
+        write_output(path, encode(figure, "png" if path.suffix.lower() == ".png" else "svg"), "--out")

@@ -1,4 +1,4 @@
-"""The `privbench` command: puts the commands together and turns errors into sentences."""
+"""The `privbench` command: registers all commands, and prints errors as one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 
 from ..errors import PrivbenchError
 from . import check, data, doctor, export, figure, new, paper, report, run, show, store, submit, verify, weights, zoo
-from .show import list_components
+from .options import INTERRUPTED
+from .output import survive_encoding
 
 app = typer.Typer(
     name="privbench",
@@ -21,30 +22,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
-app.command("plan")(run.plan)
-app.command("report")(report.report)
-app.command("list")(list_components)
-app.command("show")(show.show)
-app.command("doctor")(doctor.doctor)
-app.command("check")(check.check)
-app.command("new")(new.new)
-app.command("export")(export.export)
-app.command("submit")(submit.submit)
-app.command("verify")(verify.verify)
-app.add_typer(paper.app, name="paper", help="Published tables: list, show, run, compare.")
-app.add_typer(figure.app, name="figure", help="Pictures of records: reconstructions, tsne, tradeoff.")
-app.add_typer(data.app, name="data", help="Prepare and check data sets.")
-app.add_typer(weights.app, name="weights", help="Import, fetch and list the weights of networks that judge images.")
-app.add_typer(zoo.app, name="zoo", help="List, fill and read zoos of exported targets.")
-app.add_typer(store.app, name="store", help="List, check and clean the artifact store.")
+for command in (run.run, run.plan, report.report):
+    app.command()(command)
+app.command("list")(show.list_components)
+for command in (show.show, doctor.doctor, check.check, new.new, export.export, submit.submit, verify.verify):
+    app.command()(command)
+for group in (paper, figure, data, weights, zoo, store):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Log details, and show where errors come from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log details, and show tracebacks of errors.")] = False,
 ) -> None:
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if debug else logging.WARNING, stream=sys.stderr)
     if not debug:
@@ -60,9 +51,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit 0 done, 1 something the user can fix, 2 usage, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 success, 1 an error that the user can fix, 2 wrong usage, 130 interrupted.
+    """
     debug = "--debug" in sys.argv
-    report.survive_encoding()
+    survive_encoding()
     try:
         app()
     except PrivbenchError as error:
@@ -71,9 +65,9 @@ def main() -> None:
         typer.echo(f"privbench: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("privbench: interrupted; the same command goes on where it stopped", err=True)
+        typer.echo(INTERRUPTED, err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output is gone (`privbench list | head`): nothing is wrong.
+        # The reader of the output has ended, as in `privbench list | head`; this is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

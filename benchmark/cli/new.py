@@ -1,4 +1,4 @@
-"""`privbench new`."""
+"""`privbench new`: write a new package."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def new(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and underscores, such as my_defense.")],
     into: Annotated[
-        Path | None, typer.Option("--into", metavar="DIR", help="The package's folder; default: privbench-NAME.")
+        Path | None, typer.Option("--into", metavar="DIR", help="Folder of the package; default: privbench-NAME.")
     ] = None,
 ) -> None:
-    """Write an installable package with a small working component, its tests and a README.
+    """Write an installable package with a new component.
 
-    The folder must not exist yet, or be empty.
+    The package contains a small working component, its tests and a README. The folder must be empty or not exist.
     """
     from ..scaffold import scaffold
 

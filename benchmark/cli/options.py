@@ -1,30 +1,24 @@
-"""Options that several commands share, and the matrix they describe."""
+"""Options that several commands share, one by one and in groups."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from ..analysis.record_set import Records
-    from ..pipeline.matrix import Matrix
-    from ..records.record import Record
+    from ..pipeline.cell import Cell
+    from ..pipeline.plan import Plan
+    from ..runners.outcome import Outcome
 
-MatrixFile = Annotated[Path | None, typer.Argument(metavar="[MATRIX.toml]", help="A file that names the cells.")]
-Datasets = Annotated[list[str], typer.Option("--dataset", "-d", help="Data set; repeat for a matrix. Default: digits.")]
-Defenses = Annotated[list[str], typer.Option("--defense", help="Defense, or NAME:PRESET; repeat for a matrix.")]
-Attacks = Annotated[list[str], typer.Option("--attack", help="Attack, or NAME:PRESET; repeat for a matrix.")]
-Evaluators = Annotated[list[str], typer.Option("--evaluator", help="Evaluator; repeat. Default: all that apply.")]
-Seeds = Annotated[list[int], typer.Option("--seed", help="Seed; repeat for a matrix. Default: 0.")]
-BudgetOption = Annotated[
-    str | None, typer.Option("--budget", help="How much of the published effort: smoke, quick (default) or full.")
-]
-Settings = Annotated[
-    list[str], typer.Option("--set", metavar="SCOPE.FIELD=VALUE", help="Set a field, e.g. attack.iterations=500.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DataFolder = Annotated[Path | None, typer.Option("--data", envvar="PRIVBENCH_DATA", help="Folder of the data sets.")]
 StoreFolder = Annotated[
     str | None,
@@ -39,76 +33,155 @@ ResultsFolder = Annotated[
     Path | None, typer.Option("--results", envvar="PRIVBENCH_RESULTS", help="Folder of records; default: results.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Seeds = Annotated[list[int], typer.Option("--seed", help="Seed; repeat for several. Default: 0.")]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", help="Share of the published effort: smoke, quick (default) or full.")
+]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="SCOPE.FIELD=VALUE", help="Set a field, e.g. attack.iterations=500; repeat."),
+]
+INTERRUPTED = "privbench: interrupted; run the same command again to resume"
 
 
-def matrix_of(
-    file: Path | None,
-    datasets: list[str],
-    defenses: list[str],
-    attacks: list[str],
-    evaluators: list[str],
-    seeds: list[int],
-    budget: str | None,
-    settings: list[str],
-) -> Matrix:
-    """The matrix that a command line describes; options replace what the file says.
-
-    Raises:
-        PrivbenchError: a file, name or setting is wrong.
-    """
-    from ..pipeline.cell import Selection
-    from ..pipeline.matrix import Matrix, parse_settings
-    from ..pipeline.matrix_file import read_matrix
-
-    def chosen(names: list[str], usual: tuple[Selection, ...]) -> tuple[Selection, ...]:
-        return tuple(Selection.parse(name) for name in names) or usual
-
-    if file is not None:
-        base = read_matrix(file)
-    else:
-        if not (defenses and attacks):
-            raise typer.BadParameter("give --defense and --attack, or a matrix file")
-        base = Matrix((Selection("digits"),), (), ())
-    return Matrix(
-        datasets=chosen(datasets, base.datasets),
-        defenses=chosen(defenses, base.defenses),
-        attacks=chosen(attacks, base.attacks),
-        evaluators=chosen(evaluators, base.evaluators or ()) or None,
-        seeds=tuple(dict.fromkeys(seeds)) or base.seeds,
-        budget=budget or base.budget,  # type: ignore[arg-type]
-        settings={**base.settings, **parse_settings(settings)},
-    )
+MatrixFile = Annotated[Path | None, typer.Argument(metavar="[MATRIX.toml]", help="A file that lists the cells.")]
+Datasets = Annotated[list[str], typer.Option("--dataset", "-d", help="Data set; repeat for a matrix. Default: digits.")]
+Defenses = Annotated[list[str], typer.Option("--defense", help="Defense, or NAME:PRESET; repeat for a matrix.")]
+Attacks = Annotated[list[str], typer.Option("--attack", help="Attack, or NAME:PRESET; repeat for a matrix.")]
+Evaluators = Annotated[list[str], typer.Option("--evaluator", help="Evaluator; repeat. Default: all that apply.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Parallel stages on a machine, sharing its CPU.")]
+Runner = Annotated[Literal["local", "ray"], typer.Option("--runner", help="local: this machine; ray: a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="HOST:PORT of the Ray cluster; default: RAY_ADDRESS, the one here, or a new one."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads of a stage; default: those of the machine / --jobs."),
+]
+StageTimeout = Annotated[
+    float | None, typer.Option("--stage-timeout", metavar="SECONDS", help="Stop a stage that takes longer.")
+]
 
 
-def records_of(argument: str, cell: str, results: Path) -> Records:
-    """The records that an argument means: a record, a folder of them, or the beginning of a key in the results.
+@dataclass(frozen=True)
+class CellOptions:
+    """Options of `run` and `plan` that select cells."""
 
-    Args:
-        argument: its name, for messages.
-        cell: what the user wrote; a key is that of a record or of its target.
-        results: the results folder.
+    matrix: MatrixFile = None
+    dataset: Datasets = field(default_factory=list)
+    defense: Defenses = field(default_factory=list)
+    attack: Attacks = field(default_factory=list)
+    evaluator: Evaluators = field(default_factory=list)
+    seed: Seeds = field(default_factory=list)
+    budget: BudgetOption = None
+    setting: Settings = field(default_factory=list)
 
-    Raises:
-        PrivbenchError: there is none.
-    """
-    from ..analysis.record_set import Records, load_records
-    from ..errors import IncompatibleRecordError, MissingDataError
+    def cells(self) -> list[Cell]:
+        """The selected cells; options replace values of the matrix file.
 
-    path = Path(cell).expanduser()
-    is_path = path.exists() or not re.fullmatch("[0-9a-f]{4,64}", cell)
-    records = load_records(path if is_path else results)
-    pairs = zip(records.items, records.paths, strict=True)
-    found = [(record, file) for record, file in pairs if is_path or _has(record, cell)]
-    if not found:
-        if is_path and records.problems:
-            raise IncompatibleRecordError(records.problems[0])
-        where = f"a record in {path}" if is_path else f"the beginning of a key in {results}"
-        raise MissingDataError(
-            f"expected {argument} to be {where}, got {cell!r}; run the cell first with `privbench run`"
-        )
-    return Records(tuple(record for record, _ in found), tuple(file for _, file in found))
+        Raises:
+            PrivbenchError: a file, name or setting is wrong.
+        """
+        from ..pipeline.cell import Selection
+        from ..pipeline.matrix import Matrix, parse_settings
+        from ..pipeline.matrix_file import read_matrix
+
+        def selected(names: list[str], default: tuple[Selection, ...]) -> tuple[Selection, ...]:
+            return tuple(Selection.parse(name) for name in names) or default
+
+        if self.matrix is not None:
+            base = read_matrix(self.matrix)
+        else:
+            if not (self.defense and self.attack):
+                raise typer.BadParameter("give --defense and --attack, or a matrix file")
+            base = Matrix((Selection("digits"),), (), ())
+        return Matrix(
+            datasets=selected(self.dataset, base.datasets),
+            defenses=selected(self.defense, base.defenses),
+            attacks=selected(self.attack, base.attacks),
+            evaluators=selected(self.evaluator, base.evaluators or ()) or None,
+            seeds=tuple(dict.fromkeys(self.seed)) or base.seeds,
+            budget=self.budget or base.budget,  # type: ignore[arg-type]
+            settings={**base.settings, **parse_settings(self.setting)},
+        ).cells()
 
 
-def _has(record: Record, key: str) -> bool:
-    target = record.artifacts.get("target")
-    return record.key.startswith(key) or (target is not None and target.key.startswith(key))
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `run`, `plan` and `paper run`: folders, and where and how stages are computed."""
+
+    data: DataFolder = None
+    store: StoreFolder = None
+    results: ResultsFolder = None
+    device: DeviceOption = "auto"
+    jobs: Jobs = 1
+    runner: Runner = "local"
+    address: Address = None
+    threads: Threads = None
+    stage_timeout: StageTimeout = None
+    as_json: Json = False
+
+    def __post_init__(self) -> None:
+        if self.stage_timeout is not None and not 0 < self.stage_timeout < float("inf"):
+            raise typer.BadParameter(
+                f"expected --stage-timeout to be a number of seconds above 0, got {self.stage_timeout:g}"
+            )
+
+    def execute(self, cells: list[Cell]) -> tuple[Plan, Outcome, Records]:
+        """Run cells and show the progress on stderr; after Ctrl-C, exit with 130."""
+        from ..analysis.record_set import Records
+        from ..api import execute
+        from ..core.paths import data_root, results_root, store_root
+        from .progress import Display
+
+        try:
+            with Display() as display:
+                plan, outcome, written = execute(
+                    cells,
+                    data=data_root(self.data),
+                    store=store_root(self.store),
+                    results=results_root(self.results),
+                    device=self.device,
+                    runner=self.runner,
+                    address=self.address,
+                    jobs=self.jobs,
+                    threads=self.threads,
+                    stage_timeout=self.stage_timeout,
+                    listener=display,
+                )
+        except KeyboardInterrupt:
+            typer.echo(INTERRUPTED, err=True)
+            raise typer.Exit(130) from None
+        return plan, outcome, Records(tuple(record for record, _ in written), tuple(path for _, path in written))
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter whose type is a group above by the options of the group, in the signature Typer reads."""
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, kind in get_type_hints(command, include_extras=True).items():
+        if not dataclasses.is_dataclass(kind):
+            if name != "return":
+                default = inspect.signature(command).parameters[name].default
+                parameters.append(_parameter(name, kind, default))
+            continue
+        groups[name] = kind
+        hints = get_type_hints(kind, include_extras=True)
+        for option in dataclasses.fields(kind):
+            default = option.default if option.default is not dataclasses.MISSING else []
+            parameters.append(_parameter(option.name, hints[option.name], default))
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{option.name: values.pop(option.name) for option in dataclasses.fields(kind)})
+        command(**values)
+
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

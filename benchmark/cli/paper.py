@@ -1,8 +1,7 @@
-"""`privbench paper`: published tables, what reproduces them, and how far ours are from them."""
+"""`privbench paper`: published tables, the cells that reproduce them, and comparisons with our results."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,26 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, run_options
+from . import options
 from . import paper_tables as printed
+from .options import Json
+from .outcome import print_totals, problems
+from .output import print_json, print_problems
+from .record_arguments import exit_if_unreadable
 
 if TYPE_CHECKING:
     from ..papers.comparison import ComparedRow, ComparedValue, Comparison
     from ..papers.table import Table
-    from ..pipeline.plan import Plan
-    from ..runners.scheduler import Outcome
 
 app = typer.Typer(no_args_is_help=True, help="Published tables: list, show, run, compare.")
 
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="A name from `privbench paper list`.")]
 Rows = Annotated[
-    list[str], typer.Option("--rows", metavar="LABEL", help="Only rows with this label, or whose label contains it.")
+    list[str], typer.Option("--rows", metavar="LABEL", help="Only rows whose label is or contains this; repeat.")
 ]
 Substitute = Annotated[
     str | None,
-    typer.Option("--dataset", "-d", help="Data set in place of the published one; nothing is compared then."),
+    typer.Option("--dataset", "-d", help="Data set in place of the published one; no values are compared then."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 _LEGEND = (
     "within: published = the printed value ± its spread contains ours; ours = our 95 % interval contains the printed "
     "value."
@@ -48,24 +48,27 @@ def list_tables(as_json: Json = False) -> None:
         for t in tables()
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
-    table = printed.grid("table", "rows", "can be run", "what it shows")
+    table = printed.grid("table", "rows", "runnable", "caption")
     for row in rows:
-        runs = f"{row['runnable']} of {row['rows']}" if row["kind"] == "results" else "settings"
-        table.add_row(row["name"], str(row["rows"]), runs, printed.text(str(row["caption"])))
+        runnable = f"{row['runnable']} of {row['rows']}" if row["kind"] == "results" else "settings"
+        table.add_row(row["name"], str(row["rows"]), runnable, printed.text(str(row["caption"])))
     printed.put(table)
 
 
 @app.command()
 def show(name: TableName, as_json: Json = False) -> None:
-    """Show a table as published: values, what reproduces each row, what is known to be wrong."""
+    """Show a published table with its values and discrepancies.
+
+    The cells that reproduce each row are listed too.
+    """
     from ..papers.table import load
 
     table = load(name)
     if as_json:
         used = {row.label: printed.used(row) for row in table.rows} if table.kind == "settings" else {}
-        typer.echo(json.dumps(table.model_dump(mode="json") | {"used": used}, indent=1))
+        print_json(table.model_dump(mode="json") | {"used": used})
         return
     printed.heading(table)
     if table.kind == "settings":
@@ -85,6 +88,7 @@ def show(name: TableName, as_json: Json = False) -> None:
 
 
 @app.command()
+@options.expand_groups
 def run(
     name: TableName,
     budget: options.BudgetOption = None,
@@ -92,59 +96,37 @@ def run(
     rows: Rows = [],  # noqa: B006
     dataset: Substitute = None,
     setting: options.Settings = [],  # noqa: B006
-    data: options.DataFolder = None,
-    store: options.StoreFolder = None,
-    results: options.ResultsFolder = None,
-    device: options.DeviceOption = "auto",
-    jobs: run_options.Jobs = 1,
-    runner: run_options.Runner = "local",
-    address: run_options.Address = None,
-    threads: run_options.Threads = None,
-    stage_timeout: run_options.StageTimeout = None,
-    as_json: Json = False,
+    *,
+    where: options.RunOptions,
 ) -> None:
-    """Run the cells behind a table and compare; what is in the store already is not computed again."""
+    """Run the cells behind a table and compare the results.
+
+    Artifacts in the store are not computed again.
+    """
+    from ..papers.comparison import compare as compare_records
     from ..papers.matrices import matrices
     from ..papers.table import load
     from ..pipeline.matrix import parse_settings
 
     table = load(name)
+    settings = parse_settings(setting)
     planned = matrices(
         table,
         budget or "quick",  # type: ignore[arg-type]
         seed or [0],
         labels=rows,
         dataset=dataset,
-        settings=parse_settings(setting),
+        settings=settings,
     )
-    cells = [cell for matrix in planned for cell in matrix.cells()]
-    from ..analysis.record_set import Records
-    from ..api import execute
-    from ..core.paths import data_root, results_root, store_root
-    from ..papers.comparison import compare as put_together
-    from .progress import Display
-
     began = time.monotonic()
-    with run_options.resumable(), Display() as display:
-        plan, outcome, written = execute(
-            cells,
-            data=data_root(data),
-            store=store_root(store),
-            results=results_root(results),
-            device=device,
-            listener=display,
-            **run_options.how(runner, address, jobs, threads, stage_timeout),
-        )
-    found = Records(tuple(record for record, _ in written), tuple(path for _, path in written))
-    comparison = put_together(table, found, labels=rows, dataset=dataset)
-    _present(comparison, rows, as_json)
-    problems = [*_problems(plan, outcome), *_undefined(comparison)]
-    left_out = _not_run(comparison, rows, parse_settings(setting))
-    for problem in [*problems, *left_out]:
-        typer.echo(problem if problem.startswith(" ") else f"privbench: {problem}", err=True)
-    done = f"{len(outcome.computed)} of {len(plan.stages)} stages computed in {time.monotonic() - began:.1f} s"
-    typer.echo(f"{done}; {len(found)} records in {results_root(results)}", err=True)
-    if problems or (rows and left_out):
+    plan, outcome, records = where.execute([cell for matrix in planned for cell in matrix.cells()])
+    comparison = compare_records(table, records, labels=rows, dataset=dataset)
+    _present(comparison, rows, where.as_json)
+    found = [*problems(plan, outcome), *_undefined(comparison)]
+    not_runnable = _not_runnable(comparison, rows, settings)
+    print_problems([*found, *not_runnable])
+    print_totals(plan, outcome, began, records, where.results)
+    if found or (rows and not_runnable):
         raise typer.Exit(1)
 
 
@@ -155,52 +137,44 @@ def compare(
         Path | None,
         typer.Argument(metavar="[RESULTS]", envvar="PRIVBENCH_RESULTS", help="Folder of records; default: results."),
     ] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Of the records: smoke, quick or full; all.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Only records of this budget: smoke, quick or full.")
+    ] = None,
     rows: Rows = [],  # noqa: B006
     dataset: Substitute = None,
     as_json: Json = False,
 ) -> None:
-    """Compare records that exist with a table; runs nothing."""
+    """Compare existing records with a table, without running anything."""
     from ..analysis.record_set import load_records
     from ..core.paths import results_root
     from ..errors import MissingDataError
-    from ..papers.comparison import compare as put_together
+    from ..papers.comparison import compare as compare_records
     from ..papers.table import load, require_results
 
     table = load(name)
     require_results(table)
     root = results_root(results)
     records = load_records(root)
-    comparison = put_together(table, records, labels=rows, dataset=dataset, budget=budget)
+    comparison = compare_records(table, records, labels=rows, dataset=dataset, budget=budget)
     if not comparison.lines:
         command = f"privbench paper run {table.name}" + (f" --dataset {dataset}" if dataset else "")
-        raise MissingDataError(f"expected {root} to hold records of {table.name}, got none; make them with `{command}`")
+        raise MissingDataError(f"expected {root} to contain records of {table.name}, got none; run `{command}`")
     _present(comparison, rows, as_json)
-    for problem in records.problems:
-        typer.echo(f"privbench: {problem}", err=True)
-    if records.problems:
-        raise typer.Exit(1)
+    exit_if_unreadable(records.problems)
 
 
 def _runnable(table: Table) -> int:
     return sum(not row.not_runnable for row in table.rows) if table.kind == "results" else 0
 
 
-def _problems(plan: Plan, outcome: Outcome) -> Iterator[str]:
-    """Cells without a meaning and failed stages."""
-    for skipped in plan.skipped:
-        yield f"n/a: {skipped.cell.title}: {skipped.reason}"
-    yield from run_options.summary(plan, outcome)
-
-
-def _not_run(comparison: Comparison, labels: list[str], settings: dict[str, Any]) -> list[str]:
-    """Rows that cannot be run, by reason."""
-    whose: dict[str, list[str]] = {}
+def _not_runnable(comparison: Comparison, labels: list[str], settings: dict[str, Any]) -> list[str]:
+    """One line for each reason why rows cannot be run."""
+    labels_by_reason: dict[str, list[str]] = {}
     for row in comparison.table.select(labels):
-        reason = row.obstacle(comparison.substitute, settings)
+        reason = row.reason_not_runnable(comparison.substitute, settings)
         if reason:
-            whose.setdefault(reason, []).append(row.label)
-    return [f"n/a: {'; '.join(of)}: {reason}" for reason, of in whose.items()]
+            labels_by_reason.setdefault(reason, []).append(row.label)
+    return [f"n/a: {'; '.join(found)}: {reason}" for reason, found in labels_by_reason.items()]
 
 
 def _undefined(comparison: Comparison) -> Iterator[str]:
@@ -217,12 +191,12 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
         chosen = comparison.table.select(labels)
         facts["discrepancies"] = [note.model_dump() for note in comparison.table.discrepancies]
         facts["rows"] = {row.label: [note.model_dump() for note in row.discrepancies] for row in chosen}
-        typer.echo(json.dumps(facts, indent=1))
+        print_json(facts)
         return
     table = comparison.table
     printed.heading(table)
     if comparison.substitute:
-        _loud(comparison, labels)
+        _warn_of_substitute(comparison, labels)
     several = {row.label for row in table.rows if len(row.cell.attacks) > 1}
     groups: dict[tuple[str, str], list[ComparedRow]] = {}
     for line in comparison.lines:
@@ -240,10 +214,10 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     printed.discrepancies(table, table.select(labels))
 
 
-def _loud(comparison: Comparison, labels: list[str]) -> None:
+def _warn_of_substitute(comparison: Comparison, labels: list[str]) -> None:
     published = " and ".join(dict.fromkeys(row.cell.dataset for row in comparison.table.select(labels)))
-    words = f"NOT THE PUBLISHED PROTOCOL: {comparison.substitute} stands in for {published}. Nothing is compared."
-    printed.put(printed.text(f"{words}\n", "bold red"))
+    warning = f"NOT THE PUBLISHED PROTOCOL: {comparison.substitute} replaces {published}. No values are compared."
+    printed.put(printed.text(f"{warning}\n", "bold red"))
 
 
 def _effort(budget: str) -> str:
@@ -251,22 +225,22 @@ def _effort(budget: str) -> str:
 
 
 def _comparison(lines: list[ComparedRow], several: set[str]) -> Any:
-    """Lines beside what was printed; those of rows in `several` name their attack."""
+    """Our values beside the published ones; rows in `several` also name their attack."""
     table = printed.grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "within")
     for column in table.columns[2:6]:
         column.justify = "right"
     for number, line in enumerate(lines):
         attack = f" [{line.attack}]" if line.label in several else ""
-        for place, entry in enumerate(line.entries):
-            label = f"{line.label}{attack}{'*' * bool(line.deviations)}" if place == 0 else ""
+        for index, entry in enumerate(line.entries):
+            label = f"{line.label}{attack}{'*' * bool(line.deviations)}" if index == 0 else ""
             value = printed.number(entry.published, entry.decimals, entry.published_spread)
-            words = (printed.text(label), printed.text(entry.column), value, *_ours(entry))
-            table.add_row(*words, style="dim" if number % 2 else "")
+            cells = (printed.text(label), printed.text(entry.column), value, *_ours(entry))
+            table.add_row(*cells, style="dim" if number % 2 else "")
     return table
 
 
 def _ours(entry: ComparedValue) -> tuple[str, str, str, str]:
-    """Value with interval, seeds, difference and verdict."""
+    """Our value with its interval, the seeds, the difference and the verdict."""
     if entry.ours is None:
         return "-", "", "", entry.verdict
     text = printed.number(entry.ours, entry.decimals)
@@ -277,8 +251,8 @@ def _ours(entry: ComparedValue) -> tuple[str, str, str, str]:
 
 
 def _notes(lines: list[ComparedRow]) -> Iterator[str]:
-    """Why entries do not compare, what was set otherwise, and doubts; each once, with the rows that it is about."""
-    whose: dict[str, list[str]] = {}
+    """Reasons why values are not compared, changed settings, and flags; each once, with its rows."""
+    labels_by_note: dict[str, list[str]] = {}
     for line in lines:
         columns: dict[str, list[str]] = {}
         for entry in line.entries:
@@ -289,6 +263,6 @@ def _notes(lines: list[ComparedRow]) -> Iterator[str]:
         for note, titles in columns.items():
             found.append(note if len(titles) == len(line.entries) else f"{', '.join(titles)}: {note}")
         for note in found:
-            whose.setdefault(note, []).append(line.label)
-    for note, labels in whose.items():
+            labels_by_note.setdefault(note, []).append(line.label)
+    for note, labels in labels_by_note.items():
         yield note if len(labels) == len(lines) else f"{note} ({'; '.join(dict.fromkeys(labels))})"

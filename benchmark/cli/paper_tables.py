@@ -1,4 +1,4 @@
-"""How published tables are printed."""
+"""Printing of published tables."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ _WIDTH = 110
 
 
 def grid(*titles: str) -> Any:
-    """An empty table."""
+    """An empty table with these column titles."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as Grid
 
     return Grid(*titles, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
 
 
-def text(words: str, style: str = "") -> Any:
-    """Words as they are, without markup."""
+def text(content: str, style: str = "") -> Any:
+    """A text that is printed as it is, without markup."""
     from rich.text import Text
 
-    return Text(words, style=style)
+    return Text(content, style=style)
 
 
-def put(what: Any) -> None:
-    """Print a table or words, at most 110 columns wide."""
+def put(content: Any) -> None:
+    """Print a table or a text, at most 110 characters wide."""
     from rich.console import Console
 
     console = Console()
     width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    Console(width=width, highlight=False).print(text(what) if isinstance(what, str) else what)
+    Console(width=width, highlight=False).print(text(content) if isinstance(content, str) else content)
 
 
 def heading(table: Table) -> None:
-    """Print what the table shows and where it stands."""
+    """Print the caption and the source of the table."""
     put(f"{table.name}: {table.caption}\n{table.citation}. {table.link}\n")
 
 
 def results(table: Table) -> None:
-    """Print the values, what reproduces them, and which attack gives which column."""
+    """Print the values, the components that reproduce them, and the attack of each column."""
     plain = not any(row.cell.fields for row in table.rows)
     found = grid("row", *(_title(column) for column in table.columns), *(["defense:preset"] if plain else []))
     for row in table.rows:
@@ -57,16 +57,16 @@ def results(table: Table) -> None:
         if column.attack:
             titles.setdefault(column.attack, []).append(column.title)
     for attack, columns in titles.items():
-        put(f"{', '.join(columns)}: of {attack}.")
+        put(f"{', '.join(columns)}: from {attack}.")
 
 
 def settings(table: Table) -> None:
-    """Print weights beside those of the presets."""
+    """Print published settings beside those of the presets."""
     found = grid("row", "printed", "used here", "preset")
     for row in table.rows:
         printed = ", ".join(f"{name} {value.value:g}" for name, value in row.values.items())
-        here = ", ".join(f"{name} {value:g}" for name, value in used(row).items())
-        found.add_row(text(row.label), printed, here, text(_defense(row.cell)))
+        ours = ", ".join(f"{name} {value:g}" for name, value in used(row).items())
+        found.add_row(text(row.label), printed, ours, text(_defense(row.cell)))
     put(found)
 
 
@@ -77,7 +77,7 @@ def used(row: Row) -> dict[str, float]:
 
 
 def discrepancies(table: Table, rows: Sequence[Row]) -> None:
-    """Print what is known to be wrong with the table and some of its rows, each once."""
+    """Print known discrepancies of the table and of some of its rows, each once."""
     notes: dict[tuple[str, str], list[str]] = {(note.what, note.where): [] for note in table.discrepancies}
     for row in rows:
         for note in row.discrepancies:
@@ -101,8 +101,9 @@ def _defense(cell: Reproduction) -> str:
 
 
 def _values(fields: dict[str, Any]) -> str:
-    words = {name: f"{value:g}" if isinstance(value, float) else value for name, value in fields.items()}
-    return ", ".join(f"{name}={value}" for name, value in words.items())
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields.items()
+    )
 
 
 def _title(column: Column) -> str:
@@ -117,7 +118,7 @@ def _value(row: Row, column: Column) -> str:
 
 
 def number(value: float, decimals: int, spread: float | None = None) -> str:
-    """A value, and what stands after its +-, with so many decimals.
+    """A value and its spread, with this number of decimals.
 
     Example:
         >>> number(4.36, 2, 5.7)

@@ -1,4 +1,4 @@
-"""Progress on stderr: one bar for the plan, one for each loop that runs, with the time left."""
+"""Progress on stderr: one bar for the plan and one for each running loop, with the remaining time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..runners.scheduler import Listener
+
 if TYPE_CHECKING:
     from ..pipeline.plan import Stage
 
 
 class LoopBar:
-    """The bar of the loop that a stage runs, with its losses."""
+    """Progress bar of the current loop of a stage, with its losses."""
 
     def __init__(self, bars: Progress, title: str) -> None:
         self._bars, self._title = bars, title
@@ -31,26 +33,26 @@ class LoopBar:
         self._name = ""
 
     def begin(self, name: str, total: int, done: int) -> None:
-        """A loop of `total` steps starts at step `done`."""
+        """Start a bar for a loop of `total` steps that is at step `done`."""
         self.end()
         self._name = name
         self._task = self._bars.add_task(f"  {self._title}: {name}", total=total, completed=done)
 
     def advance(self, done: int, losses: Mapping[str, float]) -> None:
-        """`done` steps are over."""
+        """Show that `done` steps are finished."""
         if self._task is not None:
             shown = " ".join(f"{key} {value:.3g}" for key, value in losses.items())
             self._bars.update(self._task, completed=done, description=f"  {self._title}: {self._name} {shown}")
 
     def end(self) -> None:
-        """The loop is over."""
+        """Remove the bar."""
         if self._task is not None:
             self._bars.remove_task(self._task)
             self._task = None
 
 
-class Display:
-    """Shows stages and loops; on a terminal a live view, elsewhere a line a stage."""
+class Display(Listener):
+    """Shows stages and loops: live bars on a terminal, otherwise one line per stage."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -75,43 +77,43 @@ class Display:
         self._bars.stop()
 
     def begin(self, stage: Stage, index: int, total: int) -> None:
-        """A stage begins."""
+        """Show that a stage begins."""
         if self._plan is None:
             self._plan = self._bars.add_task("plan", total=total)
-        self._say(f"[{index}/{total}] {stage.title}")
+        self._print(f"[{index}/{total}] {stage.title}")
 
     def watch(self, stage: Stage) -> LoopBar:
-        """The bar of a stage."""
+        """Return the progress bar of a stage."""
         return self._running.setdefault(stage.key, LoopBar(self._bars, stage.title))
 
     def end(self, stage: Stage, seconds: float) -> None:
-        """A stage is done."""
-        self._over(stage)
-        self._say(f"      done in {seconds:.1f} s: {stage.title}")
+        """Show that a stage is finished."""
+        self._finish(stage)
+        self._print(f"      done in {seconds:.1f} s: {stage.title}")
 
     def on_retry(self, stage: Stage, reason: str) -> None:
-        """A stage begins again."""
-        self._leave(stage)
-        self._say(f"      once more: {stage.title}: {reason}")
+        """Show that a stage is retried."""
+        self._remove_bar(stage)
+        self._print(f"      retrying: {stage.title}: {reason}")
 
     def fail(self, stage: Stage, reason: str) -> None:
-        """A stage failed."""
-        self._over(stage)
-        self._say(f"      failed: {stage.title}: {reason}")
+        """Show that a stage failed."""
+        self._finish(stage)
+        self._print(f"      failed: {stage.title}: {reason}")
 
-    def note(self, sentence: str) -> None:
-        """Something that the user should know of the run."""
-        self._say(f"note: {sentence}")
+    def note(self, message: str) -> None:
+        """Show a message about the run."""
+        self._print(f"note: {message}")
 
-    def _over(self, stage: Stage) -> None:
-        self._leave(stage)
+    def _finish(self, stage: Stage) -> None:
+        self._remove_bar(stage)
         if self._plan is not None:
             self._bars.advance(self._plan)
 
-    def _leave(self, stage: Stage) -> None:
+    def _remove_bar(self, stage: Stage) -> None:
         bar = self._running.pop(stage.key, None)
         if bar is not None:
             bar.end()
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..registry import KINDS, MODULES
+from .options import Json
+from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from ..core.config import Configuration
 
-#: In place of the summary of a name that is registered twice.
-_CLASH = "registered more than once and usable by nobody: uninstall one of the packages"
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+#: Summary of a name that is registered twice.
+_CLASH = "registered more than once and therefore unusable: uninstall one of the packages"
 
 
 def list_components(
@@ -24,7 +25,10 @@ def list_components(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what is registered, built in or by plugins; imports none of it."""
+    """List components, built in and from plugins.
+
+    No component is imported.
+    """
     from .. import registry
 
     kinds = [registry.singular(kind)] if kind else list(KINDS)
@@ -40,16 +44,9 @@ def list_components(
         for entry in found
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    table = Table("kind", Column("name", no_wrap=True), Column("from", overflow="fold"), "summary")
-    for row in rows:
-        table.add_row(*(Text(row[column]) for column in ("kind", "name", "from", "summary")))
-    Console().print(table)
+    print_table(("kind", "name", "from", "summary"), [tuple(row.values()) for row in rows], no_wrap=("name",))
 
 
 def show(
@@ -57,7 +54,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A name from `privbench list`.")],
     as_json: Json = False,
 ) -> None:
-    """Show a component: what it does, its fields with their values under each budget, its presets."""
+    """Show a component with its fields and presets."""
     from .. import registry
 
     chosen = registry.singular(kind)
@@ -72,13 +69,13 @@ def show(
         "presets": {key: dict(value) for key, value in getattr(component, "presets", {}).items()},
     }
     if as_json:
-        typer.echo(json.dumps(facts, indent=1, default=str))
+        print_json(facts)
         return
     _print(facts)
 
 
 def _fields(component: type[Configuration]) -> Any:
-    """Fields in the order of the class, those of nested configurations with dotted names, with their values."""
+    """Fields with their values, in the order of the class; fields of nested configurations have dotted names."""
     from ..analysis.aggregate import flat
     from ..core.config import BUDGETS
     from ..pipeline.resolve import budget_values, defaults
@@ -91,7 +88,7 @@ def _fields(component: type[Configuration]) -> Any:
 
 
 def _descriptions(component: type[Configuration], prefix: str = "") -> Any:
-    """Names and meanings of the fields."""
+    """Names and descriptions of the fields."""
     from ..core.config import Configuration
 
     for field, info in component.model_fields.items():
@@ -102,19 +99,14 @@ def _descriptions(component: type[Configuration], prefix: str = "") -> Any:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    console = Console()
-    console.print(Text(f"{facts['kind']} {facts['name']}, version {facts['version']}\n\n{facts['about']}\n"))
+    typer.echo(f"{facts['kind']} {facts['name']}, version {facts['version']}\n\n{facts['about']}\n")
     if facts["fields"]:
-        table = Table(Column("field", no_wrap=True), "full", "quick", "smoke", "meaning")
+        rows = []
         for row in facts["fields"]:
-            quick, smoke = (str(row[b]) if row[b] != row["full"] else "" for b in ("quick", "smoke"))
-            table.add_row(*(Text(text) for text in (row["name"], str(row["full"]), quick, smoke, row["about"])))
-        console.print(table)
+            quick, smoke = (str(row[budget]) if row[budget] != row["full"] else "" for budget in ("quick", "smoke"))
+            rows.append((row["name"], str(row["full"]), quick, smoke, row["about"]))
+        print_table(("field", "full", "quick", "smoke", "meaning"), rows, no_wrap=("field",))
     if facts["weights"]:
-        console.print(Text(f"weights: {facts['weights']}, see `privbench weights show {facts['weights']}`"))
+        typer.echo(f"weights: {facts['weights']}, see `privbench weights show {facts['weights']}`")
     for name, values in facts["presets"].items():
-        console.print(Text(f"preset {name}: {json.dumps(values, default=str)}"))
+        typer.echo(f"preset {name}: {json.dumps(values, default=str)}")

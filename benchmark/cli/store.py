@@ -1,4 +1,4 @@
-"""`privbench store`: what the store holds, whether it is sound, and what can go."""
+"""`privbench store`: list, check and clean the artifact store."""
 
 from __future__ import annotations
 
@@ -14,45 +14,50 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..core.paths import results_root
+from ..core.text import count
 from ..errors import InvalidConfigurationError
+from .options import Json
+from .output import print_json
 
 if TYPE_CHECKING:
     from ..store.maintenance import StoreEntry
     from ..store.store import Store
 
 log = logging.getLogger("privbench")
-app = typer.Typer(no_args_is_help=True, help="Look after stored artifacts.")
+app = typer.Typer(no_args_is_help=True, help="List, check and clean the artifact store.")
 
 StoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="DIR|URL", help="The store. [env: PRIVBENCH_STORE]", show_default=False),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("ls")
-def list_artifacts(store: StoreOption = None, as_json: JsonOption = False) -> None:
+def list_artifacts(store: StoreOption = None, as_json: Json = False) -> None:
     """List the artifacts."""
     opened = _open(store)
     found = [*opened.entries(), *opened.shared_entries()]
     found.sort(key=lambda entry: (entry.kind, entry.created or "", entry.key, entry.tier))
     if as_json:
-        typer.echo(json.dumps([_facts(entry) for entry in found], indent=2))
+        print_json([_facts(entry) for entry in found])
     elif not found:
-        typer.echo(f"no artifacts in {_place(opened)}")
+        typer.echo(f"no artifacts in {_location(opened)}")
     else:
-        _print(found, f"{len(found)} artifacts, {_total(found)} in {_place(opened)}")
+        _print(found, f"{count(len(found), 'artifact')}, {_total(found)} in {_location(opened)}")
 
 
 @app.command()
 def check(
     store: StoreOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Quarantine what is damaged or unknown; remove leftovers.")
+        bool, typer.Option("--repair", help="Move damaged and unknown files to quarantine; remove leftovers.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: Json = False,
 ) -> None:
-    """Compare every file with its checksum; exit with 1 if something is wrong."""
+    """Compare every file with its checksum.
+
+    The exit code is 1 if there is a problem.
+    """
     opened = _open(store)
     problems = opened.check(repair=repair)
     if as_json:
@@ -67,12 +72,12 @@ def check(
             }
             for each in problems
         ]
-        typer.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         for each in problems:
             path = f"{opened.address.remote}/{each.path.as_posix()}" if each.tier == "shared" else each.path
             typer.echo(f"{path}: {each.reason}{' (repaired)' if each.repaired else ''}")
-        typer.echo(f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} in {_place(opened)}")
+        typer.echo(f"{count(len(problems), 'problem') if problems else 'no problems'} in {_location(opened)}")
     if not all(each.repaired for each in problems):
         raise typer.Exit(1)
 
@@ -82,23 +87,30 @@ def gc(
     store: StoreOption = None,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Records whose artifacts stay. [env: PRIVBENCH_RESULTS]", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="Records whose artifacts are kept. [env: PRIVBENCH_RESULTS]",
+            show_default=False,
+        ),
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(min=0, metavar="DAYS", help="Spare artifacts and checkpoints younger than this.")
+        float | None, typer.Option(min=0, metavar="DAYS", help="Keep artifacts and checkpoints younger than this.")
     ] = None,
     shared: Annotated[
         bool,
         typer.Option(
-            "--shared", help="Remove artifacts of the shared tier, too, though others' records may name them."
+            "--shared", help="Also remove artifacts of the shared tier, which records of others may reference."
         ),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Keep no artifact, whatever records name.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    as_json: JsonOption = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also remove artifacts that records reference.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Remove artifacts that no record names, the quarantine, and what interrupted runs left."""
-    keep: set[str] = set() if everything else _named(results_root(results))
+    """Remove artifacts that no record references.
+
+    The quarantine and leftovers of interrupted runs are removed too.
+    """
+    keep: set[str] = set() if everything else _referenced(results_root(results))
     opened = _open(store)
     if shared and opened.address.remote is None:
         raise InvalidConfigurationError(
@@ -111,37 +123,39 @@ def gc(
             "bytes": sum(entry.bytes for entry in removed),
             "removed": [_facts(entry) for entry in removed],
         }
-        typer.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
-    done = f"{'would remove' if dry_run else 'removed'} {len(removed)} items, {_total(removed)}, from {_place(opened)}"
+    verb = "would remove" if dry_run else "removed"
+    done = f"{verb} {count(len(removed), 'item')}, {_total(removed)}, from {_location(opened)}"
     if removed:
         _print(removed, done)
     else:
         typer.echo(done)
 
 
-def _named(results: Path) -> set[str]:
-    """Keys of the artifacts that the records below a folder name.
+def _referenced(results: Path) -> set[str]:
+    """Keys of the artifacts that the records below a folder reference.
 
     Raises:
-        InvalidConfigurationError: there are none, so that a wrong folder does not empty the store.
+        InvalidConfigurationError: there are none; otherwise a wrong folder would empty the store.
     """
     keys = {key for path in sorted((results / "records").rglob("*.json")) for key in _keys(path)}
     if not keys:
         raise InvalidConfigurationError(
-            f"expected --results to be a folder whose records name artifacts to keep, got {str(results)!r}, where none "
-            f"does; name the folder, or remove all artifacts with --all"
+            f"expected --results to be a folder of records that reference artifacts, got {str(results)!r}; give "
+            f"another folder, or remove all artifacts with --all"
         )
     return keys
 
 
 def _keys(path: Path) -> Iterator[str]:
-    """Keys that one record names; a damaged record is skipped with a warning."""
+    """Keys that one record references; a damaged record is skipped with a warning."""
     try:
         artifacts = json.loads(path.read_text(encoding="utf-8")).get("artifacts", {})
         yield from [each["key"] for each in artifacts.values() if each is not None]
     except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as cause:
-        log.warning("%s is no record (%s: %s); artifacts that it alone names go", path, type(cause).__name__, cause)
+        reason = f"{type(cause).__name__}: {cause}"
+        log.warning("%s is not a record (%s); artifacts only it references will be deleted", path, reason)
 
 
 def _open(address: str | None) -> Store:
@@ -150,7 +164,7 @@ def _open(address: str | None) -> Store:
     return open_store(address)
 
 
-def _place(store: Store) -> str:
+def _location(store: Store) -> str:
     return f"{store.address.remote} and its local tier {store.root}" if store.address.remote else str(store.root)
 
 

@@ -1,8 +1,7 @@
-"""`privbench verify`: whether a submission holds what it claims."""
+"""`privbench verify`: check the claims of a submission."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from ..errors import InvalidConfigurationError, PrivbenchError
 from . import options
+from .output import print_json, print_problems
 
 if TYPE_CHECKING:
     from ..submissions.rerun import Rerun
@@ -17,25 +17,26 @@ if TYPE_CHECKING:
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the submission.")],
-    rerun: Annotated[bool, typer.Option("--rerun", help="Run every cell again, too, from nothing.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the submission.")],
+    rerun: Annotated[bool, typer.Option("--rerun", help="Also run every cell again, with an empty store.")] = False,
     write: Annotated[
         bool,
         typer.Option(
             "--write",
-            help="Store the finding for the board, in verifications/ of the results that hold the submission.",
+            help="Write the result for the report, to verifications/ of the results that contain the submission.",
         ),
     ] = False,
-    by: Annotated[str | None, typer.Option("--by", help="Who verifies; with --write.")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Name of the verifier; with --write.")] = None,
     data: options.DataFolder = None,
     store: options.StoreFolder = None,
     results: options.ResultsFolder = None,
-    device: Annotated[str, typer.Option("--device", help="Of --rerun; all else runs on the CPU.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
+    device: Annotated[str, typer.Option("--device", help="Device for --rerun; the rest runs on the CPU.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check a submission and compute its scores again from what it holds, with judges of your own.
+    """Check a submission and recompute its scores.
 
-    Nothing in it is executed. It is refused with one sentence a fault, and exit code 1.
+    The scores are computed from its files with your own judges. Nothing in the submission is executed. Each problem is
+    printed in one sentence, and the exit code is then 1.
     """
     if write != bool(by and by.strip()):
         raise InvalidConfigurationError("expected --write together with --by NAME, got one of them; give both")
@@ -48,9 +49,9 @@ def verify(
             raise
         found, problems = None, (str(problem),)
     if as_json:
-        typer.echo(json.dumps(_facts(folder, found, problems), indent=1))
+        print_json(_facts(folder, found, problems))
     elif found is not None:
-        _present(found)
+        _print(found)
     if problems or found is None:
         raise typer.Exit(1)
     if write and by:
@@ -68,10 +69,10 @@ def _verify(folder: Path, data: Path | None, store: str | None, device: str | No
     from ..submissions.rerun import Rerun
     from ..submissions.verify import verify as check
 
-    again: Rerun | None = None
+    fresh: Rerun | None = None
     if device is not None:
-        again = Rerun(Path(f"{root.root}-reruns"), data_root(data), device)
-    return check(folder, Session(Store(root), data_root(data), torch.device("cpu")), again)
+        fresh = Rerun(Path(f"{root.root}-reruns"), data_root(data), device)
+    return check(folder, Session(Store(root), data_root(data), torch.device("cpu")), fresh)
 
 
 def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ...]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ..
     return {"submission": str(folder), "sha256": sha256, "problems": list(problems), "records": records}
 
 
-def _present(found: SubmissionResult) -> None:
+def _print(found: SubmissionResult) -> None:
     for record in found.submission.records:
         checked = found.records.get(record.key)
         cell = record.cell
@@ -97,8 +98,7 @@ def _present(found: SubmissionResult) -> None:
                 typer.echo(f"  {name} was not compared: {score.reason}")
         for note in checked.notes:
             typer.echo(f"  {note}")
-    for problem in found.problems:
-        typer.echo(f"privbench: {problem}", err=True)
+    print_problems(found.problems)
 
 
 def _write(found: SubmissionResult, by: str, results: Path | None, folder: Path) -> None:

@@ -1,8 +1,7 @@
-"""`privbench weights`: the weights of embedders and perceptual networks, brought by the user or fetched."""
+"""`privbench weights`: weights of embedders and perceptual networks, imported by the user or downloaded."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,46 +9,41 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UnknownComponentError
+from .options import Json
+from .output import print_json, print_table, styled
 
 app = typer.Typer(help="Import, fetch and list the weights of networks that judge images.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="weights, see `privbench weights ls`")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="Weights, see `privbench weights ls`.")]
 
 
 @app.command("ls")
 def list_weights(as_json: Json = False) -> None:
-    """List weights by name: what uses them, whether they are here, where they come from, their terms."""
+    """List weights with their networks, state, origin and licence."""
     from ..networks.weights import importing
 
     rows = [_facts(name, using) for name, using in importing.users().items()]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for title in ("name", "for", "state", "from", "sha256", "licence"):
-        table.add_column(title, no_wrap=title in ("name", "state", "sha256"))
+    table = []
     for row in rows:
-        state = Text(row["state"], style="green" if row["state"] == "here" else "yellow")
+        state = styled(row["state"], "green" if row["state"] == "here" else "yellow")
         uses = ", ".join(use.removesuffix(f" {row['name']}") for use in row["for"])
-        cells = [Text(cell) for cell in (row["name"], uses, row["origin"], (row["sha256"] or "")[:12], row["licence"])]
-        table.add_row(*cells[:2], state, *cells[2:])
-    Console().print(table)
+        table.append((row["name"], uses, state, row["origin"], (row["sha256"] or "")[:12], row["licence"]))
+    titles = ("name", "for", "state", "from", "sha256", "licence")
+    print_table(titles, table, no_wrap=("name", "state", "sha256"))
 
 
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """Show one set of weights: its state, and the names and shapes that the network expects."""
+    """Show the state of weights and the tensors they must contain."""
     from ..networks.weights import importing
 
     using = _using(name)
     facts = _facts(name, using) | {"tensors": importing.expected(using[0][2])}
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        print_json(facts)
         return
     for key in ("name", "for", "state", "problem", "origin", "url", "imported", "sha256", "licence", "path"):
         value = ", ".join(facts[key]) if key == "for" else facts[key]
@@ -61,9 +55,10 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @app.command("import")
 def import_weights(
-    name: Name, file: Annotated[Path, typer.Argument(help="safetensors, with the names of `privbench weights show`")]
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="A safetensors file with the names of `weights show`.")],
 ) -> None:
-    """Check weights against their network and keep them in the weights folder."""
+    """Check weights and copy them into the weights folder."""
     from ..networks.weights import importing
 
     found = importing.import_weights(name, file.expanduser(), _using(name)[0][2])
