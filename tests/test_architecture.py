@@ -77,7 +77,7 @@ LIGHT = (
     "core.paths",
     "pipeline.plan",
     "cli.main",
-    "report.html.board",
+    "report.html.pages",
 )
 LONGEST = 350
 

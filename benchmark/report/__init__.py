@@ -1,1 +1,1 @@
-"""Tables, figures and the HTML leaderboard, made from records alone."""
+"""Tables, figures and the HTML report, computed from records alone."""

@@ -13,7 +13,7 @@ from privbench.benchmark.analysis.aggregate import sections
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
 from privbench.benchmark.records.record import MAX_BYTES, SCHEMA, Record, location, read, save
-from privbench.benchmark.report.formatting import shown
+from privbench.benchmark.report.formatting import format_score
 from pydantic import ValidationError
 from scipy import stats
 
@@ -253,21 +253,24 @@ def test_an_evaluator_that_did_not_run_explains_its_column():
 
 
 def test_a_score_that_the_attack_gives_nothing_for_is_a_dash():
-    reasons = {"attack_acc": "decoder gives no ClassReconstructions"}
+    reasons = {"attack_acc": {"code": "not_applicable", "reason": "decoder gives no ClassReconstructions"}}
     scores = {"accuracy": make_score("accuracy", 0.9)}
     records = [make_record("none", "kedmi"), make_record("none", "decoder", scores=scores, not_run=reasons)]
     ((decoder, kedmi),) = [section.rows for section in sections(records)]
-    assert shown(decoder.scores["attack_acc"], 1).value == "-"
-    assert shown(decoder.scores["attack_acc"], 1).reason == ""
+    assert format_score(decoder.scores["attack_acc"], 1).value == "-"
+    assert format_score(decoder.scores["attack_acc"], 1).reason == ""
     assert decoder.scores["attack_acc"].reason == "decoder gives no ClassReconstructions"
-    assert shown(kedmi.scores["attack_acc"], 1).value not in {"-", "n/a"}
-    lost = make_record("none", "decoder", scores=scores, not_run={"attack_acc": "weights are missing"})
+    assert format_score(kedmi.scores["attack_acc"], 1).value not in {"-", "n/a"}
+    lost = make_record("none", "decoder", scores=scores, not_run={"attack_acc": {"code": "unavailable", "reason": "weights are missing"}})
     ((decoder, _),) = [section.rows for section in sections([records[0], lost])]
-    assert shown(decoder.scores["attack_acc"], 1).value == "n/a"
+    assert format_score(decoder.scores["attack_acc"], 1).value == "n/a"
 
 
 def test_an_evaluator_of_other_evidence_is_not_missed():
-    reasons = {"ssim": "kedmi gives no PairedReconstructions", "fid_inception": "weights are missing"}
+    reasons = {
+        "ssim": {"code": "not_applicable", "reason": "not applicable to kedmi, which gives no PairedReconstructions"},
+        "fid_inception": {"code": "unavailable", "reason": "weights are missing"},
+    }
     (section,) = sections([make_record("none", not_run=reasons)])
     assert section.not_run == (("fid_inception", "weights are missing"),)
 

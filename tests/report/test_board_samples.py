@@ -1,10 +1,10 @@
-"""The sampled records are records, are different, and stay in range."""
+"""Tests of the sampled records: valid, different, in range."""
 
 from helpers import board_samples as samples
 from privbench import load_records
 
 
-def test_many_records_are_different_and_in_range(tmp_path):
+def test_records_are_different_and_in_range(tmp_path):
     paths = samples.write_many(tmp_path, 150)
     records = load_records(tmp_path, strict=True)
     assert len(records) == len(set(paths)) == 150
@@ -36,7 +36,7 @@ def test_one_table_has_a_row_for_each_record(tmp_path):
     assert len(section.rows) == 60
 
 
-def test_hostile_texts_stand_in_every_free_field(tmp_path):
+def test_hostile_texts_are_in_every_free_field(tmp_path):
     paths = samples.write_hostile(tmp_path)
     records = load_records(tmp_path)
     assert len(records) == len(paths)

@@ -1,6 +1,6 @@
-"""The records in this repository can be read, name no machine's folders and hold only finished scores.
+"""Tests of the records in this repository: valid, complete, without paths of a machine.
 
-Pictures that come close to photographs of people are left out.
+They have no pictures that resemble photographs of people.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The HTML report: self-contained, escaped, complete, with addresses that last."""
+"""Tests of the HTML report: self-contained, escaped, complete, with stable links."""
 
 import json
 import re
@@ -12,7 +12,10 @@ from privbench import load_records
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import StorageError
 from privbench.benchmark.records.record import save
-from privbench.benchmark.report.html import board, output_folder, permalinks, svg
+from privbench.benchmark.report.html import charts, output_folder, permalinks
+from privbench.benchmark.report.html.pages import render_folder, render_single_page
+from privbench.benchmark.report.html.tradeoff_svg import HEIGHT, WIDTH, svg_panels
+from privbench.benchmark.report.tradeoff import pareto
 
 make_record, make_score = samples.make_record, samples.make_score
 
@@ -58,7 +61,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """Words as read; a place where a line may break is none."""
+        """Visible text; a position where a line may break adds no space."""
         return " ".join("".join(self.words).split())
 
 
@@ -76,7 +79,7 @@ def hostile(text: str = samples.HOSTILE) -> Records:
             "fid_judge": make_score("fid_judge", None, text + CLOSE + "x" * 100_000),
         },
         command=["privbench", text, CLOSE],
-        not_run={text: CLOSE},
+        not_run={text: {"code": "unavailable", "reason": CLOSE}},
         queries={text: 1},
         judge={text: {CLOSE: [text]}, "test_accuracy": text},
         curves={text: {CLOSE: {text: [[0, 1.0], [1, None], [2, 3.0]]}}},
@@ -89,16 +92,16 @@ def hostile(text: str = samples.HOSTILE) -> Records:
 
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory) -> Records:
-    place = tmp_path_factory.mktemp("results")
-    samples.save_matrix(place, seeds=2, attacks=("gmi", "kedmi"))
+    folder = tmp_path_factory.mktemp("results")
+    samples.save_matrix(folder, seeds=2, attacks=("gmi", "kedmi"))
     undefined = {"fid_judge": make_score("fid_judge", None, "fewer images than features")}
-    save(make_record(protocol="mnist/v1", budget="smoke", scores=undefined), place)
-    return load_records(place)
+    save(make_record(protocol="mnist/v1", budget="smoke", scores=undefined), folder)
+    return load_records(folder)
 
 
 @pytest.fixture(scope="module")
 def files(matrix) -> dict[str, bytes]:
-    return dict(board.folder(matrix))
+    return dict(render_folder(matrix))
 
 
 def pages(files: dict[str, bytes]) -> dict[str, Page]:
@@ -110,7 +113,7 @@ def policy(page: Page) -> str:
 
 
 def test_nothing_is_fetched_from_elsewhere(files, matrix):
-    for page in [*pages(files).values(), Page(board.single(matrix))]:
+    for page in [*pages(files).values(), Page(render_single_page(matrix))]:
         loading = [
             attributes[name]
             for tag, attributes in page.elements
@@ -125,7 +128,7 @@ def test_nothing_is_fetched_from_elsewhere(files, matrix):
         assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|XMLHttpRequest", files[name].decode())
 
 
-def test_links_lead_somewhere(files):
+def test_links_resolve(files):
     found = pages(files)
     for name, page in found.items():
         for link in page.all("a"):
@@ -139,8 +142,8 @@ def test_links_lead_somewhere(files):
         assert len(set(page.ids)) == len(page.ids)
 
 
-def test_links_of_the_single_page_lead_to_its_parts(matrix):
-    page = Page(board.single(matrix))
+def test_links_of_the_single_page_resolve(matrix):
+    page = Page(render_single_page(matrix))
     assert len(set(page.ids)) == len(page.ids)
     own = [link["href"] for link in page.all("a") if not link["href"].startswith("https://")]
     assert all(address.startswith("#") and address[1:] in page.ids for address in own)
@@ -148,8 +151,8 @@ def test_links_of_the_single_page_lead_to_its_parts(matrix):
 
 @pytest.mark.parametrize("text", [samples.HOSTILE, samples.RIGHT_TO_LEFT, "\u2028</script>\u2029<!--<script>"])
 def test_hostile_text_is_only_text(text):
-    files = dict(board.folder(hostile(text)))
-    single = board.single(hostile(text))
+    files = dict(render_folder(hostile(text)))
+    single = render_single_page(hostile(text))
     found = [*pages(files).values(), Page(single)]
     for page in found:
         assert not [
@@ -169,7 +172,7 @@ def test_hostile_text_is_only_text(text):
 
 
 def test_data_for_comparing_cannot_end_its_script():
-    files = dict(board.folder(hostile("\u2028</script>\u2029<!--")))
+    files = dict(render_folder(hostile("\u2028</script>\u2029<!--")))
     content = next(content.decode() for name, content in files.items() if re.match(r"cells/.*\.js$", name))
     assert not re.search("[<>&\u2028\u2029]", content)
     call = re.fullmatch(r"privbenchCell\((.*)\);\n", content)
@@ -193,7 +196,7 @@ def test_leaderboards_show_ranks_as_computed(matrix):
     from privbench.benchmark.analysis.ranking import rankings
 
     section = next(each for each in matrix.sections() if each.protocol == "digits/v1")
-    text = Page(dict(board.folder(matrix))["index.html"].decode()).text
+    text = Page(dict(render_folder(matrix))["index.html"].decode()).text
     for standing in rankings(section)[0].standings:
         low, high = standing.rank_interval
         ranks = f"{low}–{high}" if high > low else str(low)
@@ -201,14 +204,14 @@ def test_leaderboards_show_ranks_as_computed(matrix):
         assert re.search(pattern, text), pattern
 
 
-def test_a_defense_without_an_attack_is_not_ranked_and_says_why():
+def test_a_defense_without_an_attack_is_not_ranked():
     cells = [make_record(defense, attack) for defense in ("none", "mid") for attack in ("gmi", "kedmi")]
-    text = Page(dict(board.folder(together(*cells, make_record("bido_hsic", "gmi"))))["index.html"].decode()).text
+    text = Page(dict(render_folder(together(*cells, make_record("bido_hsic", "gmi"))))["index.html"].decode()).text
     assert "bido_hsicnot ranked: no value under kedmi" in text
     assert "not run" in text
 
 
-def test_every_cell_has_its_page_and_can_be_run_again(files, matrix):
+def test_every_cell_has_a_page_with_its_command(files, matrix):
     index = Page(files["index.html"].decode())
     links = {link["href"] for link in index.all("a")}
     for record in matrix:
@@ -224,13 +227,13 @@ def test_every_cell_has_its_page_and_can_be_run_again(files, matrix):
             assert score.value is None or f"{score.n:,}" in page.text
 
 
-def test_one_seed_says_so_and_has_no_spread():
-    index = Page(dict(board.folder(together(make_record())))["index.html"].decode()).text
+def test_one_seed_is_marked():
+    index = Page(dict(render_folder(together(make_record())))["index.html"].decode()).text
     assert "n = 1" in index
     assert "n = 2" not in index
 
 
-def test_pictures_are_beside_the_pages_and_loaded_when_seen(files, matrix):
+def test_pictures_are_files_that_load_lazily(files, matrix):
     pictured = [record for record in matrix if record.picture]
     assert {f"pictures/{record.key[:16]}.png" for record in pictured} == {
         name for name in files if name.startswith("pictures/")
@@ -242,33 +245,36 @@ def test_pictures_are_beside_the_pages_and_loaded_when_seen(files, matrix):
             assert "alt" in image
 
 
-def test_lost_picture_is_said(tmp_path):
+def test_a_missing_picture_is_reported(tmp_path):
     path = save(make_record(picture=True), tmp_path, samples.random_picture())
     path.with_suffix(".png").unlink()
-    assert f"{path.stem}.png is not beside the record" in Page(board.single(load_records(tmp_path))).text
+    assert (
+        f"{path.stem}.png is missing from the folder of the record"
+        in Page(render_single_page(load_records(tmp_path))).text
+    )
 
 
-def test_private_images_appear_only_where_asked_for(matrix):
-    plain = dict(board.folder(matrix))
+def test_private_images_appear_only_on_request(matrix):
+    plain = dict(render_folder(matrix))
     assert not [name for name in plain if name.startswith("private")]
     assert "private-warning" not in plain["index.html"].decode()
     first, second = matrix.items[:2]
     private = {first.key: samples.random_picture(), second.key: "the evidence is gone"}
-    shown = dict(board.folder(matrix, private))
+    shown = dict(render_folder(matrix, private))
     assert [name for name in shown if name.startswith("private")] == [f"private/{first.key[:16]}.png"]
     assert all("private-warning" in page.ids for page in pages(shown).values())
     assert "No private images: the evidence is gone" in Page(shown[f"cells/{second.key[:16]}.html"].decode()).text
 
 
 def test_equal_records_give_equal_bytes(matrix, files):
-    assert dict(board.folder(matrix)) == files
-    assert board.single(matrix) == board.single(matrix)
+    assert dict(render_folder(matrix)) == files
+    assert render_single_page(matrix) == render_single_page(matrix)
 
 
 def test_records_without_scores_still_have_a_page():
-    page = Page(board.single(together(make_record(scores={}))))
+    page = Page(render_single_page(together(make_record(scores={}))))
     assert "fid_inception did not run" in page.text
-    assert "there is no ranking" in page.text
+    assert "There is no ranking" in page.text
 
 
 def test_definitions_are_those_of_the_records(files, matrix):
@@ -282,7 +288,7 @@ def test_flags_are_explained_where_they_appear():
     from privbench.benchmark.analysis.flags import EXPLANATIONS
 
     flagged = make_record(flags=[{"name": "weak_judge", "message": "right on 50 %"}])
-    files = dict(board.folder(together(flagged)))
+    files = dict(render_folder(together(flagged)))
     text = Page(files[f"cells/{flagged.key[:16]}.html"].decode()).text
     assert f"weak_judge: right on 50 % {EXPLANATIONS['weak_judge']}" in text
     definitions = Page(files["definitions.html"].decode()).text
@@ -290,29 +296,29 @@ def test_flags_are_explained_where_they_appear():
     assert "1 flag" in Page(files["index.html"].decode()).text
 
 
-def test_published_values_stand_beside_matching_records_only(files):
+def test_published_values_are_compared_with_matching_records_only(files):
     text = Page(files["published.html"].decode()).text
     assert "bido-table3" in text
     assert "privbench paper run xiao-table1" in text
 
 
 def test_large_sections_have_a_page_for_every_further_score(monkeypatch, matrix):
-    monkeypatch.setattr("privbench.benchmark.report.html.leaderboards.MOST_DEFENSES", 3)
-    files = dict(board.folder(matrix))
+    monkeypatch.setattr("privbench.benchmark.report.html.leaderboards.MAX_DEFENSES", 3)
+    files = dict(render_folder(matrix))
     assert "boards/digits-v1-quick-attack_acc5.html" in files
     index = Page(files["index.html"].decode())
     assert "digits-v1-quick-attack_acc" in index.ids
     assert "digits-v1-quick-attack_acc5" not in index.ids
-    test_links_lead_somewhere(files)
+    test_links_resolve(files)
 
 
-def test_two_hundred_cells_stay_far_below_two_megabytes(tmp_path):
+def test_the_index_of_two_hundred_cells_is_small(tmp_path):
     samples.save_matrix(tmp_path, seeds=17)
     records = load_records(tmp_path)
-    began = time.process_time()
-    files = dict(board.folder(records))
+    start = time.process_time()
+    files = dict(render_folder(records))
     assert len(records) == 204
-    assert time.process_time() - began < 10
+    assert time.process_time() - start < 10
     assert len(files["index.html"]) < 500_000
 
 
@@ -332,7 +338,7 @@ def test_anchors_of_tables_do_not_depend_on_other_tables():
     assert sorted(anchors(plain, other).values()) == sorted(["digits-v1-quick", changed])
 
 
-def test_a_later_configuration_does_not_take_the_anchor_of_an_earlier_one():
+def test_the_oldest_configuration_keeps_the_short_anchor():
     earlier = make_record()
     newer = samples.choice("digits", 2, judge={"epochs": 5})
     later = make_record(cell={"dataset": newer}, created="2027-01-01T00:00:00+00:00")
@@ -355,7 +361,7 @@ def test_anchors_of_rows_do_not_depend_on_seeds_and_other_rows():
     assert all(re.fullmatch("r[0-9a-f]{8}", name) for name in more.values())
 
 
-def test_rows_that_only_evaluators_tell_apart_have_their_own_anchors():
+def test_rows_that_differ_only_in_evaluators_have_distinct_anchors():
     first = make_record()
     evaluators = [samples.choice("accuracy"), samples.choice("attack_acc", resamples=9), samples.choice("fid")]
     second = make_record(cell={"evaluators": evaluators}, created="2027-01-01T00:00:00+00:00")
@@ -365,27 +371,27 @@ def test_rows_that_only_evaluators_tell_apart_have_their_own_anchors():
     assert alone[0] in both
 
 
-def test_keys_that_begin_alike_have_different_names():
+def test_keys_with_equal_prefixes_have_different_names():
     first = make_record()
     twin = first.model_copy(update={"key": first.key[:16] + "0" * 48})
     assert permalinks.cell_names([first, twin]) == {first.key: first.key[:16], twin.key: twin.key}
 
 
-INDEX = f"<!doctype html>{output_folder.MARK}".encode()
+INDEX = f"<!doctype html>{output_folder.GENERATOR_TAG}".encode()
 
 
 def test_a_report_replaces_a_report(tmp_path):
-    place = tmp_path / "report"
-    output_folder.replace(place, [("index.html", INDEX), ("cells/old.html", b"old")])
-    output_folder.replace(place, [("index.html", INDEX + b"2"), ("cells/new.html", b"new")])
-    assert sorted(file.name for file in place.rglob("*.html")) == ["index.html", "new.html"]
+    folder = tmp_path / "report"
+    output_folder.write_report(folder, [("index.html", INDEX), ("cells/old.html", b"old")])
+    output_folder.write_report(folder, [("index.html", INDEX + b"2"), ("cells/new.html", b"new")])
+    assert sorted(file.name for file in folder.rglob("*.html")) == ["index.html", "new.html"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
 def test_an_empty_folder_and_a_link_to_one_can_be_filled(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    output_folder.replace(tmp_path / "link", [("index.html", INDEX)])
+    output_folder.write_report(tmp_path / "link", [("index.html", INDEX)])
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "index.html").read_bytes() == INDEX
 
@@ -393,45 +399,45 @@ def test_an_empty_folder_and_a_link_to_one_can_be_filled(tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ({"index.html": b"my own page"}, "no report made"),
-        ({"thesis.tex": b"years of work"}, "no report made"),
-        ({"index.html": INDEX, "CNAME": b"example.org"}, "'CNAME' besides a report"),
+        ({"index.html": b"my own page"}, "to be an earlier report, got another folder"),
+        ({"thesis.tex": b"years of work"}, "to be an earlier report, got another folder"),
+        ({"index.html": INDEX, "CNAME": b"example.org"}, "'CNAME', which is not part of a report"),
     ],
 )
-def test_a_folder_of_something_else_is_left_alone(tmp_path, names, words):
-    place = tmp_path / "report"
-    place.mkdir()
+def test_other_folders_are_not_replaced(tmp_path, names, words):
+    folder = tmp_path / "report"
+    folder.mkdir()
     for name, content in names.items():
-        (place / name).write_bytes(content)
+        (folder / name).write_bytes(content)
     with pytest.raises(StorageError, match=words):
-        output_folder.replace(place, [("index.html", INDEX)])
-    assert {file.name: file.read_bytes() for file in place.iterdir()} == names
+        output_folder.write_report(folder, [("index.html", INDEX)])
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == names
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
-def test_a_failure_leaves_the_earlier_report(tmp_path):
-    place = tmp_path / "report"
-    output_folder.replace(place, [("index.html", INDEX)])
+def test_a_failure_keeps_the_earlier_report(tmp_path):
+    folder = tmp_path / "report"
+    output_folder.write_report(folder, [("index.html", INDEX)])
 
     def broken():
         yield "index.html", b"half"
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        output_folder.replace(place, broken())
-    assert (place / "index.html").read_bytes() == INDEX
+        output_folder.write_report(folder, broken())
+    assert (folder / "index.html").read_bytes() == INDEX
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
-def test_front_is_what_nothing_dominates():
+def test_the_front_has_the_points_that_no_other_dominates():
     gains = [(1.0, 1.0), (2.0, 0.5), (0.5, 0.5), (1.0, 1.0), (2.0, 0.4)]
-    assert svg.pareto(gains) == [True, True, False, True, False]
+    assert pareto(gains) == [True, True, False, True, False]
 
 
-def test_panels_place_points_where_their_values_are(matrix):
+def test_points_of_panels_are_at_their_values(matrix):
     section = matrix.sections()[0]
     utility, leakage = section.columns[:2]
-    panel = svg.panels(section, utility, leakage)[0]
+    panel = svg_panels(section, utility, leakage)[0]
     assert panel.attack == "gmi"
     order = {row.defense: row.scores for row in section.rows if row.attack == "gmi"}
     points = {point.label: point for point in panel.points}
@@ -440,7 +446,7 @@ def test_panels_place_points_where_their_values_are(matrix):
     assert [points[name].x for name in by_leak] == sorted(point.x for point in panel.points)
     by_use = sorted(order, key=lambda name: -order[name][utility.name].value)
     assert [points[name].y for name in by_use] == sorted(point.y for point in panel.points)
-    assert all(0 <= point.x <= svg.WIDTH and 0 <= point.y <= svg.HEIGHT for point in panel.points)
+    assert all(0 <= point.x <= WIDTH and 0 <= point.y <= HEIGHT for point in panel.points)
     ticks = panel.x_ticks
     assert len(ticks) >= 2
     first, last = ticks[0], ticks[-1]
@@ -451,17 +457,17 @@ def test_panels_place_points_where_their_values_are(matrix):
 
 def test_long_curves_keep_their_ends_and_peaks():
     points = tuple((step, 0.0 if step != 1234 else 9.0) for step in range(3000))
-    drawn = svg.curve(points)
-    places = [tuple(map(int, place.split(","))) for place in drawn.line.split()]
-    assert len(places) < 300
-    assert (places[0][0], places[-1][0]) == (1, svg.CURVE[0] - 1)
-    assert min(y for _, y in places) == 2
+    drawn = charts.curve(points)
+    positions = [tuple(map(int, position.split(","))) for position in drawn.line.split()]
+    assert len(positions) < 300
+    assert (positions[0][0], positions[-1][0]) == (1, charts.CURVE[0] - 1)
+    assert min(y for _, y in positions) == 2
     assert (drawn.steps, drawn.low, drawn.high, drawn.last) == ((0, 2999), "0", "9", "0")
 
 
 def test_bars_stand_on_the_line_and_missing_ones_are_flat():
-    found = svg.bars((1.0, None, -0.5, 0.5), "fraction")
-    bottom = svg.BARS[1] - 20
+    found = charts.bars((1.0, None, -0.5, 0.5), "fraction")
+    bottom = charts.BARS[1] - 20
     assert [bar.height for bar in found] == [70.0, 0.0, 0.0, 35.0]
     assert all(bar.y + bar.height == bottom for bar in found)
     assert [bar.value for bar in found] == ["100.0", "n/a", "-50.0", "50.0"]

@@ -1,4 +1,4 @@
-"""The grid shows each image where it belongs, pixel by pixel."""
+"""Tests of the grid of images, pixel by pixel."""
 
 import io
 
@@ -15,7 +15,7 @@ def opened(content: bytes) -> np.ndarray:
 @pytest.mark.parametrize(
     ("channels", "height", "width"), [(1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 5, 7), (3, 100, 80)]
 )
-def test_every_pixel_is_where_it_belongs(channels, height, width):
+def test_every_pixel_is_at_its_position(channels, height, width):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, channels, height, width), dtype=np.uint8)
     before = pixels.copy()
     content = grid_png(pixels, ["a", 1, "a long name that does not fit\nat all"])

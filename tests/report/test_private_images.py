@@ -1,4 +1,4 @@
-"""Private images stand under the reconstructions that they are compared with."""
+"""Tests of the pictures of reconstructions above private images."""
 
 import io
 from pathlib import Path
@@ -32,44 +32,44 @@ def rows(content: bytes, count: int) -> list[list[int]]:
     return [[int(pixels[y, 4 + column * step + TILE // 2]) for column in range(count)] for y in down]
 
 
-def give(monkeypatch, made: Reconstructions) -> None:
+def use_reconstructions(monkeypatch, made: Reconstructions) -> None:
     monkeypatch.setattr(record_artifacts, "reconstructions", lambda record, store: made)
 
 
-def test_of_a_label_the_nearest_private_training_image_of_that_label(monkeypatch):
+def test_a_label_is_compared_with_its_nearest_private_training_image(monkeypatch):
     labels = torch.tensor([3, 3, 7, 7])
     train = Images(torch.tensor(flat(10, 90, 50, 250)), labels)
     loads = []
     component = SimpleNamespace(load=lambda part, root: loads.append((part, root)) or train)
     cell = SimpleNamespace(dataset=SimpleNamespace(identity=lambda: {"name": "digits"}, component=component))
     monkeypatch.setattr(record_artifacts, "cell_of", lambda record: cell)
-    give(monkeypatch, Reconstructions("labels", (3, 7), flat(60, 60)))
+    use_reconstructions(monkeypatch, Reconstructions("labels", (3, 7), flat(60, 60)))
     second = samples.make_record(seed=1)
-    found = private_images.find([RECORD, second], None, Path("data"))
+    found = private_images.private_pictures([RECORD, second], None, Path("data"))
     assert rows(found[RECORD.key], 2) == [[60, 60], [90, 50]]
     assert found[second.key] == found[RECORD.key]
     assert loads == [("private_train", Path("data"))]
 
 
-def test_of_single_images_the_originals(monkeypatch):
-    give(monkeypatch, Reconstructions("items", (4, 9), flat(1, 2)))
+def test_single_images_are_compared_with_the_originals(monkeypatch):
+    use_reconstructions(monkeypatch, Reconstructions("items", (4, 9), flat(1, 2)))
     monkeypatch.setattr(
         record_artifacts, "originals", lambda records, about, keys, root: flat(*(10 * key for key in keys))
     )
-    found = private_images.find([RECORD], None, Path("data"))
+    found = private_images.private_pictures([RECORD], None, Path("data"))
     assert rows(found[RECORD.key], 2) == [[1, 2], [40, 90]]
 
 
-def test_what_is_gone_says_so_and_other_failures_are_not_hidden(monkeypatch):
+def test_missing_evidence_is_reported_and_other_failures_are_raised(monkeypatch):
     def gone(record, store):
         raise MissingDataError("the evidence is not in the store")
 
     monkeypatch.setattr(record_artifacts, "reconstructions", gone)
-    assert private_images.find([RECORD], None, Path()) == {RECORD.key: "the evidence is not in the store"}
+    assert private_images.private_pictures([RECORD], None, Path()) == {RECORD.key: "the evidence is not in the store"}
 
     def broken(record, store):
         raise ZeroDivisionError
 
     monkeypatch.setattr(record_artifacts, "reconstructions", broken)
     with pytest.raises(ZeroDivisionError):
-        private_images.find([RECORD], None, Path())
+        private_images.private_pictures([RECORD], None, Path())

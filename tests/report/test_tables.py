@@ -1,4 +1,4 @@
-"""Console, Markdown, CSV and LaTeX: the same numbers, safe text, narrow enough."""
+"""Tests of console, Markdown, CSV and LaTeX tables: equal numbers, safe text, bounded width."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from helpers import samples
 from privbench.benchmark.analysis.record_set import Records
-from privbench.benchmark.report.formatting import number, plain, seed_list
+from privbench.benchmark.report.formatting import format_number, format_seeds, sanitize
 from privbench.benchmark.report.tables import latex, tables
 from rich.console import Console
 
@@ -37,7 +37,7 @@ def matrix() -> Records:
 
 
 @pytest.mark.parametrize("width", [60, 100, 200])
-def test_console_fits_and_loses_no_column(matrix, width):
+def test_console_fits_the_width_and_keeps_all_columns(matrix, width):
     text = printed(matrix, width)
     assert max(map(len, text.splitlines())) <= width
     for word in ("Accuracy", "Attack Acc5", "FID (judge)", "digits/v1, budget quick", "mnist/v1, budget smoke"):
@@ -58,7 +58,7 @@ def test_console_shows_interval_n_and_direction(matrix):
     assert "FID (judge) ↑" in text
 
 
-def test_one_seed_without_interval_says_so():
+def test_a_score_without_interval_is_marked():
     text = printed(together(make_record(scores={"attack_acc": make_score("attack_acc", 0.5)})))
     assert "no interval" in text
     assert "±" not in text
@@ -85,7 +85,7 @@ def test_console_markup_is_not_interpreted():
     assert "[red]Leak[/red]|" in printed(hostile(), 200)
 
 
-def test_latex_escapes_what_latex_reads():
+def test_latex_escapes_special_characters():
     text = latex.latex(hostile())
     assert r"\textless{}script\textgreater{}" in text
     assert r"fid\_inception" in text
@@ -95,7 +95,7 @@ def test_latex_escapes_what_latex_reads():
 
 
 def latex_tables(text: str) -> list[tuple[str, list[list[str]]]]:
-    """A small reader of LaTeX tables: columns and cells; fails on what LaTeX would not take."""
+    """Columns and cells of LaTeX tables; fails on invalid LaTeX."""
     text = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     plain_text = re.sub(r"\\[\\&%$#_{}]", "", text)
     depth = 0
@@ -119,7 +119,7 @@ def latex_tables(text: str) -> list[tuple[str, list[list[str]]]]:
     return tables_found
 
 
-#: All that the tables may use.
+#: Commands that the tables may use.
 LATEX_COMMANDS = {
     *("begin", "end", "toprule", "midrule", "bottomrule", "textbf", "scriptsize", "pm", "uparrow", "downarrow"),
     *("ldots", "textless", "textgreater", "textbackslash", "textasciitilde", "textasciicircum"),
@@ -134,7 +134,7 @@ LATEX_COMMANDS = {
         "\\begin{tabular}{ll}\n\\toprule\na & \\input{x} \\\\\n\\midrule\n\\bottomrule\n\\end{tabular}",
     ],
 )
-def test_the_small_reader_refuses_what_latex_would(broken):
+def test_the_reader_refuses_invalid_latex(broken):
     with pytest.raises(AssertionError):
         latex_tables(broken)
 
@@ -152,7 +152,7 @@ def test_latex_sets_the_best_comparable_value_in_bold():
     (_, board), (_, rows) = latex_tables(latex.latex(together(*both, weak)))
     assert [r"\textbf{30.0}" in cell for cell in (row[4] for row in board)] == [False, True, False]
     assert [r"\textbf" in row[4] for row in rows] == [False, False, False, True]
-    assert rows[1][4].strip().startswith("10.0"), "the only row of its attack has nothing to be better than"
+    assert rows[1][4].strip().startswith("10.0"), "the only row of an attack is not bold"
 
 
 def test_latex_shows_half_widths_only_where_both_sides_agree():
@@ -178,7 +178,7 @@ def test_every_format_begins_with_the_leaderboard(matrix):
     assert "mid" in printed(matrix)
 
 
-def test_flags_stand_below_the_leaderboard():
+def test_flags_are_listed_below_the_leaderboard():
     flag = {"name": "weak_judge", "message": "it errs"}
     records = together(make_record(flags=[flag]), make_record("mid", flags=[flag]), make_record("bido_hsic"))
     for make in (printed, tables.markdown, latex.latex):
@@ -228,11 +228,11 @@ def test_csv_keeps_hostile_text_in_its_field():
         (31.4159, "decibel", "31.42"),
     ],
 )
-def test_numbers_are_written_the_same_everywhere(value, unit, text):
-    assert number(value, unit) == text
+def test_numbers_have_the_digits_of_their_unit(value, unit, text):
+    assert format_number(value, unit) == text
 
 
-def test_seeds_and_texts_are_short():
-    assert seed_list([0, 1, 3, 4, 5, 9]) == "0, 1, 3-5, 9"
-    assert plain("a\n\tb\u202ec\x00") == "a b�c�"
-    assert plain("x" * 50, 10) == "x" * 9 + "…"
+def test_seeds_and_texts_are_shortened():
+    assert format_seeds([0, 1, 3, 4, 5, 9]) == "0, 1, 3-5, 9"
+    assert sanitize("a\n\tb\u202ec\x00") == "a b�c�"
+    assert sanitize("x" * 50, 10) == "x" * 9 + "…"

@@ -12,7 +12,7 @@ import pytest
 from privbench.benchmark.analysis.record_set import Records, load_records
 from privbench.benchmark.records.submission import INDEX
 from privbench.benchmark.records.verification import EXPLANATIONS, LEVELS, lowest, write_verification
-from privbench.benchmark.report.html import board
+from privbench.benchmark.report.html.pages import render_folder, render_single_page
 from privbench.benchmark.report.tables import latex as latex_tables
 from privbench.benchmark.report.tables import tables
 from privbench.benchmark.submissions.verify import SubmissionResult, written
@@ -82,7 +82,7 @@ def test_every_form_of_a_report_shows_it(verified: Path) -> None:
 
 
 def test_the_page_shows_and_explains_it(verified: Path) -> None:
-    pages = {path: content.decode("utf-8", "replace") for path, content in board.folder(load_records(verified))}
+    pages = {path: content.decode("utf-8", "replace") for path, content in render_folder(load_records(verified))}
     assert "<td>recomputed</td>" in pages["index.html"]
     assert '<span class="sub">recomputed</span>' in pages["index.html"]
     for text in (name for level in LEVELS for name in (f'id="level-{level}"', EXPLANATIONS[level])):
@@ -91,13 +91,13 @@ def test_the_page_shows_and_explains_it(verified: Path) -> None:
     assert 'definitions.html#level-recomputed">recomputed</a>' in cell
     assert "A &lt;b&gt;verifier&lt;/b&gt;" in cell
     assert "A paper" in cell
-    single = board.single(load_records(verified))
+    single = render_single_page(load_records(verified))
     assert 'href="#level-recomputed"' in single
 
 
 def test_what_nobody_verified_is_self_reported(author: Path) -> None:
     records = load_records(author / "results")
-    assert "<td>self-reported</td>" in dict(board.folder(records))["index.html"].decode()
+    assert "<td>self-reported</td>" in dict(render_folder(records))["index.html"].decode()
     assert "self-reported" in tables.markdown(records)
     assert records.wide()["level"].tolist() == ["self-reported"]
 

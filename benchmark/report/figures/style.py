@@ -1,7 +1,7 @@
-"""What all figures share: style, colours, text on a line of known width, bytes of a file.
+"""Style of all figures: colours, text metrics, file encoding.
 
-Colours are told apart by readers with any colour vision (after Okabe and Ito, "Color Universal Design", 2008,
-https://jfly.uni-koeln.de/color/), and never carry a meaning alone: what has a colour has a marker, too.
+The colours suit readers with any colour vision (after Okabe and Ito, "Color Universal Design", 2008,
+https://jfly.uni-koeln.de/color/), and never carry a meaning alone: everything coloured also has a marker.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-#: Dots per inch of a PNG, and of every length in pixels here.
+#: Dots per inch of a PNG and of all lengths in pixels.
 DPI = 200
 INK, GREY, FAINT = "#1f2328", "#636c76", "#d0d7de"
-#: Black comes first, for the undefended target; yellow is left out, weak as it is on white.
+#: Black comes first, for the undefended target; yellow is omitted because its contrast on white is too low.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 #: Text sizes in points.
@@ -49,8 +49,8 @@ _STYLE = {
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Our own style, whatever the user's matplotlibrc says; characters that the font lacks become boxes."""
+def privbench_style() -> Iterator[None]:
+    """Apply our style instead of the user's matplotlibrc; characters missing from the font become boxes."""
     with warnings.catch_warnings(), style.context(["default", _STYLE]):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         with matplotlib.rc_context({"svg.hashsalt": "privbench"}):
@@ -58,17 +58,17 @@ def styled() -> Iterator[None]:
 
 
 def encode(figure: Figure, form: Literal["png", "svg"]) -> bytes:
-    """A figure as the bytes of a file; equal figures give equal bytes."""
+    """Encode a figure as the bytes of a file; equal figures give equal bytes."""
     file = io.BytesIO()
     metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-    with styled():
+    with privbench_style():
         figure.savefig(file, format=form, dpi=DPI, facecolor="white", metadata=metadata)
     return file.getvalue()
 
 
 @cache
-def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """Width of a line in pixels, rather more than less; the size is in points."""
+def text_width(text: str, size: float, *, bold: bool = False) -> float:
+    """Upper estimate of the width of a line in pixels; the size is in points."""
     font = get_font(findfont(FontProperties(family=_FONT, weight="bold" if bold else "normal")))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -77,29 +77,29 @@ def width_of(text: str, size: float, *, bold: bool = False) -> float:
     return 1.03 * font.get_width_height()[0] / 64
 
 
-def height_of(size: float) -> int:
-    """Height of a line with its leading, in pixels."""
+def line_height(size: float) -> int:
+    """Height of a line with its leading, in pixels; the size is in points."""
     return round(1.5 * size * DPI / 72)
 
 
-def lines_of(words: Sequence[str], width: float, size: float = SMALL, *, bold: bool = False) -> list[str]:
-    """Words joined by dots, as many on a line as fit into a width in pixels."""
+def wrap(parts: Sequence[str], width: float, size: float = SMALL, *, bold: bool = False) -> list[str]:
+    """Join parts by dots, as many on a line as fit into a width in pixels."""
     lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]} · {word}" if lines else word
-        if lines and width_of(longer, size, bold=bold) <= width:
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines else part
+        if lines and text_width(longer, size, bold=bold) <= width:
             lines[-1] = longer
         else:
-            lines.append(word)
+            lines.append(part)
     return lines
 
 
-def across(count: int, most: int) -> int:
-    """Panels in a row: all of them, or an even share.
+def panel_columns(count: int, maximum: int) -> int:
+    """Number of panels in a row, so that rows are about equally long.
 
     Example:
-        >>> across(3, 4), across(5, 4), across(9, 4)
+        >>> panel_columns(3, 4), panel_columns(5, 4), panel_columns(9, 4)
         (3, 3, 3)
     """
-    rows = -(-count // most)
+    rows = -(-count // maximum)
     return -(-count // rows)

@@ -1,4 +1,4 @@
-"""Encodings behind records, as points in the plane."""
+"""t-SNE of the encodings that records were computed from."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from numpy.typing import NDArray
 from ...errors import InvalidConfigurationError
 from ...pipeline import record_artifacts
 from ...records.record import Record
-from .image_figures import Cloud, Group, groups_of_classes, groups_of_signs
-from .labels import labels
+from .image_figures import Embedding, PointGroup, attribute_groups, label_groups
+from .labels import record_labels
 
 if TYPE_CHECKING:
     from ...pipeline.session import Session
 
-#: Fewer points have no neighbourhood to show.
-LEAST = 10
-#: Neighbours that count for a point, van der Maaten and Hinton's usual choice.
+#: Fewer points have no neighbourhoods to show.
+MIN_POINTS = 10
+#: Effective number of neighbours of a point; van der Maaten and Hinton use 5 to 50.
 PERPLEXITY = 30.0
-#: Principal components that distances are computed in.
+#: Number of principal components before t-SNE.
 COMPONENTS = 50
-#: Features that are held in float64 at a time.
+#: Number of features converted to float64 at a time.
 _BLOCK = 8192
 
 
-def clouds(
+def embed_records(
     records: Sequence[Record], session: Session, attributes: Sequence[str], layer: str | None, seed: int
-) -> tuple[list[Cloud], list[Group]]:
-    """What a figure shows of encodings of private test images.
+) -> tuple[list[Embedding], list[PointGroup]]:
+    """Embed encodings of private test images for a figure.
 
     Args:
         records: of one protocol.
-        session: has their targets and reads the data set.
-        attributes: at most two, to colour by; without any, see `recall.attributes`. Class tasks are coloured by label.
-        layer: the cut layer; by default each attack's.
-        seed: of the optimiser.
+        session: loads the targets and the data set.
+        attributes: at most two, to colour by; by default those of `record_artifacts.attributes`. Class tasks are
+            coloured by label.
+        layer: the cut layer; by default that of each attack.
+        seed: seed of the optimiser.
 
     Raises:
         PrivbenchError: a target is not in the store, or an attribute or layer is unknown.
     """
     record_artifacts.require_one_protocol(records)
     names: tuple[str, ...] = ()
-    drawn: list[tuple[str, NDArray[np.float64], NDArray[np.int64]]] = []
+    embedded: list[tuple[str, NDArray[np.float64], NDArray[np.int64]]] = []
     for record in records:
         cell = record_artifacts.cell_of(record)
         task = cell.dataset.component.protocol.task
@@ -55,60 +56,62 @@ def clouds(
             )
         found = record_artifacts.encodings(record, session, layer)
         if task == "classes":
-            kinds = session.images(cell.dataset, "private_test").truth(task)[found.items].numpy()
+            values = session.images(cell.dataset, "private_test").truth(task)[found.items].numpy()
         else:
-            names, values = record_artifacts.attributes(record, attributes, found.items, session)
-            kinds = np.array([2, 1] if len(names) == 2 else [1]) @ values.T.astype(np.int64)
+            names, present = record_artifacts.attributes(record, attributes, found.items, session)
+            values = np.array([2, 1] if len(names) == 2 else [1]) @ present.T.astype(np.int64)
         cut = layer or cell.attack.component.cut_layer or "last latent"
         note = f"{cut}, {found.z[0].numel():,} values, {len(found.z):,} images"
-        drawn.append((note, tsne(found.z.numpy(), seed), kinds))
-    groups, places = _groups(names, [kinds for _, _, kinds in drawn])
-    told = zip(labels(records), drawn, places, strict=True)
-    return [Cloud(title, note, points, kinds) for title, (note, points, _), kinds in told], groups
+        embedded.append((note, tsne(found.z.numpy(), seed), values))
+    groups, indices = _groups(names, [values for _, _, values in embedded])
+    parts = zip(record_labels(records), embedded, indices, strict=True)
+    return [Embedding(title, note, points, index) for title, (note, points, _), index in parts], groups
 
 
-def _groups(names: Sequence[str], kinds: Sequence[NDArray[np.int64]]) -> tuple[list[Group], list[NDArray[np.int64]]]:
-    """The groups, and the group of each point: signs of attributes are groups already, labels are put in order."""
+def _groups(
+    names: Sequence[str], values: Sequence[NDArray[np.int64]]
+) -> tuple[list[PointGroup], list[NDArray[np.int64]]]:
+    """The groups, and the group index of each point: its value for attributes, the rank of its label for classes."""
     if names:
-        return groups_of_signs(names), list(kinds)
-    known = sorted({int(label) for each in kinds for label in each})
-    groups = groups_of_classes(known)
+        return attribute_groups(names), list(values)
+    known = sorted({int(label) for each in values for label in each})
+    groups = label_groups(known)
     others = len(groups) - 1
-    return groups, [np.minimum(np.searchsorted(known, each), others) for each in kinds]
+    return groups, [np.minimum(np.searchsorted(known, each), others) for each in values]
 
 
 def tsne(z: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np.float64]:
-    """Embed encodings in the plane so that neighbours stay neighbours; equal input gives equal points.
+    """Embed encodings in the plane so that neighbours remain close; equal input gives equal points.
 
     Args:
         z: `N ...`, finite, N at least 10.
-        seed: of the optimiser.
+        seed: seed of the optimiser.
 
     Returns:
-        `N 2`. Axes, distances between clusters and their sizes mean nothing.
+        `N 2`. Axes, distances between clusters and sizes of clusters have no meaning.
 
     Raises:
-        InvalidConfigurationError: there are too few encodings, or they are not finite.
+        InvalidConfigurationError: there are fewer than 10 encodings, or some are not finite.
 
     References:
         van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008,
         https://jmlr.org/papers/v9/vandermaaten08a.html.
 
     Note:
-        Xiao et al. name no settings for Figure 4; here perplexity is 30 (a third of N - 1 if that is less), after
-        the first 50 principal components, as in the reference.
+        Xiao et al. give no settings for Figure 4; we use the first 50 principal components, as in the reference, and
+        perplexity 30, or (N - 1) / 3 if that is smaller.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     flat = np.asarray(z).reshape(len(z), -1)
-    if len(flat) < LEAST:
-        raise InvalidConfigurationError(f"expected at least {LEAST} encodings to embed, got {len(flat)}")
+    if len(flat) < MIN_POINTS:
+        raise InvalidConfigurationError(f"expected at least {MIN_POINTS} encodings to embed, got {len(flat)}")
     if not np.isfinite(flat).all():
         raise InvalidConfigurationError(
-            "expected finite encodings to embed, got infinite ones or nan; the target broke"
+            "expected finite encodings to embed, got infinity or nan; the training of the target diverged"
         )
-    # Sums of several threads come in no fixed order.
+    # Several threads add in an undefined order, which changes the rounding.
     with threadpool_limits(1):
         points = _principal(flat)
         method = TSNE(
@@ -123,10 +126,10 @@ def tsne(z: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np.float64]:
 
 
 def _principal(flat: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """The first principal components, of unit variance together; zeros where all rows are equal."""
+    """The first principal components, scaled to a total variance of 1; zeros if all rows are equal."""
     gram = np.zeros((len(flat), len(flat)))
-    for begin in range(0, flat.shape[1], _BLOCK):
-        block = flat[:, begin : begin + _BLOCK].astype(np.float64)
+    for start in range(0, flat.shape[1], _BLOCK):
+        block = flat[:, start : start + _BLOCK].astype(np.float64)
         block -= block.mean(0)
         gram += block @ block.T
     variance = float(np.trace(gram)) / len(flat)

@@ -1,1 +1,1 @@
-"""The HTML leaderboard."""
+"""The HTML report."""

@@ -1,4 +1,4 @@
-"""Names that links can rely on: they depend on what a record is of, not on what else the report holds."""
+"""Stable names for links; they depend on the configuration of a record, not on the other records in the report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 from ...analysis.aggregate import Row, Section
 from ...records.record import Record
 
-_CELL = 16
-_ROW = 8
-_DATA = 6
+#: Hexadecimal digits in the name of a cell, a row and a data set configuration.
+_CELL, _ROW, _DATASET = 16, 8, 6
 
 
 def cell_names(records: Iterable[Record]) -> dict[str, str]:
-    """Of each record's key its first 16 digits, or all 64 where an earlier record has the same."""
+    """The first 16 digits of each record's key, or all 64 if an earlier record has the same 16; by key."""
     taken: set[str] = set()
     names: dict[str, str] = {}
     for key in (record.key for record in records):
@@ -28,33 +27,33 @@ def cell_names(records: Iterable[Record]) -> dict[str, str]:
 
 
 def section_anchors(sections: Sequence[Section]) -> list[str]:
-    """Such as `digits-v1-quick`, followed by six digits of the data set's configuration where its user changed it.
+    """Anchors such as `digits-v1-quick`, with six digits of the data set's configuration if a user changed it.
 
-    Configurations that differ although no user changed them, such as those of two versions of a data set, share the
-    short name: it stays with the one whose records are older.
+    Unchanged configurations can differ too, as in two versions of a data set; then the one with the oldest record gets
+    the short name.
     """
-    found = []
+    candidates = []
     for section in sections:
         first = section.rows[0].records[0]
         short = f"{section.protocol.replace('/', '-')}-{section.budget}"
-        long = f"{short}-{_digest(first.cell.dataset.model_dump(mode='json'), _DATA)}"
-        found.append(_Candidate(long if first.changed.get("dataset") else short, long, _oldest(section.rows)))
-    return _settled(found)
+        long = f"{short}-{_digest(first.cell.dataset.model_dump(mode='json'), _DATASET)}"
+        candidates.append(_Candidate(long if first.changed.get("dataset") else short, long, _earliest(section.rows)))
+    return _resolve_conflicts(candidates)
 
 
 def row_anchors(section: Section) -> list[str]:
-    """Such as `r3fa90b12`, from protocol, budget, data set, defense and attack, and evaluators if rows share these.
+    """Anchors such as `r3fa90b12`, a digest of protocol, budget, data set, defense and attack.
 
-    As of sections, the rows whose records are older keep the name without evaluators.
+    If rows differ only in their evaluators, all but the one with the oldest record add these to the digest.
     """
-    found = []
+    candidates = []
     for row in section.rows:
         cell = row.records[0].cell
         choices = [choice.model_dump(mode="json") for choice in (cell.dataset, cell.defense, cell.attack)]
         identity = [section.protocol, section.budget, *choices]
         short, long = (f"r{_digest(value, _ROW)}" for value in (identity, [*identity, row.evaluators]))
-        found.append(_Candidate(short, long, _oldest([row])))
-    return _settled(found)
+        candidates.append(_Candidate(short, long, _earliest([row])))
+    return _resolve_conflicts(candidates)
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,15 @@ class _Candidate:
     oldest: str
 
 
-def _settled(candidates: Sequence[_Candidate]) -> list[str]:
-    """Short names, each for the oldest that wants it; long ones for the others."""
+def _resolve_conflicts(candidates: Sequence[_Candidate]) -> list[str]:
+    """Give each short name to the oldest of its candidates, and the others their long names."""
     owners: dict[str, int] = {}
     for i, candidate in sorted(enumerate(candidates), key=lambda item: (item[1].oldest, item[1].long)):
         owners.setdefault(candidate.short, i)
     return [each.short if owners[each.short] == i else each.long for i, each in enumerate(candidates)]
 
 
-def _oldest(rows: Iterable[Row]) -> str:
+def _earliest(rows: Iterable[Row]) -> str:
     return min(record.created for row in rows for record in row.records)
 
 

@@ -1,4 +1,4 @@
-"""Reconstructions above the private images that they are compared with; only for reports that ask for them."""
+"""Pictures of reconstructions above private images, for reports that request them."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ if TYPE_CHECKING:
     from ...pipeline.record_artifacts import Reconstructions
     from ...store.store import Store
 
-#: Reconstructions of a cell, evenly spaced among all.
-COLUMNS = 10
+#: Number of reconstructions of a cell, evenly spaced among all.
+_COLUMNS = 10
 
 
-def find(records: Iterable[Record], store: Store, data: Path) -> dict[str, bytes | str]:
-    """By key of record a PNG with reconstructions above private images, or why there is none.
+def private_pictures(records: Iterable[Record], store: Store, data: Path) -> dict[str, bytes | str]:
+    """Make a PNG of reconstructions above private images for each record, or give the reason why there is none; by key.
 
-    Of an attack on single images each original; of an attack on classes, for the first draw of each label, the private
-    training image of that label that is nearest in pixels (least mean squared difference).
+    An attack on single images is compared with the originals. For an attack on classes, the first draw of each label is
+    compared with the private training image of that label that has the smallest mean squared difference in pixels.
 
     Args:
-        records: whose evidence is looked up.
-        store: where evidence is.
+        records: whose evidence is shown.
+        store: contains the evidence.
         data: the data folder.
     """
     parts: dict[tuple[str, str], Images] = {}
-    found: dict[str, bytes | str] = {}
+    pictures: dict[str, bytes | str] = {}
     for record in records:
         try:
-            found[record.key] = _picture(record, store, data, parts)
+            pictures[record.key] = _picture(record, store, data, parts)
         except PrivbenchError as problem:
-            found[record.key] = str(problem)
-    return found
+            pictures[record.key] = str(problem)
+    return pictures
 
 
 def _picture(record: Record, store: Store, data: Path, parts: dict[tuple[str, str], Images]) -> bytes:
     import numpy as np
 
     made = record_artifacts.reconstructions(record, store)
-    keys = record_artifacts.columns([record], [made], COLUMNS)
+    keys = record_artifacts.columns([record], [made], _COLUMNS)
     if made.about == "items":
         private = record_artifacts.originals([record], "items", keys, data)
     else:
         dataset = record_artifacts.cell_of(record).dataset
-        place = (canonical(dataset.identity()), "private_train")
-        if place not in parts:
-            parts[place] = dataset.component.load("private_train", data)
-        private = _nearest(made, keys, parts[place])
+        part = (canonical(dataset.identity()), "private_train")
+        if part not in parts:
+            parts[part] = dataset.component.load("private_train", data)
+        private = _nearest_images(made, keys, parts[part])
     labels = [str(key) if made.about == "labels" else "" for key in keys]
     return grid_png(np.stack([made.of(keys), private]), labels)
 
 
-def _nearest(made: Reconstructions, keys: list[int], train: Images) -> NDArray[np.uint8]:
-    """Of each label the training image with the least squared difference to its reconstruction."""
+def _nearest_images(made: Reconstructions, keys: list[int], train: Images) -> NDArray[np.uint8]:
+    """The training image of each label with the smallest squared difference to the reconstruction of that label."""
     import numpy as np
 
     assert train.labels is not None
     pixels, labels = train.pixels.numpy(), train.labels.numpy()
-    chosen = []
+    nearest = []
     for key, image in zip(keys, made.of(keys), strict=True):
         candidates = pixels[labels == key]
-        far = candidates.reshape(len(candidates), -1).astype(np.float32) - image.reshape(1, -1).astype(np.float32)
-        chosen.append(candidates[np.einsum("nd,nd->n", far, far).argmin()])
-    return np.stack(chosen)
+        difference = (candidates.astype(np.float32) - image.astype(np.float32)).reshape(len(candidates), -1)
+        nearest.append(candidates[np.einsum("nd,nd->n", difference, difference).argmin()])
+    return np.stack(nearest)

@@ -12,8 +12,8 @@ _VERDICTS = {"within published": "within the printed spread", "within ours": "wi
 
 
 @dataclass(frozen=True)
-class ShownEntry:
-    """One printed number beside ours, in words."""
+class PublishedValue:
+    """One printed number beside ours, as text."""
 
     column: str
     published: str
@@ -26,69 +26,58 @@ class ShownEntry:
 
 
 @dataclass(frozen=True)
-class ShownLine:
-    """One printed row beside our cells of it under one attack; `cells` are key and seed."""
+class PublishedRow:
+    """A printed row beside our records of it; `cells` are their keys and seeds."""
 
-    label: str
-    attack: str
-    protocol: str
-    budget: str
+    compared: ComparedRow
     cells: tuple[tuple[str, int], ...]
     deviations: str
-    flags: tuple[str, ...]
-    entries: tuple[ShownEntry, ...]
+    values: tuple[PublishedValue, ...]
 
 
 @dataclass(frozen=True)
-class Publication:
+class PublishedTable:
     """A published table of results; `missing` are its rows without records."""
 
     name: str
     caption: str
     citation: str
     link: str
-    lines: tuple[ShownLine, ...]
+    rows: tuple[PublishedRow, ...]
     missing: tuple[str, ...]
 
 
-def publications(records: Records) -> list[Publication]:
-    """Every published table of results, with the rows that some records are of."""
+def published_tables(records: Records) -> list[PublishedTable]:
+    """Every published table of results, with the rows for which there are records."""
     seeds = {record.key: record.cell.seed for record in records}
     found = []
     for table in tables():
         if table.kind == "results":
             comparison = compare(table, records)
-            lines = tuple(_line(line, seeds) for line in comparison.lines)
-            shown = Publication(table.name, table.caption, table.citation, table.link, lines, comparison.missing)
-            found.append(shown)
+            rows = tuple(_row(row, seeds) for row in comparison.lines)
+            found.append(
+                PublishedTable(table.name, table.caption, table.citation, table.link, rows, comparison.missing)
+            )
     return found
 
 
-def _line(line: ComparedRow, seeds: dict[str, int]) -> ShownLine:
-    return ShownLine(
-        label=line.label,
-        attack=line.attack,
-        protocol=line.protocol,
-        budget=line.budget,
-        cells=tuple((key, seeds[key]) for key in line.keys),
-        deviations=", ".join(line.deviations),
-        flags=line.flags,
-        entries=tuple(_entry(entry) for entry in line.entries),
-    )
+def _row(row: ComparedRow, seeds: dict[str, int]) -> PublishedRow:
+    cells = tuple((key, seeds[key]) for key in row.keys)
+    return PublishedRow(row, cells, ", ".join(row.deviations), tuple(_value(value) for value in row.entries))
 
 
-def _entry(entry: ComparedValue) -> ShownEntry:
-    places = entry.decimals
-    spread = "" if entry.published_spread is None else f" ± {entry.published_spread:.{places}f}"
-    interval = entry.interval and f"[{entry.interval[0]:.{places}f}, {entry.interval[1]:.{places}f}]"
-    unit = " %" if entry.unit == "per cent" else ""
-    return ShownEntry(
-        column=f"{entry.column}{unit}",
-        published=f"{entry.published:.{places}f}{spread}",
-        ours="–" if entry.ours is None else f"{entry.ours:.{places}f}",
+def _value(value: ComparedValue) -> PublishedValue:
+    digits = value.decimals
+    spread = "" if value.published_spread is None else f" ± {value.published_spread:.{digits}f}"
+    interval = value.interval and f"[{value.interval[0]:.{digits}f}, {value.interval[1]:.{digits}f}]"
+    unit = " %" if value.unit == "per cent" else ""
+    return PublishedValue(
+        column=f"{value.column}{unit}",
+        published=f"{value.published:.{digits}f}{spread}",
+        ours="–" if value.ours is None else f"{value.ours:.{digits}f}",
         interval=interval or "",
-        seeds=str(entry.seeds or "–"),
-        difference="" if entry.difference is None else f"{entry.difference:+.{places}f}".replace("-", "−"),
-        verdict=_VERDICTS.get(entry.verdict, entry.verdict),
-        reason=entry.reason,
+        seeds=str(value.seeds or "–"),
+        difference="" if value.difference is None else f"{value.difference:+.{digits}f}".replace("-", "−"),
+        verdict=_VERDICTS.get(value.verdict, value.verdict),
+        reason=value.reason,
     )

@@ -1,4 +1,4 @@
-"""Records as LaTeX tables: booktabs, the best comparable value of each column in bold."""
+"""LaTeX tables of records with booktabs; the best comparable value of each column is bold."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...analysis.record_set import Records
 from ...core.config import Definition
 from ...records.record import Interval
 from ...records.verification import LEGEND as LEVEL_LEGEND
-from ..formatting import Shown, number, plain, seed_list, shown, title
+from ..formatting import FormattedScore, format_number, format_score, format_seeds, sanitize, section_title
 from .leaderboard import LEGEND as RANK_LEGEND
-from .leaderboard import LeaderboardTable, board
-from .rows import Notes, header, names, not_run
+from .leaderboard import LeaderboardTable, leaderboard_table
+from .rows import Footnotes, heading_lines, not_run_notes, row_names
 
 _LATEX = str.maketrans(
     {
@@ -32,103 +32,109 @@ _LATEX = str.maketrans(
 def latex(records: Records) -> str:
     """A leaderboard and a table of all rows for each section.
 
-    An interval is a half-width after +- where both halves are equal in the digits shown, else `[low, high]`. Bold is
-    the best for the defender, of all ranked defenses in a leaderboard and of the rows of one attack in a table.
+    A symmetric interval, in the digits shown, is a half-width after +-; any other is `[low, high]`. Bold is the best
+    for the defender: in a leaderboard among all ranked defenses, in a table among the rows of one attack.
     """
     return "\n".join(line for section in records.sections() for line in _section(section, records))
 
 
 def _section(section: Section, records: Records) -> Iterator[str]:
-    yield f"% {plain(title(section))}; needs \\usepackage{{booktabs}}"
-    notes = Notes()
-    found = board(section)
-    if found is not None:
-        yield from _leaderboard(found, notes)
-    yield from _table(section, notes, records)
-    legends = [RANK_LEGEND, LEVEL_LEGEND] if found else [LEVEL_LEGEND]
-    for line in (*notes.lines(), *(found.notes if found else ()), *not_run(section), *legends):
+    yield f"% {sanitize(section_title(section))}; needs \\usepackage{{booktabs}}"
+    footnotes = Footnotes()
+    leaderboard = leaderboard_table(section)
+    if leaderboard is not None:
+        yield from _leaderboard(leaderboard, footnotes)
+    yield from _table(section, footnotes, records)
+    notes = [*footnotes.lines(), *(leaderboard.notes if leaderboard else ()), *not_run_notes(section)]
+    for line in (*notes, *([RANK_LEGEND] if leaderboard else []), LEVEL_LEGEND):
         yield f"\n{escape(line)}"
     yield ""
 
 
-def _leaderboard(found: LeaderboardTable, notes: Notes) -> Iterator[str]:
-    yield f"% {found.title}"
+def _leaderboard(table: LeaderboardTable, footnotes: Footnotes) -> Iterator[str]:
+    yield f"% {table.title}"
     yield "\\begin{tabular}{lllrrll}\n\\toprule"
-    yield " & ".join(escape(head) for head in found.heads) + " \\\\\n\\midrule"
-    columns = [_board_column(found, place, notes) for place in (0, 1)]
-    for i, line in enumerate(found.lines):
-        texts = (escape(text) for text in (line.rank, line.group, line.defense))
-        yield " & ".join([*texts, columns[0][i], columns[1][i], line.attacks, line.seeds]) + " \\\\"
+    yield " & ".join(escape(heading) for heading in table.headings) + " \\\\\n\\midrule"
+    utility, worst = (_leaderboard_column(table, index, footnotes) for index in (0, 1))
+    for i, row in enumerate(table.rows):
+        texts = (escape(text) for text in (row.rank, row.group, row.defense))
+        yield " & ".join([*texts, utility[i], worst[i], row.attacks, row.seeds]) + " \\\\"
     yield "\\bottomrule\n\\end{tabular}\n"
 
 
-def _board_column(found: LeaderboardTable, place: int, notes: Notes) -> list[str]:
-    """Utility (0) or worst case (1) of each line; defenses without a rank are not compared."""
-    definition = (found.utility, found.score)[place]
-    bold = best(definition, [line.values[place] if line.rank != "-" else None for line in found.lines])
+def _leaderboard_column(table: LeaderboardTable, index: int, footnotes: Footnotes) -> list[str]:
+    """The cells of utility (index 0) or worst case (1); only ranked defenses compete for bold."""
+    definition = (table.utility, table.score)[index]
+    bold = _is_best(definition, [row.values[index] if row.rank != "-" else None for row in table.rows])
     return [
-        _cell((line.utility, line.worst)[place], definition, line.values[place], line.intervals[place], marked, notes)
-        for line, marked in zip(found.lines, bold, strict=True)
+        _cell((row.utility, row.worst)[index], definition, row.values[index], row.intervals[index], is_best, footnotes)
+        for row, is_best in zip(table.rows, bold, strict=True)
     ]
 
 
-def _table(section: Section, notes: Notes, records: Records) -> Iterator[str]:
-    heads = ["Defense", "Attack", "Seeds", "Level", *(", ".join(header(section, each)) for each in section.columns)]
-    yield f"\\begin{{tabular}}{{llll{'r' * len(section.columns)}}}\n\\toprule"
-    yield " & ".join(escape(head) for head in heads) + " \\\\\n\\midrule"
+def _table(section: Section, footnotes: Footnotes, records: Records) -> Iterator[str]:
+    columns = [", ".join(heading_lines(section, column)) for column in section.columns]
+    yield f"\\begin{{tabular}}{{llll{'r' * len(columns)}}}\n\\toprule"
+    yield " & ".join(map(escape, ("Defense", "Attack", "Seeds", "Level", *columns))) + " \\\\\n\\midrule"
     bold = {column.name: _bold_rows(section.rows, column) for column in section.columns}
     for i, row in enumerate(section.rows):
         cells = []
         for column in section.columns:
             score = row.scores[column.name]
-            cell = shown(score, len(row.seeds))
-            cells.append(_cell(cell, score.definition, score.value, score.interval, bold[column.name][i], notes))
-        texts = (*names(row), seed_list(row.seeds), records.level(row.records))
+            text = format_score(score, len(row.seeds))
+            cells.append(_cell(text, score.definition, score.value, score.interval, bold[column.name][i], footnotes))
+        texts = (*row_names(row), format_seeds(row.seeds), records.level(row.records))
         yield " & ".join([*map(escape, texts), *cells]) + " \\\\"
     yield "\\bottomrule\n\\end{tabular}"
 
 
 def _bold_rows(rows: Sequence[Row], column: Definition) -> list[bool]:
-    """Only rows of one attack, with the same evaluators, are compared."""
-    alike: dict[tuple[str, str], list[int]] = {}
+    """Whether each row is the best of those with the same attack and evaluators."""
+    groups: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
-        alike.setdefault((row.attack, row.evaluators), []).append(i)
+        groups.setdefault((row.attack, row.evaluators), []).append(i)
     bold = [False] * len(rows)
-    for places in alike.values():
-        for i, marked in zip(places, best(column, [rows[i].scores[column.name].value for i in places]), strict=True):
-            bold[i] = marked
+    for members in groups.values():
+        best = _is_best(column, [rows[i].scores[column.name].value for i in members])
+        for i, is_best in zip(members, best, strict=True):
+            bold[i] = is_best
     return bold
 
 
-def best(definition: Definition | None, values: Sequence[float | None]) -> list[bool]:
-    """Which values print as the best for the defender; none where there are not two that print differently."""
+def _is_best(definition: Definition | None, values: Sequence[float | None]) -> list[bool]:
+    """Whether each value prints as the best for the defender; none does unless two values print differently."""
     known = [value for value in values if value is not None]
     if definition is None or not known:
         return [False] * len(values)
-    texts = [number(value, definition.unit) for value in values]
-    top = number((max if definition.better == "higher" else min)(known), definition.unit)
-    apart = {text for text, value in zip(texts, values, strict=True) if value is not None}
-    return [len(apart) > 1 and value is not None and text == top for text, value in zip(texts, values, strict=True)]
+    texts = [format_number(value, definition.unit) for value in values]
+    best = format_number((max if definition.better == "higher" else min)(known), definition.unit)
+    distinct = {text for text, value in zip(texts, values, strict=True) if value is not None}
+    return [len(distinct) > 1 and value is not None and text == best for text, value in zip(texts, values, strict=True)]
 
 
 def _cell(
-    cell: Shown, definition: Definition | None, value: float | None, interval: Interval | None, bold: bool, notes: Notes
+    score: FormattedScore,
+    definition: Definition | None,
+    value: float | None,
+    interval: Interval | None,
+    bold: bool,
+    footnotes: Footnotes,
 ) -> str:
-    text = f"\\textbf{{{escape(cell.value)}}}" if bold else escape(cell.value + notes.mark(cell.reason))
+    text = f"\\textbf{{{escape(score.value)}}}" if bold else escape(score.value + footnotes.mark(score.reason))
     half = None if definition is None else half_width(value, interval, definition.unit)
-    spread = f"$\\pm$ {half}" if half else escape(cell.interval)
-    rest = " ".join(part for part in (spread, escape(cell.basis)) if part)
+    spread = f"$\\pm$ {half}" if half else escape(score.interval)
+    rest = " ".join(part for part in (spread, escape(score.basis)) if part)
     return f"{text} {{\\scriptsize {rest}}}" if rest else text
 
 
 def half_width(value: float | None, interval: Interval | None, unit: str) -> str | None:
-    """The half-width in the digits that the value is shown with, if that of both sides is equal.
+    """The half-width of an interval in the digits of its value; `None` unless both sides print equally.
 
     Example:
         >>> half_width(0.5, (0.4, 0.6), "fraction"), half_width(0.9, (0.7, 1.0), "fraction")
         ('10.0', None)
     """
-    text = number(value, unit)
+    text = format_number(value, unit)
     if value is None or interval is None or "e" in text:
         return None
     digits = len(text.partition(".")[2])
@@ -138,5 +144,5 @@ def half_width(value: float | None, interval: Interval | None, unit: str) -> str
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX shows it."""
-    return plain(text, 2000).translate(_LATEX)
+    """Text with the special characters of LaTeX escaped."""
+    return sanitize(text, 2000).translate(_LATEX)

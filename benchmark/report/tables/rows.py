@@ -1,4 +1,4 @@
-"""What the rows of tables have in common, whatever the format."""
+"""Parts of a table that every format shares: row names, column headings, footnotes."""
 
 from __future__ import annotations
 
@@ -8,48 +8,54 @@ from typing import TYPE_CHECKING
 from ...analysis.aggregate import Row, Section
 from ...core.config import Definition
 from ...records.verification import LEVELS
-from ..formatting import heading, number, plain, shared_chance
+from ..formatting import FormattedScore, column_heading, format_number, sanitize, shared_chance
 
 if TYPE_CHECKING:
     from ...analysis.record_set import Records
 
 
-class Notes:
-    """Numbers the reasons of missing scores, each distinct one once."""
+class Footnotes:
+    """Numbered reasons for missing scores; equal reasons share a number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def mark(self, reason: str) -> str:
-        """The number of a reason in brackets; empty for none."""
+        """The number of a reason in parentheses; empty if there is no reason."""
         return f" ({self._numbers.setdefault(reason, len(self._numbers) + 1)})" if reason else ""
 
     def lines(self) -> Iterator[str]:
         """The reasons with their numbers."""
-        for reason, index in self._numbers.items():
-            yield f"({index}) {reason}"
+        for reason, number in self._numbers.items():
+            yield f"({number}) {reason}"
 
 
-def names(row: Row) -> tuple[str, str]:
-    """Defense and attack; evaluators follow where they tell rows apart."""
+def score_lines(score: FormattedScore, footnotes: Footnotes) -> list[str]:
+    """A score on several lines: value with footnote, then interval and number of observations if it has a value."""
+    uncertainty = [score.interval or "no interval", *score.basis.split(", ")] if score.basis else []
+    return [score.value + footnotes.mark(score.reason), *uncertainty]
+
+
+def row_names(row: Row) -> tuple[str, str]:
+    """Defense and attack; the attack is followed by the evaluators if only they distinguish rows."""
     evaluators = f" [{row.evaluators}]" if row.evaluators else ""
-    return plain(row.defense, 60), plain(row.attack + evaluators, 60)
+    return sanitize(row.defense, 60), sanitize(row.attack + evaluators, 60)
 
 
-def header(section: Section, column: Definition) -> list[str]:
-    """The heading of a column, and what guessing gives if all rows agree."""
+def heading_lines(section: Section, column: Definition) -> list[str]:
+    """The heading of a column, and the chance level if all rows share it."""
     chance = shared_chance(section, column.name)
-    return [heading(column)] + ([f"chance {number(chance, column.unit)}"] if chance is not None else [])
+    return [column_heading(column)] + ([f"chance {format_number(chance, column.unit)}"] if chance is not None else [])
 
 
-def not_run(section: Section) -> list[str]:
-    """Evaluators that did not run, one sentence each."""
-    return [f"{plain(evaluator, 60)} did not run: {plain(reason)}" for evaluator, reason in section.not_run]
+def not_run_notes(section: Section) -> list[str]:
+    """A sentence for each evaluator that did not run."""
+    return [f"{sanitize(evaluator, 60)} did not run: {sanitize(reason)}" for evaluator, reason in section.not_run]
 
 
-def verified(section: Section, records: Records) -> Iterator[str]:
-    """The rows of a section that somebody other than their author has verified, one sentence a level."""
+def verified_notes(section: Section, records: Records) -> Iterator[str]:
+    """A sentence for each verification level above self-reported, with the rows that have it."""
     for level in LEVELS[1:]:
-        found = [" under ".join(names(row)) for row in section.rows if records.level(row.records) == level]
-        if found:
-            yield f"{level} by a verifier: {', '.join(found)}"
+        verified = [" under ".join(row_names(row)) for row in section.rows if records.level(row.records) == level]
+        if verified:
+            yield f"{level} by a verifier: {', '.join(verified)}"

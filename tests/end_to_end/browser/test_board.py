@@ -12,7 +12,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 from privbench import load_records
 from privbench.benchmark.records.record import Record
-from privbench.benchmark.report.html.board import folder
+from privbench.benchmark.report.html.pages import render_folder
 
 COMMITTED = Path(__file__).resolve().parents[3] / "results"
 TEXT_COLUMNS = {"group", "defense", "attack"}
@@ -127,7 +127,7 @@ def test_a_request_a_message_or_an_error_would_be_noticed(visit, board):
 
 def test_two_hundred_cells_take_at_most_two_megabytes(samples, tmp_path):
     samples.write_many(tmp_path, 200)
-    name, content = next(folder(load_records(tmp_path)))
+    name, content = next(render_folder(load_records(tmp_path)))
     assert name == "index.html"
     assert len(content) <= 2_000_000
 

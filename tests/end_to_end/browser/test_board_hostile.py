@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from privbench import load_records
-from privbench.benchmark.report.formatting import plain
+from privbench.benchmark.report.formatting import sanitize
 
 WIDE = "document.documentElement.scrollWidth > innerWidth || document.body.scrollWidth > innerWidth"
 #: Elements and attributes that no page of a report has, and texts that would have become code.
@@ -65,10 +65,10 @@ def test_pages_show_hostile_texts_as_texts(visit, hostile, samples, name):
         assert is_harmless(page)
     shown = words(page.evaluate("document.body.textContent"))
     if name == "index":
-        assert words(plain(samples.HOSTILE["image"], 60)) in shown
+        assert words(sanitize(samples.HOSTILE["image"], 60)) in shown
         assert "isnotarecord" in shown
     for text in samples.HOSTILE.values():
-        assert name == "published" or words(plain(text, 40)).rstrip("…")[:34] in shown, text[:40]
+        assert name == "published" or words(sanitize(text, 40)).rstrip("…")[:34] in shown, text[:40]
     page.locator("table").first.scroll_into_view_if_needed()
     assert page.locator("h1").bounding_box()["height"] < 200
 
@@ -102,7 +102,7 @@ def test_every_cell_shows_its_hostile_texts(visit, hostile, records, samples):
             continue
         for place, shown in page.evaluate(TEXTS).items():
             limit = 30 if place in ("table.scores", "table.stages") else 60
-            assert words(plain(text, limit)).rstrip("…")[:limit] in words(shown), (place, text[:40])
+            assert words(sanitize(text, limit)).rstrip("…")[:limit] in words(shown), (place, text[:40])
         assert len(page.evaluate("document.body.innerText")) < 150_000
 
 
