@@ -63,7 +63,7 @@ def cell_flags(
         scores: scores by name, as in `scores.json`.
         judge: facts from the judge's stage; empty or `None` if there was none.
         curves: curves by stage, loop and series.
-        decreasing_losses: losses that the attack minimizes (`Attack.decreasing_losses`).
+        decreasing_losses: losses that the attack minimises (`Attack.decreasing_losses`).
         probe: result of probing the target for gradient masking; empty or `None` if the target was not probed.
         target: lineage of the target, if known.
         judges: lineages of the judges, in their order.

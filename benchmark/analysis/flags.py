@@ -12,7 +12,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "features, are unreliable. Train it longer before comparing defenses.",
     "target_collapsed": "The target is no better than guessing, so it holds little that could leak. Its low leakage is "
     "no achievement of the defense; read it together with the utility, or train the target longer.",
-    "attack_loss_did_not_fall": "The loss that the attack minimizes did not decrease, so the attack did not work, and "
+    "attack_loss_did_not_fall": "The loss that the attack minimises did not decrease, so the attack did not work, and "
     "its low success says nothing about the defense. Change its step size or number of steps, or check whether the "
     "target has useful gradients.",
     "fid_rank_deficient": "A Frechet distance needs more images than features. With fewer, the covariance is "

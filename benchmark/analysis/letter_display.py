@@ -31,16 +31,16 @@ def assign_groups(distinct: Booleans) -> list[tuple[int, ...]]:
         Piepho starts from one group and splits it at each distinct pair, which may need memory exponential in M.
     """
     size = len(distinct)
-    neighbors = [_bitmask(~distinct[i]) & ~(1 << i) for i in range(size)]
-    uncovered = list(neighbors)
+    neighbours = [_bitmask(~distinct[i]) & ~(1 << i) for i in range(size)]
+    uncovered = list(neighbours)
     cliques: list[int] = []
     for i in range(size):
         while uncovered[i]:
-            clique = _grow_clique(i, neighbors, uncovered)
+            clique = _grow_clique(i, neighbours, uncovered)
             cliques.append(clique)
             for j in _members(clique):
                 uncovered[j] &= ~clique
-        if not neighbors[i]:
+        if not neighbours[i]:
             cliques.append(1 << i)
     groups: list[list[int]] = [[] for _ in range(size)]
     for number, members in enumerate(_remove_redundant([_members(clique) for clique in cliques], size)):
@@ -75,14 +75,14 @@ def _members(clique: int) -> list[int]:
     return members
 
 
-def _grow_clique(i: int, neighbors: Sequence[int], uncovered: Sequence[int]) -> int:
-    """A maximal clique with i and its first neighbor that no common clique covers yet."""
-    clique, candidates = 1 << i, neighbors[i]
+def _grow_clique(i: int, neighbours: Sequence[int], uncovered: Sequence[int]) -> int:
+    """A maximal clique with i and its first neighbour that no common clique covers yet."""
+    clique, candidates = 1 << i, neighbours[i]
     while candidates:
         preferred = candidates & uncovered[i] or candidates
         j = (preferred & -preferred).bit_length() - 1
         clique |= 1 << j
-        candidates &= neighbors[j]
+        candidates &= neighbours[j]
     return clique
 
 

@@ -138,7 +138,7 @@ def curves(values: list[float | None], loop: str = "attack", stage: str = "evide
     return {stage: {loop: {series: [[i, value] for i, value in enumerate(values)]}}}
 
 
-def test_only_losses_that_the_attack_minimizes_must_decrease() -> None:
+def test_only_losses_that_the_attack_minimises_must_decrease() -> None:
     flat = [2.0] * 40
     assert message(curves=curves(flat, "attack 1"), decreasing_losses=FALLING) == (
         "identity of loop 'attack 1' starts at 2 and ends at 2: no decrease beyond its spread, so the attack did not "

@@ -48,10 +48,12 @@ def test_invalid_requests_are_rejected():
     with pytest.raises(InvalidConfigurationError, match=r"bido-table6, which has hyperparameters.*bido-table1"):
         matrices(TABLES["bido-table6"])
     with pytest.raises(
-        InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not say"
+        InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not state"
     ):
         matrices(TABLES["xiao-table1"], labels=["for both"])
-    with pytest.raises(InvalidConfigurationError, match=r"can be run: It needs .* give one with --set dataset\.extra="):
+    with pytest.raises(
+        InvalidConfigurationError, match=r"can be run: It needs .* Give a folder with --set dataset\.extra="
+    ):
         matrices(TABLES["xiao-table1"], labels=["for Dec"])
     with pytest.raises(InvalidConfigurationError, match=r"fixes, got bido_hsic\.lambda_x"):
         matrices(TABLES["bido-table1"], settings={"bido_hsic.lambda_x": 1})
