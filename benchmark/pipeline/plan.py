@@ -1,4 +1,4 @@
-"""Cells to stages: shared ones once, each under a key made of everything that decides its result."""
+"""Plan of a run: cells become stages, shared ones once, in an order in which inputs come first."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import FeatureAttack
-from ..core.canonical import digest
 from ..core.config import StageKind
 from ..errors import InvalidConfigurationError, PrivbenchError
-from ..registry import find, load
-from .cell import Cell, Choice
+from .cell import Cell
+from .keys import NEGATIVES_VERSION, PROBE_VERSION, Identities, stage_key
 from .matrix import unsupported
 
-#: Raised when the way keys are made changes; it is part of every key.
-KEY_FORMAT = 1
-#: Kinds of stages whose name in keys is the one that they had when the keys were first made.
-_NAMES_IN_KEYS = {"second_judge": "second"}
 #: Kinds of stages that train a judge.
-JUDGES = ("judge", "second_judge")
-#: Raised when a change alters the calibrated negatives; part of the keys of that stage.
-NEGATIVES = 1
-#: Raised when a change of `probe` alters what a scores stage finds out about its target.
-PROBE = 1
+JUDGES: tuple[StageKind, ...] = ("judge", "second_judge")
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class Stage:
 
     @property
     def resource_class(self) -> str:
-        """Equal for stages that take about as much memory: kind, data set, component and budget."""
+        """Return a name that is equal for stages that take about as much memory."""
         protocol = self.cell.dataset.component.protocol
         components = {
             "judge": protocol.judge_network,
@@ -61,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A cell that has no meaning."""
+    """A cell whose combination of components has no meaning."""
 
     cell: Cell
     reason: str
@@ -93,7 +84,7 @@ def build_plan(cells: Iterable[Cell], root: Path) -> Plan:
         InvalidConfigurationError: a field `layer` names a cut layer that the target does not have.
     """
     plan = Plan()
-    identities = _Identities()
+    identities = Identities()
     fingerprints: dict[str, str] = {}
     layers: dict[str, tuple[str, ...]] = {}
     for cell in cells:
@@ -109,39 +100,8 @@ def build_plan(cells: Iterable[Cell], root: Path) -> Plan:
     return plan
 
 
-class _Identities:
-    """What cells share, said once: identities of choices, and of the networks that stages train."""
-
-    def __init__(self) -> None:
-        # The choice itself is kept too, since another one may get the number of one that is gone.
-        self._choices: dict[tuple[int, StageKind | None], tuple[Choice, dict[str, Any]]] = {}
-        self._digests: dict[int, str] = {}
-        self._networks: dict[str, dict[str, str | int]] = {}
-
-    def choice(self, choice: Choice, stage: StageKind | None = None) -> dict[str, Any]:
-        """`choice.identity(stage)`."""
-        place = (id(choice), stage)
-        if place not in self._choices:
-            self._choices[place] = (choice, choice.identity(stage))
-        return self._choices[place][1]
-
-    def digest(self, choice: Choice) -> str:
-        """The digest of all that identifies a choice."""
-        whole = self.choice(choice)
-        if id(choice) not in self._digests:
-            self._digests[id(choice)] = digest(whole)
-        return self._digests[id(choice)]
-
-    def network(self, name: str) -> dict[str, str | int]:
-        """What of a network decides the result of a stage that trains it."""
-        if name not in self._networks:
-            distribution, version = find("network", name).distribution, load("network", name).version
-            self._networks[name] = {"name": name, "distribution": distribution, "version": version}
-        return self._networks[name]
-
-
-def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]], identities: _Identities) -> None:
-    """Refuse a cut layer that the cell's target does not have; `known` holds the layers of targets seen before."""
+def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]], identities: Identities) -> None:
+    """Refuse a cut layer that the cell's target does not have; `known` caches the layers of targets."""
     attack = cell.attack.component
     if attack.access == "features" and not isinstance(attack, FeatureAttack):
         raise InvalidConfigurationError(
@@ -163,7 +123,7 @@ def _check_layers(cell: Cell, known: dict[str, tuple[str, ...]], identities: _Id
 
 
 def _layers(cell: Cell) -> tuple[str, ...]:
-    """Names of the latents of a cell's target, which is built without weights."""
+    """Return the names of the latents of a cell's target, which is built without weights."""
     import torch
 
     protocol = cell.dataset.component.protocol.model_copy(update={"pretrained": False})
@@ -179,22 +139,14 @@ def _layers(cell: Cell) -> tuple[str, ...]:
     return found
 
 
-def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> None:
+def _add(plan: Plan, cell: Cell, fingerprint: str, identities: Identities) -> None:
     """Add the stages of one cell that the plan does not have yet."""
     attack = cell.attack.component
     protocol = cell.dataset.component.protocol
 
     def stage(kind: StageKind, title: str, inputs: dict[str, str], **parts: Any) -> str:
-        content = {
-            "format": KEY_FORMAT,
-            "stage": _NAMES_IN_KEYS.get(kind, kind),
-            "dataset": identities.choice(cell.dataset, kind),
-            "protocol": protocol.id,
-            "data": fingerprint,
-            "inputs": {_NAMES_IN_KEYS.get(role, role): key for role, key in inputs.items()},
-            **parts,
-        }
-        key = digest(content)
+        dataset = identities.choice(cell.dataset, kind)
+        key = stage_key(kind, dataset=dataset, protocol=protocol.id, data=fingerprint, inputs=inputs, **parts)
         plan.stages.setdefault(key, Stage(kind, key, title, inputs, cell))
         return key
 
@@ -209,12 +161,12 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> N
     )
     inputs = {"target": target}
     if attack.prior != "none":
-        reads = {"target": target} if attack.prior == "target" else {}
-        whose = f" of {cell.defense.name}" if reads else ""
+        prior_inputs = {"target": target} if attack.prior == "target" else {}
+        of_defense = f" of {cell.defense.name}" if prior_inputs else ""
         inputs["prior"] = stage(
             "prior",
-            f"prior {data} {cell.attack.name}{whose} seed {cell.seed}",
-            reads,
+            f"prior {data} {cell.attack.name}{of_defense} seed {cell.seed}",
+            prior_inputs,
             attack=identities.choice(cell.attack, "prior"),
             seed=cell.seed,
         )
@@ -222,20 +174,20 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: _Identities) -> N
         "evidence", f"evidence {cell.title}", inputs, attack=identities.choice(cell.attack, "evidence"), seed=cell.seed
     )
     inputs = {**inputs, "evidence": evidence}
-    asked = {judge for choice in cell.evaluators for judge in choice.component.judges}
-    if asked:
+    judges = {judge for choice in cell.evaluators for judge in choice.component.judges}
+    if judges:
         inputs["judge"] = stage("judge", f"judge {data}", {}, network=identities.network(protocol.judge_network))
-    if "second" in asked:
+    if "second" in judges:
         network = identities.network(protocol.second_judge_network or "")
         inputs["second_judge"] = stage("second_judge", f"second judge {data}", {}, network=network)
     if any("Negatives" in choice.component.needs for choice in cell.evaluators):
         title = f"negatives {data} {cell.defense.name} seed {cell.seed}"
-        inputs["negatives"] = stage("negatives", title, {"target": target}, method=NEGATIVES)
+        inputs["negatives"] = stage("negatives", title, {"target": target}, method=NEGATIVES_VERSION)
     scores = stage(
         "scores",
         f"scores {cell.title}",
         inputs,
         evaluators=[identities.choice(choice, "scores") for choice in cell.evaluators],
-        probe=PROBE,
+        probe=PROBE_VERSION,
     )
     plan.cells[scores] = cell

@@ -1,1 +1,1 @@
-"""What several test folders share; `helpers` is on the path of pytest."""
+"""Helpers of several test folders; `helpers` is on the path of pytest."""

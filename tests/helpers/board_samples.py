@@ -254,7 +254,7 @@ def _hostile(record: Json, text: str, *, keep_dataset: bool, seed: int) -> Json:
     made["changed"] = {"defense": {text: text}, text: {text: text}}
     for score in made["scores"].values():
         score["definition"] = score["definition"] | {"name": text}
-    made["not_run"] = {text: text, "fid_inception": text}
+    made["not_run"] = {name: {"code": "unavailable", "reason": text} for name in (text, "fid_inception")}
     made["judge"] |= {"test_accuracy": text}
     if keep_dataset:
         made["cell"]["dataset"] = record["cell"]["dataset"]

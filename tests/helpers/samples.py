@@ -91,7 +91,7 @@ def make_record(
         "command": ["privbench", "run", "--defense", defense, "--attack", attack, "--seed", str(seed)],
         "created": f"2026-01-31T12:00:{seed % 60:02}+00:00",
         "scores": make_scores(leak, accuracy, seed),
-        "not_run": {"fid_inception": "Inception weights are not on this machine"},
+        "not_run": {"fid_inception": {"code": "unavailable", "reason": "Inception weights are not on this machine"}},
         "queries": {"forward": 120_000, "backward": 120_000},
         "costs": {
             "target": {"seconds": 31.2, "peak_memory_bytes": 812_000_000},

@@ -9,6 +9,7 @@ from privbench.benchmark.analysis.cell_flags import cell_flags
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.pipeline import gradient_masking
 from privbench.benchmark.pipeline.cell import Cell, Selection
+from privbench.benchmark.pipeline.facts import TargetFacts
 from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.pipeline.session import Session

@@ -33,7 +33,7 @@ def keys(**settings: object) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("setting", "value", "changed"),
     [
-        ("second_judge__max_steps", 7, {"second", "scores"}),
+        ("second_judge__max_steps", 7, {"second_judge", "scores"}),
         ("judge__max_steps", 7, {"judge", "scores"}),
         ("negatives", 3, {"negatives", "scores"}),
         ("attacked", 3, {"negatives", "evidence", "scores"}),
@@ -48,11 +48,11 @@ def test_a_field_changes_the_stages_that_read_it_and_no_others(setting: str, val
 def test_negatives_read_the_target_alone_and_are_shared_by_attacks() -> None:
     stages = {stage.kind: stage for stage in plan().stages.values()}
     assert dict(stages["negatives"].inputs) == {"target": stages["target"].key}
-    assert dict(stages["second"].inputs) == {}
-    assert set(stages["scores"].inputs) == {"target", "prior", "evidence", "judge", "second", "negatives"}
+    assert dict(stages["second_judge"].inputs) == {}
+    assert set(stages["scores"].inputs) == {"target", "prior", "evidence", "judge", "second_judge", "negatives"}
     other = Matrix((Selection("digits"),), (Selection("none"),), (Selection("gmi"),), (Selection("verified_acc"),))
     again = {stage.kind: stage.key for stage in build_plan(other.cells(), Path("nowhere")).stages.values()}
-    assert {kind for kind in again if again[kind] == stages[kind].key} == {"target", "judge", "second", "negatives"}
+    assert {kind for kind in again if again[kind] == stages[kind].key} == {"target", "judge", "second_judge", "negatives"}
 
 
 def test_cells_that_do_not_ask_have_neither() -> None:
@@ -105,7 +105,7 @@ def test_what_a_data_set_cannot_have_is_a_reason(dataset: str, attack: str, reas
     )
     matrix = Matrix((Selection(dataset),), (Selection("none"),), (Selection(attack),), (Selection("curious"),))
     (cell,) = matrix.cells()
-    assert dict(cell.not_run) == ({"curious": reason} if reason else {})
+    assert cell.unavailable() == ((("curious", reason),) if reason else ())
     assert len(cell.evaluators) == (reason is None)
 
 

@@ -96,11 +96,11 @@ def test_shared_stages_are_planned_once_and_nothing_is_computed_twice(quiet: Pat
 
 def test_a_record_holds_both_judges_and_what_they_verify(quiet: Path) -> None:
     for record in load_records(quiet / "results"):
-        first, second = record.judge, record.judge["second"]
+        first, second = record.judge, record.judge["second_judge"]
         assert (first["network"], second["network"]) == ("scnn", "lenet5")
         assert first["n"] == second["n"] == 364
         assert 0 < second["test_accuracy"] < 1
-        assert {"judge", "second", "negatives"} <= set(record.artifacts) & set(record.costs)
+        assert {"judge", "second_judge", "negatives"} <= set(record.artifacts) & set(record.costs)
         assert record.scores["verified_acc"].value <= record.scores["attack_acc"].value
         assert f"lenet5 (right on {second['test_accuracy']:.1%}" in record.scores["verified_acc"].notes[1]
         assert record.scores["fpr_both"].n == record.scores["fpr_first"].n <= 10
@@ -122,7 +122,7 @@ def test_changing_the_attack_keeps_targets_judge_and_prior(quiet: Path) -> None:
 def test_another_seed_shares_the_judges_alone(quiet: Path) -> None:
     plan = build_plan(matrix(seeds=(0, 1)).cells(), quiet)
     kinds = [stage.kind for stage in plan.stages.values()]
-    assert kinds.count("judge") == kinds.count("second") == 1
+    assert kinds.count("judge") == kinds.count("second_judge") == 1
     assert {kinds.count(kind) for kind in ("target", "negatives", "prior", "evidence", "scores")} == {4}
 
 

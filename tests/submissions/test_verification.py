@@ -533,7 +533,7 @@ def test_data_that_is_not_here(check: Check, honest: Path, monkeypatch) -> None:
 
 
 def other_judges(record: dict[str, Any]) -> None:
-    for role in ("judge", "second"):
+    for role in ("judge", "second_judge"):
         record["artifacts"][role]["digest"] = "0" * 64
 
 

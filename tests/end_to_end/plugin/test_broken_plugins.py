@@ -125,7 +125,7 @@ def test_everything_else_works(privbench, tmp_path: Path) -> None:
     (path,) = (tmp_path / "results").rglob("*.json")
     record = json.loads(path.read_text("utf-8"))
     assert record["scores"]["attack_acc"]["value"] is not None
-    assert "RuntimeError: no licence" in record["not_run"]["raises"]
+    assert "RuntimeError: no licence" in record["not_run"]["raises"]["reason"]
     assert privbench("report", str(tmp_path / "results"))[0] == 0
 
 

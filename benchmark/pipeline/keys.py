@@ -1,0 +1,80 @@
+"""Keys of stages: SHA-256 of the canonical JSON of everything that decides a stage's result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.canonical import digest
+from ..core.config import StageKind
+from ..registry import find, load
+from .cell import Choice
+
+#: Raised when the way keys are made changes; it is part of every key.
+KEY_FORMAT = 1
+#: Raised when a change alters the calibrated negatives; it is part of their keys.
+NEGATIVES_VERSION = 1
+#: Raised when a change alters what a scores stage finds out about its target; it is part of the keys of scores.
+PROBE_VERSION = 1
+#: Kinds of stages that are named in keys as when keys were first made, so that artifacts stay valid.
+_NAMES_IN_KEYS = {"second_judge": "second"}
+
+
+def stage_key(
+    kind: StageKind, *, dataset: Mapping[str, Any], protocol: str, data: str, inputs: Mapping[str, str], **parts: Any
+) -> str:
+    """Return the key of a stage.
+
+    Args:
+        kind: of the stage.
+        dataset: identity of the configured data set, as far as it decides the stage.
+        protocol: id of the protocol, such as `mnist/v1`.
+        data: fingerprint of the data set's files; empty where checksums are published.
+        inputs: keys of the stages that it reads, by role.
+        parts: identities of the other components, networks, versions and the seed that decide the result.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return digest(
+        {
+            "format": KEY_FORMAT,
+            "stage": _NAMES_IN_KEYS.get(kind, kind),
+            "dataset": dataset,
+            "protocol": protocol,
+            "data": data,
+            "inputs": {_NAMES_IN_KEYS.get(role, role): key for role, key in inputs.items()},
+            **parts,
+        }
+    )
+
+
+class Identities:
+    """Identities of choices and networks, computed once for all cells that share them."""
+
+    def __init__(self) -> None:
+        # The choice is kept too: without a reference to it, another object could get its id.
+        self._choices: dict[tuple[int, StageKind | None], tuple[Choice, dict[str, Any]]] = {}
+        self._digests: dict[int, str] = {}
+        self._networks: dict[str, dict[str, str | int]] = {}
+
+    def choice(self, choice: Choice, stage: StageKind | None = None) -> dict[str, Any]:
+        """Return `choice.identity(stage)`."""
+        cached = (id(choice), stage)
+        if cached not in self._choices:
+            self._choices[cached] = (choice, choice.identity(stage))
+        return self._choices[cached][1]
+
+    def digest(self, choice: Choice) -> str:
+        """Return the digest of everything that identifies a choice."""
+        whole = self.choice(choice)
+        if id(choice) not in self._digests:
+            self._digests[id(choice)] = digest(whole)
+        return self._digests[id(choice)]
+
+    def network(self, name: str) -> dict[str, str | int]:
+        """Return what identifies a registered network in the key of a stage that trains it."""
+        if name not in self._networks:
+            distribution, version = find("network", name).distribution, load("network", name).version
+            self._networks[name] = {"name": name, "distribution": distribution, "version": version}
+        return self._networks[name]
