@@ -1,1 +1,1 @@
-"""Targets, judges and embedders."""
+"""Networks of targets and judges, embedders and perceptual networks."""

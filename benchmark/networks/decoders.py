@@ -1,4 +1,4 @@
-"""Decoders from a latent at any cut layer to an image, and the discriminator that makes them sharper."""
+"""Decoder from a latent at any cut layer to an image, and a discriminator for adversarial training."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch.nn import functional
 
 from .classifiers.requirements import Image
 
-#: Channels before the image and after each halving above it, as in Figure 6: 64, 256, 512, 1024, 2048.
+#: Channels before the image and before each doubling that precedes it, as in Figure 6.
 _WIDTHS = (64, 256, 512, 1024, 2048)
-#: A flat latent becomes a map of about so many pixels a side, as ResNet-50's last one.
+#: Approximate side of the map that a flat latent becomes, as in ResNet-50's last one.
 _TOP = 7
 
 
 class Decoder(nn.Module):
-    """Mirrors an encoder: from a latent Z at a cut layer to the image, doubling height and width.
+    """Mirror image of an encoder: maps a latent Z at a cut layer to the image, doubling height and width.
 
-    A flat Z goes through two linear layers with ReLU (one where Z is as wide as the hidden layer) to a map of at most
-    7 x 7 positions; a map starts where it is. Each doubling is a 3 x 3 transposed convolution of stride 2 with batch
-    norm and ReLU, the last one has three (or one) channels and a sigmoid. Before the image there are 64 channels, then
-    256, 512, 1024 and 2048 going up, so that for ResNet-50 at 224 x 224 this is Figure 6.
+    Two linear layers with ReLU (one if Z is as wide as the hidden layer) turn a flat Z into a map of at most 7 x 7
+    positions. Each doubling is a 3 x 3 transposed convolution of stride 2 with batch norm and ReLU; the last one has
+    three (or one) channels and a sigmoid. There are 64 channels before the image, and 256, 512, 1024 and 2048 before
+    the earlier doublings, which gives Figure 6 for ResNet-50 at 224 x 224.
 
     Args:
         latent: shape of one Z, `(D,)` or `(C, h, w)`.
         image: channels, height, width.
-        max_channels: where the mirror would have more, it has these.
+        max_channels: maximum number of channels.
 
     References:
         Xiao, Tsai, Sohn, Chandraker, Yang. Adversarial Learning of Privacy-Preserving and Task-Oriented
@@ -39,9 +39,9 @@ class Decoder(nn.Module):
         last layer's output.
 
     Note:
-        Figure 6 is for ResNet-50 at 224 x 224. A map whose size is not the image's over a power of two is enlarged
-        bilinearly to the next one that is, and what is more than the image is cut off. Where there would be one layer
-        or none, a convolution with 64 channels comes first.
+        Figure 6 is for ResNet-50 at 224 x 224. If the size of a map is not that of the image divided by a power of two,
+        we enlarge it bilinearly to the next such size and crop the output. If there would be one layer or none, a
+        convolution with 64 channels comes first.
 
     Example:
         >>> import torch
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Sigmoid())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images `N C H W` in [0, 1] of latents `N ...`."""
+        """Decode latents `N ...` to images `N C H W` in [0, 1]."""
         z = self.flat(z)
         if z.shape[-2:] != self._start:
             z = functional.interpolate(z, self._start, mode="bilinear", align_corners=False)
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
 
 
 class _Unflatten(nn.Module):
-    """Flat latents to maps, by the two linear layers of Figure 6."""
+    """The two linear layers of Figure 6, from flat latents to maps."""
 
     def __init__(self, latent: int, channels: int, size: tuple[int, int], max_channels: int) -> None:
         super().__init__()
@@ -90,21 +90,22 @@ class _Unflatten(nn.Module):
         self.layers = nn.Sequential(*first, nn.Linear(hidden, math.prod(self._shape)), nn.ReLU())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Maps `N C h w` of latents `N D`."""
+        """Turn latents `N D` into maps `N C h w`."""
         x: Tensor = self.layers(z)
         return x.view(len(z), *self._shape)
 
 
 class ImageDiscriminator(nn.Module):
-    """Real or reconstructed: 4 x 4 convolutions of stride 2 to 64, 128, 256 and 512 channels, then the mean logit.
+    """Discriminator of real and reconstructed images: 4 x 4 convolutions of stride 2, then the mean logit.
 
-    LeakyReLU(0.2), batch norm in all but the first; as many halvings as leave at least 4 pixels a side.
+    The convolutions have 64, 128, 256 and 512 channels, LeakyReLU(0.2) and, except the first, batch norm. There are as
+    many as leave at least 4 pixels per side.
 
     Args:
         image: channels, height, width; any size of at least 8 pixels.
 
     Note:
-        Xiao et al. state no architecture; this is DCGAN's, with a mean over positions so that it takes any size.
+        Xiao et al. do not state the architecture; this is DCGAN's, with a mean over positions for images of any size.
     """
 
     def __init__(self, image: Image) -> None:
@@ -117,7 +118,7 @@ class ImageDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `N` of images `N C H W` in [0, 1]; higher is more real."""
+        """Logits `N` of images `N C H W` in [0, 1]; higher means real."""
         logits: Tensor = self.layers(2 * x - 1)
         return logits.mean((1, 2, 3))
 
@@ -127,6 +128,6 @@ def _double(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 
 
 def _doublings(start: int, end: int, *, up: bool) -> int:
-    """How often `start` doubles to reach `end`: at least `end` if `up`, else never more."""
+    """Number of doublings from `start` to `end`, rounded up if `up`, else down."""
     times = math.log2(end / start)
     return max(0, math.ceil(times) if up else math.floor(times))

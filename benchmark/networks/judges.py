@@ -1,4 +1,9 @@
-"""Independent models that evaluators ask. The harness trains or loads them; evaluators only query them."""
+"""Judges: independent networks that evaluators query about reconstructions.
+
+A judge is the "evaluation classifier" of the papers: a classifier of the private labels that is trained independently
+of the target, with another architecture. A reconstruction counts as a success if the judge recognises its label. It is
+not a language model. The harness trains or loads judges; evaluators only query them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from .classifiers.network import Network
 from .embedders.embedder import Embedder
 from .factory import build_embedder
 
-#: Images per forward pass of an embedder, which enlarges them.
+#: Images per forward pass of an embedder, which enlarges images.
 _CHUNK = 64
 
 
@@ -21,11 +26,11 @@ class Judge:
     """A trained classifier in evaluation mode, queried in chunks without gradients.
 
     Args:
-        network: the classifier; its last latent are the features.
-        device: where it runs.
+        network: the classifier; its last latent gives the features.
+        device: device of the network.
         chunk: images per forward pass.
         name: of the network, in `privbench list networks`.
-        test_accuracy: share of the judge's test images that it gets right; `None` if it was not tested.
+        test_accuracy: accuracy on the judge's test images; `None` if it was not tested.
     """
 
     def __init__(
@@ -44,13 +49,13 @@ class Judge:
         self.test_accuracy = test_accuracy
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits `float32 N K` on the CPU, of `uint8 N C H W`."""
+        """Logits `float32 N K` of images `uint8 N C H W`, on the CPU."""
         return torch.cat([self._network.logits(x).cpu() for x in self._batches(pixels)])
 
     def features(self, pixels: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Last latent `float32 N D` on the CPU, of `uint8 N C H W`; `transform` maps each batch in [0, 1] first."""
-        change = transform or (lambda x: x)
-        return torch.cat([self._network.features(change(x)).cpu() for x in self._batches(pixels)])
+        """Features `float32 N D` of images `uint8 N C H W`, on the CPU; `transform` maps each batch in [0, 1] first."""
+        preprocess = transform or (lambda x: x)
+        return torch.cat([self._network.features(preprocess(x)).cpu() for x in self._batches(pixels)])
 
     def _batches(self, pixels: Tensor) -> Iterator[Tensor]:
         with torch.inference_mode():
@@ -60,13 +65,13 @@ class Judge:
 
 
 class Judges:
-    """The judges of one cell.
+    """The judges and embedders of one cell, each built on first use.
 
     Args:
-        classifier: makes the evaluation classifier on first use.
-        device: where embedders run.
+        classifier: builds the judge.
+        device: device of the embedders.
         protocol: of the images.
-        second: makes the second judge on first use; `None` where there is none.
+        second: builds the second judge; `None` if there is none.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Judges:
 
     @property
     def classifier(self) -> Judge:
-        """The evaluation classifier of the protocol."""
+        """The judge of the protocol."""
         if self._classifier is None:
             self._classifier = self._make()
         return self._classifier
@@ -108,7 +113,7 @@ class Judges:
         return self._second
 
     def embeddings(self, name: str, pixels: Tensor) -> Tensor:
-        """Unit vectors of images by a registered embedder, which is made on first use.
+        """Embed images as unit vectors with a registered embedder.
 
         Args:
             name: in `privbench list embedders`.
@@ -118,9 +123,9 @@ class Judges:
             `float32 N D` on the CPU.
 
         Raises:
-            UnknownComponentError: nothing registers the name.
-            InvalidConfigurationError: the embedder means nothing on the protocol's images.
-            MissingDataError: its weights are not here and cannot be fetched, or are damaged.
+            UnknownComponentError: no embedder has this name.
+            InvalidConfigurationError: the embedder does not support the protocol's images.
+            MissingDataError: its weights are missing and cannot be downloaded, or are damaged.
         """
         if name not in self._embedders:
             self._embedders[name] = build_embedder(name).to(self._device)
@@ -131,6 +136,6 @@ class Judges:
 
 
 def accuracy(logits: Tensor, truth: Tensor) -> float:
-    """Share of right decisions in [0, 1]: largest logit for `int64 N`, sign of each logit for `bool N A`."""
+    """Accuracy in [0, 1]: of the largest logit for labels `int64 N`, of the sign of each logit for `bool N A`."""
     decisions = logits > 0 if truth.dtype == torch.bool else logits.argmax(1)
     return float((decisions == truth.cpu()).double().mean())

@@ -99,9 +99,9 @@ def test_points_land_on_the_template(template: str, image: str) -> None:
 
 
 def test_mean_points_of_celeba_miss_the_template_as_little_as_a_similarity_can() -> None:
-    missed = [abs(ARCFACE.place(p) - q) for p, q in zip(CELEBA_POINTS, ARCFACE_POINTS, strict=True)]
+    missed = [abs(ARCFACE.transform(p) - q) for p, q in zip(CELEBA_POINTS, ARCFACE_POINTS, strict=True)]
     assert missed == pytest.approx([0.52, 0.59, 2.78, 2.37, 2.41], abs=0.01)
-    assert sum(ARCFACE.place(p) - q for p, q in zip(CELEBA_POINTS, ARCFACE_POINTS, strict=True)) == pytest.approx(0)
+    assert sum(ARCFACE.transform(p) - q for p, q in zip(CELEBA_POINTS, ARCFACE_POINTS, strict=True)) == pytest.approx(0)
 
 
 def test_fit_finds_the_similarity_behind_points() -> None:
@@ -134,7 +134,7 @@ def test_what_lies_beyond_the_image_repeats_its_border() -> None:
 def test_a_fine_image_is_reduced_without_aliasing() -> None:
     """Stripes of one pixel, eight to a pixel of the chip, are grey; sampled bilinearly they would be stripes."""
     stripes = (torch.arange(800) % 2).float().expand(1, 1, 800, 800)
-    found = align(stripes, GMI, Chip(100, square(35, 55, 108, 100).place))
+    found = align(stripes, GMI, Chip(100, square(35, 55, 108, 100).transform))
     assert (found - 0.5).abs().max() < 0.05
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision.models
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
-from privbench.benchmark.networks.classifiers import resnet50
+from privbench.benchmark.networks.classifiers import resnet34
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.factory import build_network
 from privbench.defenses.mid import insert_bottleneck
@@ -43,7 +43,7 @@ def reference() -> nn.Module:
 def network() -> Network:
     """Ours, with those weights."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet50, "imagenet_state", lambda name: reference().state_dict() if name == "resnet50" else {})
+        patch.setattr(resnet34, "imagenet_state", lambda name: reference().state_dict() if name == "resnet50" else {})
         return build_network("resnet50", (3, 64, 64), 40, pretrained=True).eval()
 
 
@@ -126,7 +126,7 @@ def test_images_that_it_cannot_take_are_refused(image: tuple[int, int, int], pre
 
 def test_weights_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     state = {key: value for key, value in reference().state_dict().items() if key != "fc.bias"}
-    monkeypatch.setattr(resnet50, "imagenet_state", lambda name: state)
+    monkeypatch.setattr(resnet34, "imagenet_state", lambda name: state)
     with pytest.raises(
         MissingDataError, match=r"ImageNet weights of resnet50 to fit the network, got another fc\.bias"
     ):

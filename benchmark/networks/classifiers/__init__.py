@@ -1,1 +1,1 @@
-"""Classifiers: networks of targets and judges."""
+"""Classifiers: the networks of targets and judges."""

@@ -1,4 +1,4 @@
-"""FaceNet: InceptionResnetV1 of facenet-pytorch, which judges reconstructed faces."""
+"""FaceNet, InceptionResnetV1 of facenet-pytorch: the judge of faces."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Embedding(nn.Module):
     """512-d face embedding of images in [0, 1], resized to `size` and scaled to (255 x - 127.5) / 128.
 
     Note:
-        The embedding is the output of the last batch norm; facenet-pytorch divides it by its norm afterwards, which
-        a cosine does not see and a linear classifier would suffer from.
+        The embedding is the output of the last batch norm. facenet-pytorch then divides it by its norm, which does not
+        change a cosine but would harm a linear classifier.
     """
 
     size: ClassVar[int] = 160
@@ -29,7 +29,7 @@ class Embedding(nn.Module):
         self.body.logits = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings `N 512` of images `N 3 H W`; N may be 0, which the package's own flattening does not take."""
+        """Embeddings `N 512` of images `N 3 H W`; N may be 0, which the package does not support."""
         if not len(x):
             return x.new_zeros(0, 512)
         shrinks = max(x.shape[-2:]) > self.size
@@ -40,7 +40,7 @@ class Embedding(nn.Module):
 
 
 class FaceNet(Network):
-    """InceptionResnetV1 with one linear layer, which judges reconstructed faces.
+    """InceptionResnetV1 with one linear layer, the judge of faces.
 
     One latent, `embedding`: 512-d, before division by its norm.
 
@@ -56,11 +56,11 @@ class FaceNet(Network):
 
     Raises:
         InvalidConfigurationError: the image is not in colour.
-        MissingDataError: the VGGFace2 weights are not here and cannot be fetched.
+        MissingDataError: the VGGFace2 weights are missing and cannot be downloaded.
 
     Note:
-        BiDO's judge of faces is an IR-50 at 112 x 112 that starts from MS-Celeb-1M weights; ours is the face network
-        that a maintained package offers together with its weights.
+        BiDO's judge of faces is an IR-50 at 112 x 112 that starts from MS-Celeb-1M weights. Ours is a face network with
+        code and weights from a maintained package.
 
     Note:
         The released code resizes each image through 8-bit PIL; we resize the batch in floating point, on the device.
@@ -68,12 +68,12 @@ class FaceNet(Network):
 
     family: ClassVar[str] = "inception_resnet"
     pretraining: ClassVar[str] = "VGGFace2"
-    #: Side of the images that the embedding sees, in pixels.
+    #: Side of the images that the embedding uses, in pixels.
     size: ClassVar[int] = Embedding.size
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size("facenet", image, 1)
-        require_colour("facenet", image, "it embeds colour photographs; choose another network or data set")
+        require_colour("facenet", image, "choose another network or data set")
         embedding = Embedding()
         if pretrained:
             state = vggface2_state()

@@ -1,4 +1,4 @@
-"""Convolution blocks that several networks share."""
+"""Blocks that several classifiers use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def leaky_block(inputs: int, outputs: int, kernel: int, *, padding: int = 0, pool: bool = False) -> nn.Sequential:
-    """Convolution, batch norm, LeakyReLU(0.2) and, if `pool`, a 2 x 2 max pool: the block of MCNN and SCNN."""
+    """Build the block of MCNN and SCNN: convolution, batch norm, LeakyReLU(0.2) and, if `pool`, a 2 x 2 max pool."""
     layers = [
         nn.Conv2d(inputs, outputs, kernel, padding=padding),
         nn.BatchNorm2d(outputs),
@@ -16,7 +16,7 @@ def leaky_block(inputs: int, outputs: int, kernel: int, *, padding: int = 0, poo
 
 
 def relu_block(inputs: int, outputs: int, depth: int) -> nn.Sequential:
-    """`depth` times (3 x 3 convolution, batch norm, ReLU), then a 2 x 2 max pool: the block of VGG."""
+    """Build the block of VGG: `depth` times (3 x 3 convolution, batch norm, ReLU), then a 2 x 2 max pool."""
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Conv2d(outputs if i else inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(True)]
@@ -24,7 +24,7 @@ def relu_block(inputs: int, outputs: int, depth: int) -> nn.Sequential:
 
 
 def unshifted_norm(features: int) -> nn.BatchNorm1d:
-    """Batch norm whose bias stays at 0 and is not trained ("no shift")."""
+    """Build a batch norm whose bias is fixed at 0 ("no shift")."""
     norm = nn.BatchNorm1d(features)
     norm.bias.requires_grad_(False)
     return norm

@@ -9,15 +9,15 @@ from torch import nn
 from .network import Network
 from .requirements import Image, require_size, require_untrained
 
-#: Height and width of the second feature map, of which the third convolution leaves one position.
+#: Height and width of the second feature map, which the third convolution reduces to one position.
 _SIDE = 5
 
 
 class LeNet5(Network):
-    """LeNet-5 in today's form: two convolutions with max pools, three dense layers, ReLU.
+    """LeNet-5 in its modern form: two convolutions with max pools, three dense layers, ReLU.
 
     Latents of a 1 x 32 x 32 image: `layer1` 6 x 14 x 14, `layer2` 16 x 5 x 5, `layer3` 120 (flat), `layer4` 84. With 10
-    classes it has 61,706 weights, and a pass takes a twentieth of the multiplications of `scnn`.
+    classes it has 61,706 weights, and a forward pass needs a twentieth of the multiplications of `scnn`.
 
     Args:
         image: channels, height, width; at least 28 pixels high and wide.
@@ -32,16 +32,16 @@ class LeNet5(Network):
         InvalidConfigurationError: the image is too small, or `pretrained` is true.
 
     Note:
-        ReLU in place of the scaled tanh, and max pools in place of averages with a trained factor and bias each.
+        We use ReLU instead of the scaled tanh, and max pools instead of averages with a trained factor and bias.
 
     Note:
-        Every filter of the second convolution sees all six maps; in 1998 most saw three or four of them.
+        Every filter of the second convolution uses all six maps; in 1998 most used three or four of them.
 
     Note:
-        The last layer is linear; in 1998 it was the distance to a drawn 7 x 12 picture of each class.
+        The last layer is linear; in 1998 it was the distance to a 7 x 12 bitmap of each class.
 
     Note:
-        Other sizes than 32 x 32 are averaged (28 x 28 repeated) to 5 x 5 positions before `layer3`.
+        For other sizes than 32 x 32 the map before `layer3` is averaged (for 28 x 28, repeated) to 5 x 5 positions.
     """
 
     family: ClassVar[str] = "lenet"

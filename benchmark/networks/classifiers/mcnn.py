@@ -29,7 +29,7 @@ class MCNN(Network):
         InvalidConfigurationError: the image is too small, or `pretrained` is true.
 
     Note:
-        Images larger than the published 32 x 32 only make `layer3` and the classifier wider.
+        For images larger than the published 32 x 32 only `layer3` and the last layer are wider.
 
     Example:
         >>> MCNN((1, 32, 32), 5).layers
@@ -53,5 +53,5 @@ class MCNN(Network):
 
 
 def _side(pixels: int) -> int:
-    """Height or width of `layer3`: two unpadded 5 x 5 convolutions after 7 x 7 with padding 1, two halvings."""
+    """Height or width of `layer3`, after a 7 x 7 (padding 1) and two 5 x 5 convolutions and two halvings."""
     return ((pixels - 4) // 2 - 4) // 2 - 4

@@ -1,4 +1,4 @@
-"""The network contract: named stages in order, the last of which gives the logits."""
+"""Base class of classifiers: named stages in order, the last of which gives the logits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...errors import InvalidConfigurationError
 
 
 class Network(nn.Module):
-    """A classifier cut into named stages; targets and judges are of this type.
+    """A classifier that consists of named stages; targets and judges are of this type.
 
     `stages` maps names to modules that run one after the other. The output of every stage but the last is a latent
     Z_j; the last stage, named `logits`, maps the last latent to the logits. A network takes images in [0, 1] and
-    normalises for itself. Latents may lie channels last in memory: flatten them, do not view them.
+    normalises them itself. Latents may be stored channels last: use `flatten`, not `view`.
 
-    A network of the registry is made by `(image, classes, *, pretrained=False)`; `version` is raised when a change
+    A registered network has the constructor `(image, classes, *, pretrained=False)`. Increase `version` when a change
     alters results.
 
     Args:
@@ -34,9 +34,9 @@ class Network(nn.Module):
 
     kind: ClassVar[str] = "network"
     version: ClassVar[int] = 1
-    #: The design that networks of other depths or widths share with it, such as `vgg`; empty if none is known.
+    #: Family of architectures, such as `vgg` for all depths and widths; empty if unknown.
     family: ClassVar[str] = ""
-    #: The data behind the published weights that `pretrained` starts from; empty if there are none.
+    #: Training data of the published weights that `pretrained` loads; empty if there are none.
     pretraining: ClassVar[str] = ""
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
@@ -50,7 +50,7 @@ class Network(nn.Module):
         return tuple(self.stages)[:-1]
 
     def trace(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """All latents by name, and the logits, in one pass."""
+        """Compute all latents by name, and the logits, in one pass."""
         latents = {}
         x = _channels_last(x)
         for name, stage in self.stages.items():
@@ -85,11 +85,11 @@ class Network(nn.Module):
         return z
 
     def features(self, x: Tensor) -> Tensor:
-        """The last latent, flattened to `N D`: what judges compare in."""
+        """The last latent, flattened to `N D`: the features of a judge."""
         return self.encode(x, self.layers[-1]).flatten(1)
 
     def backbone(self) -> tuple[dict[str, nn.Module], int]:
-        """The stages up to flat features `N D`, by name, and D: what another head, such as a bottleneck, is put on.
+        """Return the stages up to flat features `N D`, by name, and D, to attach another head such as a bottleneck.
 
         Raises:
             InvalidConfigurationError: the network does not end in one linear layer.
@@ -98,7 +98,7 @@ class Network(nn.Module):
         if not isinstance(head, nn.Linear):
             raise InvalidConfigurationError(
                 f"expected {type(self).__name__} to end in a linear layer, got {type(head).__name__}; "
-                "give it a method backbone()"
+                "define its method backbone()"
             )
         return {name: self.stages[name] for name in self.layers}, head.in_features
 
@@ -108,8 +108,8 @@ class Network(nn.Module):
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """Lay images out as N H W C on a CPU, whose convolutions are then up to 1.5 times as fast; the values stay.
+    """Store images as N H W C on a CPU, which makes convolutions up to 1.5 times as fast; values do not change.
 
-    One channel has two equally valid layouts, so a copy is made to choose one.
+    Images of one channel match both layouts, so only a copy guarantees this one.
     """
     return x.clone(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == "cpu" else x

@@ -1,4 +1,4 @@
-"""What a network asks of its images and weights, checked before anything is built."""
+"""Requirements of a network on its images and weights, checked before it is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Image = tuple[int, int, int]
 
 
 def require_size(network: str, image: Image, least: int) -> None:
-    """Refuse images smaller than `least` pixels in height or width, or without channels.
+    """Reject images smaller than `least` pixels in height or width, or without channels.
 
     Raises:
         InvalidConfigurationError: the image is too small.
@@ -22,7 +22,7 @@ def require_size(network: str, image: Image, least: int) -> None:
 
 
 def require_square(network: str, image: Image, sides: tuple[int, ...]) -> None:
-    """Refuse images that are not square with one of the published `sides`.
+    """Reject images that are not square with one of the published `sides`.
 
     Raises:
         InvalidConfigurationError: the image has another shape.
@@ -35,27 +35,38 @@ def require_square(network: str, image: Image, sides: tuple[int, ...]) -> None:
         )
 
 
-def require_colour(network: str, image: Image, reason: str) -> None:
-    """Refuse images without three channels.
+def require_colour(network: str, image: Image, advice: str) -> None:
+    """Reject images without three channels.
 
     Raises:
-        InvalidConfigurationError: the image is not in colour; `reason` says what to do.
+        InvalidConfigurationError: the image does not have three channels.
     """
     if image[0] != 3:
         raise InvalidConfigurationError(
-            f"expected images for {network} to have 3 channels, got {_shown(image)} (C x H x W); {reason}"
+            f"expected images for {network} to have 3 channels, got {_shown(image)} (C x H x W); {advice}"
         )
 
 
-def require_untrained(network: str, pretrained: bool) -> None:
-    """Refuse `pretrained` where nobody published weights.
+def require_imagenet_channels(network: str, image: Image) -> None:
+    """Reject images without three channels, which ImageNet weights need.
 
     Raises:
-        InvalidConfigurationError: pretrained weights were asked for.
+        InvalidConfigurationError: the image does not have three channels.
+    """
+    require_colour(
+        network, image, "its ImageNet weights need 3; train from scratch with --set dataset.pretrained=false"
+    )
+
+
+def require_untrained(network: str, pretrained: bool) -> None:
+    """Reject `pretrained` for a network without published weights.
+
+    Raises:
+        InvalidConfigurationError: `pretrained` is true.
     """
     if pretrained:
         raise InvalidConfigurationError(
-            f"expected dataset.pretrained to be false for {network}, got True; no weights of it are published"
+            f"expected dataset.pretrained to be false for {network}, got True; it has no published weights"
         )
 
 

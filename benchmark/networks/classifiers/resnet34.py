@@ -1,26 +1,51 @@
-"""ResNet-34 with a 50-dimensional bottleneck: BiDO's target against VMI."""
+"""ResNet-34 with a 50-dimensional bottleneck: BiDO's target in the experiments with VMI."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torchvision.models
 from torch import Tensor, nn
 
 from ..weights.published import imagenet_state, transfer
 from .network import Network
-from .requirements import Image, require_colour, require_size
+from .requirements import Image, require_imagenet_channels, require_size
 
 LATENT = 50
 
 
 class Rescale(nn.Module):
-    """Images in [0, 1] to [-1, 1]."""
+    """Rescales images from [0, 1] to [-1, 1]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """2 x - 1."""
+        """Compute 2 x - 1."""
         return 2 * x - 1
+
+
+def imagenet_trunk(name: str, image: Image, *, pretrained: bool, head: bool) -> tuple[Any, OrderedDict[str, nn.Module]]:
+    """Build one of torchvision's ResNets, and the stem of a network for images in [0, 1] from its first layers.
+
+    Args:
+        name: of the ResNet.
+        image: channels, height, width; at least 32 pixels high and wide.
+        pretrained: load the ImageNet weights (3 channels).
+        head: keep the last layer `fc`.
+    """
+    require_size(name, image, 32)
+    if pretrained:
+        require_imagenet_channels(name, image)
+    trunk: Any = torchvision.models.get_model(name, weights=None)
+    if not head:
+        trunk.fc = nn.Identity()
+    if pretrained:
+        state = {key: value for key, value in imagenet_state(name).items() if head or not key.startswith("fc.")}
+        transfer(trunk, state, f"the ImageNet weights of {name}")
+    if image[0] != 3:
+        trunk.conv1 = nn.Conv2d(image[0], 64, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+    stem = OrderedDict(rescale=Rescale(), conv1=trunk.conv1, bn1=trunk.bn1, relu=trunk.relu, maxpool=trunk.maxpool)
+    return trunk, stem
 
 
 class ResNet34(Network):
@@ -42,34 +67,23 @@ class ResNet34(Network):
 
     Raises:
         InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are not here and cannot be fetched.
+        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
 
     Note:
-        The released network ends in a log-softmax; ours gives logits, whose cross-entropy is the same.
+        The released network ends in a log-softmax. Ours returns logits, with the same cross-entropy.
 
     Note:
-        The last feature map is averaged over all positions; the released code pools 2 x 2, the same at 64 x 64.
+        We average the last feature map over all positions. The released code pools 2 x 2, which is equal at 64 x 64.
 
     Note:
-        The published targets are trained from scratch; ImageNet weights are our option.
+        The published targets are trained from scratch; the option of ImageNet weights is ours.
     """
 
     family: ClassVar[str] = "resnet"
     pretraining: ClassVar[str] = "ImageNet"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
-        require_size("resnet34", image, 32)
-        trunk = torchvision.models.resnet34(weights=None)
-        trunk.fc = nn.Identity()
-        if pretrained:
-            require_colour("resnet34", image, "its ImageNet weights take no other; --set dataset.pretrained=false")
-            state = imagenet_state("resnet34")
-            kept = {key: value for key, value in state.items() if not key.startswith("fc.")}
-            transfer(trunk, kept, "the ImageNet weights of resnet34")
-        if image[0] != 3:
-            trunk.conv1 = nn.Conv2d(image[0], 64, 7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
-        stem = OrderedDict(rescale=Rescale(), conv1=trunk.conv1, bn1=trunk.bn1, relu=trunk.relu, maxpool=trunk.maxpool)
+        trunk, stem = imagenet_trunk("resnet34", image, pretrained=pretrained, head=False)
         super().__init__(
             {
                 "stem": nn.Sequential(stem),
@@ -86,7 +100,7 @@ class ResNet34(Network):
         )
 
     def backbone(self) -> tuple[dict[str, nn.Module], int]:
-        """Everything up to `fc1`, on whose output the published bottleneck sits."""
+        """Return the stages up to `fc1`, to whose output the published bottleneck is attached."""
         stages, width = super().backbone()
         del stages["bn2"]
         return stages, width

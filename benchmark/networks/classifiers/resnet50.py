@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torchvision.models
 from torch import nn
 
-from ..weights.published import imagenet_state, transfer
 from .network import Network
-from .requirements import Image, require_colour, require_size
-from .resnet34 import Rescale
+from .requirements import Image
+from .resnet34 import imagenet_trunk
 
-#: Outputs of ImageNet's own last layer, the encoding Z of the paper.
+#: Outputs of the last layer of the ImageNet network, the encoding Z of the paper.
 LATENT = 1000
 #: Hidden units of the head f.
 HIDDEN = 512
 
 
 class ResNet50(Network):
-    """ResNet-50 up to ImageNet's own `fc`, then a two-layer MLP: Xiao et al.'s encoder and utility head.
+    """ResNet-50 with ImageNet's layer `fc`, then a two-layer MLP: Xiao et al.'s encoder and utility head.
 
     The six cut layers of their Table 3, from input to output; the head f is the stage `logits`
     (linear 1000 -> 512, ReLU, linear 512 -> K):
@@ -46,38 +44,29 @@ class ResNet50(Network):
 
     Raises:
         InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are not here and cannot be fetched.
+        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
 
     Note:
-        The paper says of f only that it has two fully connected layers; 512 hidden units and ReLU are our choice.
+        The paper states only that f has two fully connected layers; 512 hidden units and ReLU are our choice.
 
     Note:
-        The paper names the layers Conv1 to Conv4 (its appendix `layer1` to `layer4`) and does not define them; they are
-        the four groups of residual blocks here, the first with the stem before it.
+        The paper names the layers Conv1 to Conv4 (its appendix `layer1` to `layer4`) and does not define them. We
+        take the four groups of residual blocks, the first one with the stem.
 
     Note:
         The paper does not say whether the encoder starts from ImageNet weights; its `fc` has ImageNet's 1000 outputs.
-        The protocol decides, by `pretrained`.
+        The field `pretrained` of the protocol decides.
 
     Note:
-        Images are scaled to [-1, 1], as for `resnet34` and as the tanh of the paper's decoder suggests, not normalised
-        by the mean and deviation of ImageNet's channels; the paper does not say.
+        We scale images to [-1, 1], as for `resnet34` and as the tanh of the paper's decoder suggests, and do not
+        normalise by the mean and deviation of ImageNet's channels. The paper does not state this.
     """
 
     family: ClassVar[str] = "resnet"
     pretraining: ClassVar[str] = "ImageNet"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
-        require_size("resnet50", image, 32)
-        if pretrained:
-            require_colour("resnet50", image, "its ImageNet weights take no other; --set dataset.pretrained=false")
-        trunk: Any = torchvision.models.resnet50(weights=None)
-        if pretrained:
-            transfer(trunk, imagenet_state("resnet50"), "the ImageNet weights of resnet50")
-        if image[0] != 3:
-            trunk.conv1 = nn.Conv2d(image[0], 64, 7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
-        stem = OrderedDict(rescale=Rescale(), conv1=trunk.conv1, bn1=trunk.bn1, relu=trunk.relu, maxpool=trunk.maxpool)
+        trunk, stem = imagenet_trunk("resnet50", image, pretrained=pretrained, head=True)
         super().__init__(
             {
                 "conv1": nn.Sequential(OrderedDict(**stem, layer1=trunk.layer1)),
@@ -91,5 +80,5 @@ class ResNet50(Network):
         )
 
     def backbone(self) -> tuple[dict[str, nn.Module], int]:
-        """Everything up to `fc`: another head, such as a bottleneck, takes the place of f."""
+        """Return the stages up to `fc`: another head, such as a bottleneck, replaces f."""
         return {name: self.stages[name] for name in self.layers}, LATENT

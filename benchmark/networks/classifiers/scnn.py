@@ -12,7 +12,7 @@ from .requirements import Image, require_size, require_untrained
 
 
 class SCNN(Network):
-    """Five-layer convolutional network that judges reconstructed digits.
+    """Five-layer convolutional network, the judge of digits.
 
     Latents of a 1 x 32 x 32 image: `layer1` 32 x 14 x 14, `layer2` 64 x 5 x 5, `layer3` 128 x 1 x 1, `layer4` 256 x 1 x
     1, `layer5` 512 (flat).
@@ -30,8 +30,8 @@ class SCNN(Network):
         InvalidConfigurationError: the image is too small, or `pretrained` is true.
 
     Note:
-        Images larger than the published 32 x 32 are averaged over positions before the classifier, so that the
-        features that FID compares stay 512-dimensional.
+        For images larger than the published 32 x 32 the last map is averaged over positions, so that the features that
+        FID compares remain 512-dimensional.
     """
 
     family: ClassVar[str] = "leaky_cnn"

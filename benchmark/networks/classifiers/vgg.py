@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..weights.published import imagenet_state, transfer
 from .layers import relu_block, unshifted_norm
 from .network import Network
-from .requirements import Image, require_colour, require_size
+from .requirements import Image, require_imagenet_channels, require_size
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -24,7 +24,7 @@ class _VGG(Network):
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size(self.name, image, 32)
         if pretrained:
-            require_colour(self.name, image, "its ImageNet weights take no other; --set dataset.pretrained=false")
+            require_imagenet_channels(self.name, image)
         inputs = (image[0], *_WIDTHS)
         blocks = [relu_block(*shape) for shape in zip(inputs, _WIDTHS, self.depths, strict=False)]
         if pretrained:
@@ -35,7 +35,7 @@ class _VGG(Network):
         super().__init__({**stages, "feature": nn.Sequential(feature), "logits": nn.Linear(width, classes)})
 
     def backbone(self) -> tuple[dict[str, nn.Module], int]:
-        """The five blocks without the norm: the published bottleneck sits on the flattened fifth block."""
+        """Return the five blocks without the norm: the published bottleneck follows the flattened fifth block."""
         stages, width = super().backbone()
         feature = stages["feature"]
         assert isinstance(feature, nn.Sequential)
@@ -69,13 +69,13 @@ class VGG16BN(_VGG):
 
     Raises:
         InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are not here and cannot be fetched.
+        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
 
     Note:
-        Images are not normalised by ImageNet's mean and deviation, in the published targets neither.
+        Images are not normalised by ImageNet's mean and deviation, as in the published targets.
 
     Note:
-        ImageNet weights are copied by name; the released code copies by position, which hides a mismatch.
+        We copy ImageNet weights by name. The released code copies by position, which hides a mismatch.
     """
 
     name = "vgg16_bn"
@@ -83,7 +83,7 @@ class VGG16BN(_VGG):
 
 
 class VGG19BN(_VGG):
-    """VGG-19 with batch norm and one linear layer, which judges reconstructed CIFAR-10 images.
+    """VGG-19 with batch norm and one linear layer, the judge of CIFAR-10 images.
 
     As `VGG16BN`, with four convolutions in each of the last three blocks.
 
@@ -98,7 +98,7 @@ class VGG19BN(_VGG):
 
     Raises:
         InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are not here and cannot be fetched.
+        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
     """
 
     name = "vgg19_bn"
@@ -106,7 +106,7 @@ class VGG19BN(_VGG):
 
 
 def _copy(blocks: list[nn.Sequential], state: dict[str, Tensor], name: str) -> None:
-    """Copy torchvision's `features.<position>.<parameter>` into the blocks; its classifier is left out."""
+    """Copy torchvision's `features.<position>.<parameter>` into the blocks, without its classifier."""
     features = nn.Sequential(*(layer for block in blocks for layer in block))
     kept = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
     transfer(features, kept, f"the ImageNet weights of {name}")

@@ -1,1 +1,1 @@
-"""Face embedders."""
+"""Embedders: networks that compare images by one vector each."""

@@ -1,51 +1,53 @@
-"""Faces as a face network was trained to see them: one differentiable warp of a protocol's image."""
+"""Alignment of faces for a face network: one differentiable warp of a protocol's image."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ...errors import InvalidConfigurationError
+from .embedder import Embedder
 
 if TYPE_CHECKING:
     from ...core.config import Protocol
 
 Box = tuple[int, int, int, int]
-#: Where eyes, nose and corners of the mouth lie on average in CelebA's aligned frame: x + iy, left and top first.
+#: Mean positions of eyes, nose and corners of the mouth in CelebA's aligned frame: x + iy, left and top first.
 CELEBA_POINTS = (69.3 + 111.2j, 107.6 + 111.1j, 88.0 + 135.1j, 71.1 + 152.1j, 105.6 + 152.2j)
-#: Where ArcFace's alignment puts them in 112 x 112 pixels.
+#: Their positions in ArcFace's template of 112 x 112 pixels.
 ARCFACE_POINTS = (38.29 + 51.70j, 73.53 + 51.50j, 56.03 + 71.74j, 41.55 + 92.37j, 70.73 + 92.20j)
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """The map z -> turn z + shift of the plane, points written x + iy: scaling, rotation and translation.
+    """Similarity transform z -> turn z + shift of points x + iy: scaling, rotation and translation.
 
-    Pixels have whole coordinates at their centres.
+    The centres of pixels have integer coordinates.
     """
 
     turn: complex
     shift: complex
 
     def __call__(self, z: complex) -> complex:
-        """Where a point goes."""
+        """Map a point."""
         return self.turn * z + self.shift
 
     def then(self, after: Similarity) -> Similarity:
-        """This map, followed by another."""
+        """Compose this map with another that follows it."""
         return Similarity(after.turn * self.turn, after(self.shift))
 
     def inverse(self) -> Similarity:
-        """The map back."""
+        """Return the inverse map."""
         return Similarity(1 / self.turn, -self.shift / self.turn)
 
 
 def fit(source: tuple[complex, ...], target: tuple[complex, ...]) -> Similarity:
-    r"""The similarity that takes `source` nearest to `target`.
+    r"""Fit the similarity transform that maps `source` to `target` in least squares.
 
     $$\min_{a, b} \sum_i |a s_i + b - t_i|^2, \quad
       a = \frac{\sum_i \overline{(s_i - \bar s)} (t_i - \bar t)}{\sum_i |s_i - \bar s|^2}, \quad b = \bar t - a \bar s$$
@@ -62,35 +64,35 @@ def fit(source: tuple[complex, ...], target: tuple[complex, ...]) -> Similarity:
 
 @dataclass(frozen=True)
 class Chip:
-    """What a face network looks at.
+    """Square region of a face that a face network takes as input.
 
     Args:
         size: side in pixels.
-        place: from CelebA's aligned frame of 178 x 218 pixels to pixels of the chip.
+        transform: from CelebA's aligned frame of 178 x 218 pixels to pixels of the chip.
     """
 
     size: int
-    place: Similarity
+    transform: Similarity
 
 
 #: ArcFace's template, fitted to CelebA's mean points.
 ARCFACE = Chip(112, fit(CELEBA_POINTS, ARCFACE_POINTS))
-#: dlib's chip of 150 pixels with a quarter of padding, from ArcFace's.
+#: dlib's chip of 150 pixels with a quarter of padding, derived from ArcFace's.
 _DLIB_SCALE = 1.49138
-DLIB = Chip(150, ARCFACE.place.then(Similarity(_DLIB_SCALE, 74.0 + 47.14j - _DLIB_SCALE * (55.913 + 51.599j))))
+DLIB = Chip(150, ARCFACE.transform.then(Similarity(_DLIB_SCALE, 74.0 + 47.14j - _DLIB_SCALE * (55.913 + 51.599j))))
 
 
 def square(left: int, top: int, side: int, size: int) -> Chip:
-    """A square of CelebA's aligned frame, enlarged or reduced to `size` pixels."""
+    """Chip of `size` pixels from a square of CelebA's aligned frame."""
     scale, corner = size / side, complex(left - 0.5, top - 0.5)
     return Chip(size, Similarity(scale, -scale * corner - complex(0.5, 0.5)))
 
 
 def require_face_box(embedder: str, protocol: Protocol) -> Box:
-    """Where the protocol's image lies in CelebA's aligned frame.
+    """Return the box of the protocol's image in CelebA's aligned frame.
 
     Raises:
-        InvalidConfigurationError: the protocol does not say, so it is not one of aligned faces.
+        InvalidConfigurationError: the protocol has no such box, so its images are not aligned faces.
     """
     if protocol.face_box is None:
         raise InvalidConfigurationError(
@@ -101,14 +103,14 @@ def require_face_box(embedder: str, protocol: Protocol) -> Box:
 
 
 def align(x: Tensor, box: Box, chip: Chip) -> Tensor:
-    """The chips of faces, bilinear; what lies beyond the image repeats its border.
+    """Warp faces to chips bilinearly; outside the image its border is repeated.
 
-    Images finer than the chip are first reduced with an antialiasing filter; grey ones are repeated in three channels.
+    Images finer than the chip are first downsampled with antialiasing; grey images are repeated in three channels.
 
     Args:
         x: `N C H W`, 1 or 3 channels.
         box: left, top, width and height of the images in CelebA's aligned frame.
-        chip: what to show.
+        chip: region and size of the result.
 
     Returns:
         `N 3 S S`, differentiable in `x`.
@@ -121,23 +123,43 @@ def align(x: Tensor, box: Box, chip: Chip) -> Tensor:
             f"expected faces to have 1 or 3 channels, got {x.shape[1]}; choose a data set of grey or colour faces"
         )
     left, top, width, height = box
-    scale = abs(chip.place.turn)
+    scale = abs(chip.transform.turn)
     size = [min(x.shape[2], round(height * scale)), min(x.shape[3], round(width * scale))]
     if size != list(x.shape[2:]):
         x = functional.interpolate(x, size, mode="bilinear", antialias=True)
     corner = torch.tensor([left - 0.5, top - 0.5], dtype=torch.float64)
     extent = torch.tensor([width, height], dtype=torch.float64)
-    grid = (2 * (_shown(chip) - corner) / extent - 1).to(x)
-    found = functional.grid_sample(
+    grid = (2 * (_frame_grid(chip) - corner) / extent - 1).to(x)
+    chips = functional.grid_sample(
         x, grid.expand(len(x), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
     )
-    return found.expand(-1, 3, -1, -1)
+    return chips.expand(-1, 3, -1, -1)
 
 
-def _shown(chip: Chip) -> Tensor:
-    """Points of CelebA's frame, x and y, that the chip's pixels show: `float64 1 S S 2`."""
-    back = chip.place.inverse()
+def _frame_grid(chip: Chip) -> Tensor:
+    """Points of CelebA's frame, x and y, that the chip's pixels sample: `float64 1 S S 2`."""
+    back = chip.transform.inverse()
     v, u = torch.meshgrid(*[torch.arange(chip.size, dtype=torch.float64)] * 2, indexing="ij")
     x = back.turn.real * u - back.turn.imag * v + back.shift.real
     y = back.turn.imag * u + back.turn.real * v + back.shift.imag
     return torch.stack([x, y], -1)[None]
+
+
+class AlignedFaceEmbedder(Embedder):
+    """Embedder of aligned faces: it warps images to chips and normalises the vectors of a face network."""
+
+    weights: ClassVar[str]
+    chip: ClassVar[Chip]
+
+    @abstractmethod
+    def compute(self, chips: Tensor) -> Tensor:
+        """Vectors `N D` of any length, of chips `N 3 S S` in [0, 1]."""
+
+    def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
+        """Embed aligned faces as unit vectors `N D`.
+
+        Raises:
+            InvalidConfigurationError: the protocol has no `face_box`, or the images have neither 1 nor 3 channels.
+        """
+        chips = align(x, require_face_box(self.weights, protocol), self.chip)
+        return functional.normalize(self.compute(chips), dim=1)

@@ -1,23 +1,19 @@
-"""dlib's face ResNet, whose weights the user brings."""
+"""dlib's face ResNet, whose weights the user imports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..weights.named import load_into
-from .alignment import DLIB, align, require_face_box
-from .embedder import Embedder
+from .alignment import DLIB, AlignedFaceEmbedder, Chip
 
-if TYPE_CHECKING:
-    from ...core.config import Protocol
-
-#: Red, green and blue that dlib subtracts.
+#: Mean of red, green and blue, which dlib subtracts.
 _MEAN = (122.782, 117.001, 104.298)
-#: Name, inputs, outputs; those that start with d halve the image.
+#: Name, inputs, outputs; blocks whose name starts with d halve the image.
 _BLOCKS = (
     ("b32_0", 32, 32),
     ("b32_1", 32, 32),
@@ -36,14 +32,14 @@ _BLOCKS = (
 )
 
 
-class DlibResNet(Embedder):
+class DlibResNet(AlignedFaceEmbedder):
     """dlib's face recognition ResNet v1, 128-d.
 
     RGB in dlib's alignment at 150 x 150, (255 x - mean) / 256. `privbench weights show dlib_resnet` lists the names and
     shapes of the weights.
 
     Args:
-        pretrained: take the imported weights `dlib_resnet`; otherwise random ones.
+        pretrained: load the imported weights `dlib_resnet`; otherwise they are random.
 
     References:
         King. Dlib-ml: A Machine Learning Toolkit. JMLR 2009. https://www.jmlr.org/papers/v10/king09a.html
@@ -53,15 +49,16 @@ class DlibResNet(Embedder):
         MissingDataError: the weights were not imported, or are damaged.
 
     Note:
-        dlib compares faces by Euclidean distance (one person below 0.6) of vectors of any length; we divide by the
-        length to compare by cosine, as with every embedder. Its cosines sit high, unrelated faces above 0.8: read them
-        beside those of unrelated faces.
+        dlib compares faces by Euclidean distance (one person below 0.6) of vectors of any length. We divide by the
+        length and compare by cosine, as with every embedder. Its cosines are high, above 0.8 even for unrelated faces:
+        compare them with those of unrelated faces.
 
     Note:
-        All faces are aligned by one warp, as in `MobileFaceNet`; dlib finds landmarks in each image.
+        One warp aligns all faces, as in `MobileFaceNet`; dlib detects landmarks in each image.
     """
 
-    weights: ClassVar[str | None] = "dlib_resnet"
+    weights: ClassVar[str] = "dlib_resnet"
+    chip: ClassVar[Chip] = DLIB
     mean: Tensor
 
     def __init__(self, *, pretrained: bool = True) -> None:
@@ -74,15 +71,6 @@ class DlibResNet(Embedder):
         if pretrained:
             load_into(self, "dlib_resnet")
 
-    def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
-        """Unit vectors `N 128` of aligned faces.
-
-        Raises:
-            InvalidConfigurationError: the protocol has no `face_box`, or the images are neither grey nor in colour.
-        """
-        chips = align(x, require_face_box("dlib_resnet", protocol), DLIB)
-        return functional.normalize(self.compute(chips), dim=1)
-
     def compute(self, chips: Tensor) -> Tensor:
         """Dlib's embeddings `N 128`, not normalised, of chips `N 3 150 150` in [0, 1]."""
         x = functional.relu(self.conv1((255 * chips - self.mean) / 256))
@@ -94,7 +82,7 @@ class DlibResNet(Embedder):
 
 
 class _Convolution(nn.Conv2d):
-    """Convolution, then gamma x + beta per channel: batch norm as dlib stores it after training."""
+    """Convolution followed by gamma x + beta per channel: batch norm as dlib stores it after training."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding)
@@ -120,7 +108,7 @@ class _Block(nn.Module):
 class _Down(nn.Module):
     """Two convolutions that halve the image, with the 2 x 2 mean of the input added.
 
-    Both sides are filled with zeros at the end of channels, rows and columns, to the larger shape.
+    Both summands are padded with zeros at the end of channels, rows and columns to the larger shape.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -132,16 +120,16 @@ class _Down(nn.Module):
         y = self.conv2(functional.relu(self.conv1(x)))
         skip = functional.avg_pool2d(x, 2)
         shape = [max(pair) for pair in zip(y.shape[1:], skip.shape[1:], strict=True)]
-        return functional.relu(_filled(y, shape) + _filled(skip, shape))
+        return functional.relu(_zero_padded(y, shape) + _zero_padded(skip, shape))
 
 
-def _filled(x: Tensor, shape: list[int]) -> Tensor:
+def _zero_padded(x: Tensor, shape: list[int]) -> Tensor:
     missing = [want - have for want, have in zip(shape, x.shape[1:], strict=True)]
     return functional.pad(x, [part for extra in reversed(missing) for part in (0, extra)])
 
 
 class _Product(nn.Module):
-    """A linear map without bias, its matrix as dlib stores it: inputs x outputs."""
+    """Linear map without bias, with the matrix as dlib stores it: inputs x outputs."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

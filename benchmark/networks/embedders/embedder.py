@@ -1,4 +1,4 @@
-"""The contract of networks that compare images by one vector each."""
+"""Base class of embedders, networks that compare images by one vector each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class Embedder(nn.Module, ABC):
-    """Maps images to vectors of unit length, so that an inner product is a cosine.
+    """Network that maps images to unit vectors, whose inner product is a cosine.
 
-    An embedder of the registry is made by `(*, pretrained=True)`; `version` is raised when a change alters results.
+    A registered embedder has the constructor `(*, pretrained=True)`. Increase `version` when a change alters results.
 
     Args:
-        pretrained: take the weights named by `weights`; otherwise random ones, for tests and for strict loading.
+        pretrained: load the weights named by `weights`; otherwise they are random, for tests and for strict loading.
     """
 
     kind: ClassVar[str] = "embedder"
     version: ClassVar[int] = 1
-    #: It means something on aligned faces only.
+    #: Whether the embedder supports only aligned faces.
     faces: ClassVar[bool] = True
-    #: Name in `privbench weights ls`; `None`: it has no learned weights.
+    #: Name in `privbench weights ls`; `None` without learned weights.
     weights: ClassVar[str | None] = None
 
     def __init__(self, *, pretrained: bool = True) -> None:
@@ -32,19 +32,19 @@ class Embedder(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
-        """Unit vectors of images; differentiable in `x`.
+        """Embed images as unit vectors; differentiable in `x`.
 
         Args:
             x: `float32 N C H W` in [0, 1].
-            protocol: of the images; says where a face lies in them.
+            protocol: of the images; gives the position of the face in them.
 
         Returns:
             `float32 N D`, each row of unit L2 norm.
 
         Raises:
-            InvalidConfigurationError: the embedder means nothing on such images.
+            InvalidConfigurationError: the embedder does not support such images.
         """
 
     def forward(self, x: Tensor, protocol: Protocol) -> Tensor:
-        """The vectors."""
+        """Embed images as `embed` does."""
         return self.embed(x, protocol)

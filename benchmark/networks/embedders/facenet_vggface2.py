@@ -1,32 +1,24 @@
-"""FaceNet with facenet-pytorch's VGGFace2 weights, which compares faces."""
+"""FaceNet with facenet-pytorch's VGGFace2 weights, an embedder of faces."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional
 
 from ..classifiers.facenet import Embedding
 from ..weights.named import read
 from ..weights.published import transfer
-from .alignment import align, require_face_box, square
-from .embedder import Embedder
-
-if TYPE_CHECKING:
-    from ...core.config import Protocol
-
-#: GMI's crop of CelebA's aligned frame: 108 x 108 pixels around the centre.
-CHIP = square(35, 55, 108, Embedding.size)
+from .alignment import AlignedFaceEmbedder, Chip, square
 
 
-class FaceNetVGGFace2(Embedder):
+class FaceNetVGGFace2(AlignedFaceEmbedder):
     """InceptionResnetV1 of facenet-pytorch, 512-d, trained on VGGFace2.
 
     RGB at 160 x 160, (255 x - 127.5) / 128, which is facenet-pytorch's `fixed_image_standardization`.
 
     Args:
-        pretrained: take facenet-pytorch's VGGFace2 weights, fetched if they are not here; otherwise random ones.
+        pretrained: load facenet-pytorch's VGGFace2 weights, downloaded if missing; otherwise they are random.
 
     References:
         Schroff, Kalenichenko, Philbin. FaceNet: A Unified Embedding for Face Recognition and Clustering. CVPR 2015.
@@ -36,16 +28,18 @@ class FaceNetVGGFace2(Embedder):
         facenet-pytorch 2.5, https://github.com/timesler/facenet-pytorch
 
     Raises:
-        MissingDataError: the weights are not here and cannot be fetched, or are damaged.
+        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
 
     Note:
-        facenet-pytorch crops the box that its detector finds and stretches it to a square. A reconstruction need not
-        have a face that a detector finds, so every image shows one square: the 108 x 108 pixels at (35, 55) of CelebA's
-        aligned frame, a loose box of the face without stretching. It is the crop that GMI, KED-MI and BiDO take, so
-        that under their protocols the network sees the whole image and nothing beyond it.
+        facenet-pytorch crops the box that its detector finds and stretches it to a square. A detector may find no face
+        in a reconstruction, so we use one fixed square for every image: the 108 x 108 pixels at (35, 55) of CelebA's
+        aligned frame, a loose box of the face without stretching. GMI, KED-MI and BiDO use the same crop, so under
+        their protocols the input of the network is exactly the image.
     """
 
-    weights: ClassVar[str | None] = "facenet_vggface2"
+    weights: ClassVar[str] = "facenet_vggface2"
+    #: GMI's crop of CelebA's aligned frame: 108 x 108 pixels around the centre.
+    chip: ClassVar[Chip] = square(35, 55, 108, Embedding.size)
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
@@ -55,14 +49,7 @@ class FaceNetVGGFace2(Embedder):
             kept = {key: value for key, value in state.items() if not key.startswith("logits.")}
             transfer(self.embedding.body, kept, "the weights facenet_vggface2")
 
-    def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
-        """Unit vectors `N 512` of aligned faces.
-
-        Raises:
-            InvalidConfigurationError: the protocol has no `face_box`, or the images are neither grey nor in colour.
-        """
-        box = require_face_box("facenet_vggface2", protocol)
-        if len(x) == 0:  # facenet-pytorch's network takes no empty batch
-            return x.new_zeros(0, 512)
-        chips = align(x, box, CHIP)
-        return functional.normalize(self.embedding(chips), dim=1)
+    def compute(self, chips: Tensor) -> Tensor:
+        """FaceNet's embeddings `N 512`, not normalised, of chips `N 3 160 160` in [0, 1]."""
+        embeddings: Tensor = self.embedding(chips)
+        return embeddings

@@ -16,56 +16,56 @@ from .embedder import Embedder
 class HOG(Embedder):
     r"""Histograms of oriented gradients, the private features C of images that are not faces.
 
-    A feature-level attack needs a C for its data; this one has no weights, so that every machine can run it on digits
-    and objects. The shape of an image without its brightness:
+    A feature-level attack needs features C of its data. This embedder has no weights, so it runs on every machine, for
+    digits and objects. It describes the shape in an image without its brightness:
 
     1. central differences, 0 at the border; in colour, those of the channel with the largest gradient at the pixel;
     2. in cells of `H // 8` x `W // 8` pixels, magnitudes summed by direction, 9 bins of 20 degrees, sign ignored;
     3. blocks of 2 x 2 cells, one cell apart, each normalised by L2-Hys:
-       $v \to v / \sqrt{\lVert v \rVert^2 + \epsilon^2}$, cut at 0.2, and again;
-    4. all blocks in one vector, one more coordinate, the whole divided by its length.
+       $v \to v / \sqrt{\lVert v \rVert^2 + \epsilon^2}$, clipped at 0.2, normalised again;
+    4. all blocks in one vector, with one more coordinate, divided by its length.
 
-    Of R x Q cells D is 36 (R - 1)(Q - 1) + 1: 1765 for 16 x 16, 32 x 32 and 64 x 64 pixels. Rows and columns that do
-    not fill a cell, fewer than `H // 8` and `W // 8`, are left out at the bottom and right, as scikit-image does; sides
-    that 8 does not divide can have more than 8 cells. Coordinates are not negative, and neither are cosines.
+    For R x Q cells D is 36 (R - 1)(Q - 1) + 1: 1765 for 16 x 16, 32 x 32 and 64 x 64 pixels. Incomplete cells at the
+    bottom and right, of fewer than `H // 8` rows or `W // 8` columns, are ignored, as in scikit-image. Sides that are
+    not divisible by 8 can have more than 8 cells. Coordinates and therefore cosines are not negative.
 
-    An image without any gradient has no direction. Its vector is 0 but for the last coordinate, which is 1 there and 0
-    in every other image: a flat image is like a flat one (cosine 1) and like nothing else (cosine 0).
+    An image without any gradient has no direction. Its vector is 0 except the last coordinate, which is 1; in all other
+    images it is 0. So a flat image has cosine 1 with a flat image and cosine 0 with all others.
 
-    Read a cosine beside those of unrelated images. Private test images of one class and of two have on average 0.61 and
-    0.42 on digits, 0.44 and 0.26 on MNIST, 0.51 and 0.49 on CIFAR-10.
+    Compare a cosine with those of unrelated images. For private test images of the same class and of different classes
+    the mean cosines are 0.61 and 0.42 on digits, 0.44 and 0.26 on MNIST, 0.51 and 0.49 on CIFAR-10.
 
-    Differentiable in the magnitudes; which channel and which bin a pixel goes to has no gradient.
+    The embedding is differentiable in the magnitudes, not in the choice of channel and bin of a pixel.
 
     Args:
-        pretrained: without effect, there is nothing to load.
+        pretrained: no effect, since there are no weights.
 
     References:
         Dalal, Triggs. Histograms of Oriented Gradients for Human Detection. CVPR 2005.
         https://doi.org/10.1109/CVPR.2005.177
 
     Note:
-        A pixel votes for one cell and one bin, as in scikit-image; Dalal and Triggs share it among neighbours.
+        A pixel counts for one cell and one bin, as in scikit-image; Dalal and Triggs interpolate between neighbours.
 
     Note:
-        Cells scale with the image, so that one number of cells describes any size; Dalal and Triggs take 8 pixels.
+        Cells scale with the image, so the number of cells is the same for all sizes; Dalal and Triggs use 8 pixels.
 
     Note:
-        Computed in float64 whatever comes in, so that two channels of equal gradient are told apart as on any machine.
+        We compute in float64, so that the choice between channels of equal gradient is the same on every machine.
     """
 
     faces: ClassVar[bool] = False
     weights: ClassVar[str | None] = None
 
     def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
-        """Unit vectors `N D`.
+        """Embed images as unit vectors `N D`.
 
         Args:
             x: `float32 N C H W` in [0, 1], at least 16 pixels high and wide.
-            protocol: without effect.
+            protocol: no effect.
 
         Raises:
-            InvalidConfigurationError: the images are smaller.
+            InvalidConfigurationError: the images are too small.
         """
         if min(x.shape[-2:]) < _SMALLEST:
             raise InvalidConfigurationError(
@@ -85,7 +85,7 @@ _CUT = 0.2
 
 
 def _histograms(x: Tensor) -> Tensor:
-    """Mean magnitude per pixel by cell and direction, `float64 N R Q 9`."""
+    """Mean gradient magnitude by cell and direction, `float64 N R Q 9`."""
     down, right = _gradient(x.double())
     square = down.square() + right.square()
     strongest = square.argmax(1, keepdim=True)
@@ -106,10 +106,10 @@ def _gradient(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(histograms: Tensor) -> Tensor:
-    """Neighbourhoods of 2 x 2 cells, normalised: `N R-1 Q-1 2 2 9` of `N R Q 9`."""
+    """Normalised blocks `N R-1 Q-1 2 2 9` of 2 x 2 cells, from histograms `N R Q 9`."""
     blocks = histograms.unfold(1, 2, 1).unfold(2, 2, 1).permute(0, 1, 2, 4, 5, 3)
-    return _shortened(_shortened(blocks).clamp(max=_CUT))
+    return _normalised(_normalised(blocks).clamp(max=_CUT))
 
 
-def _shortened(blocks: Tensor) -> Tensor:
+def _normalised(blocks: Tensor) -> Tensor:
     return blocks / (blocks.square().sum((-3, -2, -1), keepdim=True) + _EPSILON**2).sqrt()

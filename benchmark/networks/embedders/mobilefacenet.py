@@ -1,28 +1,24 @@
-"""MobileFaceNet: a small face network whose weights the user brings."""
+"""MobileFaceNet, a small face network whose weights the user imports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..weights.named import load_into
-from .alignment import ARCFACE, align, require_face_box
-from .embedder import Embedder
-
-if TYPE_CHECKING:
-    from ...core.config import Protocol
+from .alignment import ARCFACE, AlignedFaceEmbedder, Chip
 
 
-class MobileFaceNet(Embedder):
-    """MobileFaceNet, 192-d: small, and at 99 % on LFW a good judge of faces.
+class MobileFaceNet(AlignedFaceEmbedder):
+    """MobileFaceNet, 192-d: a small face network with 99 % accuracy on LFW.
 
     RGB in ArcFace's alignment at 112 x 112, (255 x - 127.5) / 128; compared by cosine. Batch norm is folded into the
     convolutions. `privbench weights show mobilefacenet` lists the names and shapes of the weights.
 
     Args:
-        pretrained: take the imported weights `mobilefacenet`; otherwise random ones.
+        pretrained: load the imported weights `mobilefacenet`; otherwise they are random.
 
     References:
         Chen, Liu, Gao, Han. MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on Mobile Devices.
@@ -32,16 +28,18 @@ class MobileFaceNet(Embedder):
         MissingDataError: the weights were not imported, or are damaged.
 
     Note:
-        This is the variant with 192 outputs and PReLU whose weights are spread with mobile applications: padding is
-        TensorFlow's SAME, and a linear 1 x 1 convolution of 512 channels follows the global depthwise one.
+        This is the variant with 192 outputs and PReLU whose weights are distributed with mobile applications: padding
+        is TensorFlow's SAME, and a linear 1 x 1 convolution of 512 channels follows the global depthwise one.
 
     Note:
-        All faces are aligned by one warp, which takes CelebA's mean points to ArcFace's template: a reconstruction has
-        no landmarks to be found, and CelebA's frame is aligned by the eyes already. The mean points miss the template
-        by 0.5 to 2.9 pixels of the chip (the nose most), for the mean CelebA face is not ArcFace's.
+        One warp aligns all faces: it maps CelebA's mean points to ArcFace's template. Landmarks may not be detectable
+        in a reconstruction, and CelebA's frame is already aligned by the eyes. The mapped mean points differ from the
+        template by 0.5 to 2.9 pixels of the chip (most at the nose), since the mean faces of CelebA and ArcFace
+        differ.
     """
 
-    weights: ClassVar[str | None] = "mobilefacenet"
+    weights: ClassVar[str] = "mobilefacenet"
+    chip: ClassVar[Chip] = ARCFACE
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
@@ -64,15 +62,6 @@ class MobileFaceNet(Embedder):
         if pretrained:
             load_into(self, "mobilefacenet")
 
-    def embed(self, x: Tensor, protocol: Protocol) -> Tensor:
-        """Unit vectors `N 192` of aligned faces.
-
-        Raises:
-            InvalidConfigurationError: the protocol has no `face_box`, or the images are neither grey nor in colour.
-        """
-        chips = align(x, require_face_box("mobilefacenet", protocol), ARCFACE)
-        return functional.normalize(self.compute(chips), dim=1)
-
     def compute(self, chips: Tensor) -> Tensor:
         """Embeddings `N 192`, of any length, of chips `N 3 112 112` in [0, 1]."""
         x = self.stem((255 * chips - 127.5) / 128)
@@ -82,7 +71,7 @@ class MobileFaceNet(Embedder):
 
 
 class _Convolution(nn.Module):
-    """Convolution with TensorFlow's SAME padding of even sides, then a PReLU unless `linear`."""
+    """Convolution with TensorFlow's SAME padding for even sides, followed by a PReLU unless `linear`."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, linear: bool = False
@@ -99,7 +88,7 @@ class _Convolution(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """Widen, convolve each channel, narrow without activation; the input is added where the shape stays."""
+    """Inverted bottleneck: expand, depthwise convolution, linear projection; with a skip if the shape is equal."""
 
     def __init__(self, inputs: int, width: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()

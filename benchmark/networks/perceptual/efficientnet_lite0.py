@@ -10,12 +10,12 @@ from torch.nn import functional
 from ..weights.named import load_into
 from .perceptual import Perceptual
 
-#: Of batch norm, as the weights were trained.
+#: Epsilon of batch norm in the training of the weights.
 _EPSILON = 1e-3
 
 
 class _Group(NamedTuple):
-    """Blocks that follow one another; the first changes width and has the stride."""
+    """Consecutive blocks; the first one changes the width and has the stride."""
 
     repeats: int
     kernel: int
@@ -37,14 +37,14 @@ _GROUPS = (
 
 
 class EfficientNetLite0(Perceptual):
-    """EfficientNet-Lite0, for machines that cannot fetch or afford VGG-16: a fortieth of its arithmetic.
+    """EfficientNet-Lite0, for machines without VGG-16's weights or compute: it needs a fortieth of the arithmetic.
 
     ReLU6 and no squeeze-and-excitation. Five activations: the last block at each of the strides 2, 4, 8, 16, 32, of
-    16, 24, 40, 112, 320 channels; as every block ends in a linear convolution, they can be negative. Weights have the
-    names of the published file, of which the classifier (`_conv_head`, `_bn1`, `_fc`) is left out.
+    16, 24, 40, 112, 320 channels; they can be negative, since every block ends in a linear convolution. Weights have
+    the names of the published file, without those of the classifier (`_conv_head`, `_bn1`, `_fc`).
 
     Args:
-        pretrained: take the imported weights `efficientnet_lite0`; otherwise random ones.
+        pretrained: load the imported weights `efficientnet_lite0`; otherwise they are random.
 
     References:
         Tan, Le. EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019.
@@ -56,14 +56,14 @@ class EfficientNetLite0(Perceptual):
         MissingDataError: the weights were not imported, or are damaged.
 
     Note:
-        No paper that we reproduce uses it: numbers got with it are not comparable with published ones, which were got
-        with VGG. Activations are divided by their root mean squares over CIFAR-10 images of 64 x 64 pixels. Without
-        that the distance of two unrelated ones is about 400, with it about 8, so that weights such as lambda_2 can be
-        of the size that the paper uses.
+        No paper that we reproduce uses it: its numbers are not comparable with published ones, which use VGG.
+        Activations are divided by their root mean squares over CIFAR-10 images of 64 x 64 pixels. This lowers the
+        distance of two unrelated images from about 400 to about 8, so that weights such as lambda_2 have the same order
+        of magnitude as in the paper.
 
     Note:
-        Padding is TensorFlow's SAME, computed for the image at hand: where the side is even, a convolution of stride 2
-        has one row and column more on the right and below than on the left and above, as the weights were trained.
+        Padding is TensorFlow's SAME, computed for each image size: for an even side, a convolution of stride 2 has one
+        row and column more at the bottom and right than at the top and left, as in the training of the weights.
     """
 
     weights: ClassVar[str] = "efficientnet_lite0"
@@ -80,19 +80,19 @@ class EfficientNetLite0(Perceptual):
         self.freeze()
 
     def layers(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Output of the last block at each stride."""
+        """Outputs of the last block at each stride."""
         x = (255 * x - 127) / 128
         x = functional.relu6(self._bn0(self._conv_stem(x)))
-        found = []
+        activations = []
         for block in self._blocks:
             if block.stride == 2:
-                found.append(x)
+                activations.append(x)
             x = block(x)
-        return (*found, x)
+        return (*activations, x)
 
 
 class _Block(nn.Module):
-    """Widen, convolve each channel, narrow; add the input where the shape stays."""
+    """Inverted bottleneck: expand, depthwise convolution, projection; with a skip if the shape is equal."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Perceptual networks: distance of images in the activations of a network that was trained to recognise objects."""
+"""Perceptual distance: distance of images in the activations of a network trained to recognise objects."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..weights.published import transfer
 
 
 class Perceptual(nn.Module, ABC):
-    r"""A fixed network g whose activations say how alike two images look.
+    r"""Frozen network g with a distance between images in its activations.
 
     $$d(a, b) = \sum_j \frac{1}{C_j H_j W_j s_j^2} \lVert g_j(a) - g_j(b) \rVert^2$$
 
     with s_j = 1 unless the network declares `scales`.
 
-    A subclass names its weights, gives `layers`, and ends its `__init__` with `freeze`.
+    A subclass sets `weights`, defines `layers`, and ends its `__init__` with `freeze`.
 
     Args:
-        pretrained: use the published weights; otherwise random ones.
+        pretrained: load the published weights; otherwise they are random.
 
     References:
         Dosovitskiy, Brox. Generating Images with Perceptual Similarity Metrics based on Deep Networks. NIPS 2016.
@@ -33,21 +33,21 @@ class Perceptual(nn.Module, ABC):
         Representations. AAAI 2020. https://arxiv.org/abs/1911.10143
 
     Note:
-        The paper prints a squared norm; we take the mean over each activation, so that a weight such as lambda_2 does
-        not depend on the size of the images nor on the width of a layer.
+        The paper prints a squared norm. We take the mean over each activation, so that weights such as lambda_2 depend
+        neither on the size of the images nor on the width of a layer.
 
     Note:
-        The paper does not say how small images or grey ones enter the network: we repeat the grey channel and enlarge
-        bilinearly, the ratio of the sides kept, until the shorter side has `smallest` pixels; none is made smaller.
+        The paper does not say how small or grey images enter the network. We repeat the grey channel and enlarge
+        bilinearly, with the same aspect ratio, until the shorter side has `smallest` pixels; we never shrink an image.
     """
 
     kind: ClassVar[str] = "perceptual"
     version: ClassVar[int] = 1
-    #: Name in `privbench weights ls`; `None`: it has no learned weights.
+    #: Name in `privbench weights ls`; `None` without learned weights.
     weights: ClassVar[str | None] = None
-    #: Least height and width that `layers` takes, in pixels: the last activation is 2 x 2 then.
+    #: Least height and width for `layers`, in pixels, where the last activation is 2 x 2.
     smallest: ClassVar[int] = 32
-    #: s_j, by which activations are divided in a distance; empty for none.
+    #: Scales s_j that divide the activations in a distance; empty for 1.
     scales: ClassVar[tuple[float, ...]] = ()
 
     def __init__(self, *, pretrained: bool = True) -> None:
@@ -55,7 +55,7 @@ class Perceptual(nn.Module, ABC):
 
     @abstractmethod
     def layers(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Activations, from input to output, of `N 3 H W` in [0, 1], at least `smallest` pixels high and wide."""
+        """Activations, from input to output, of images `N 3 H W` in [0, 1] of at least `smallest` pixels per side."""
 
     def activations(self, x: Tensor) -> tuple[Tensor, ...]:
         """Activations, from input to output, of images in [0, 1] of any size.
@@ -69,9 +69,9 @@ class Perceptual(nn.Module, ABC):
         if x.shape[1] not in (1, 3):
             raise InvalidConfigurationError(
                 f"expected images for {type(self).__name__} to have 1 or 3 channels, got {x.shape[1]}; "
-                "choose another data set, or weigh the perceptual distance by 0"
+                "choose another data set, or set the weight of the perceptual distance to 0"
             )
-        x = _enlarged(x.expand(-1, 3, -1, -1), self.smallest)
+        x = _enlarge(x.expand(-1, 3, -1, -1), self.smallest)
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
@@ -81,42 +81,42 @@ class Perceptual(nn.Module, ABC):
         return torch.stack([((p - q) / s).square().flatten(1).mean(1) for p, q, s in triples]).sum(0)
 
     def freeze(self) -> None:
-        """Nothing of the network is trained; gradients still reach the images."""
+        """Freeze the network; gradients with respect to images remain available."""
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Perceptual:
-        """Stay in evaluation mode, whatever the module around it does: g is fixed."""
+        """Stay in evaluation mode, since g is frozen."""
         super().train(False)
         return self
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """The distance."""
+        """Compute the distance."""
         return self.distance(a, b)
 
 
 class VGG16(Perceptual):
-    """VGG-16, which the paper measures perceptual distance with.
+    """VGG-16, the network of the paper's perceptual distance.
 
-    Five activations, conv1 to conv5: of 64, 128, 256, 512, 512 channels at 1, 1/2, 1/4, 1/8, 1/16 of the image's side.
+    Five activations, conv1 to conv5, of 64, 128, 256, 512, 512 channels at 1, 1/2, 1/4, 1/8, 1/16 of the image's side.
 
     Args:
-        pretrained: take torchvision's ImageNet weights `vgg16`; otherwise random ones.
+        pretrained: load torchvision's ImageNet weights `vgg16`; otherwise they are random.
 
     References:
         Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015.
         https://arxiv.org/abs/1409.1556
 
     Raises:
-        MissingDataError: the weights are not here and cannot be fetched, or are damaged.
+        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
 
     Note:
-        The paper says "conv1 to conv5 layers of the VGG network": neither how deep the network is nor which of the
-        convolutions of a block. We take 16 layers and the last convolution of each block, after its ReLU and before the
-        pool: conv1_2, conv2_2, conv3_3, conv4_3, conv5_3.
+        The paper says "conv1 to conv5 layers of the VGG network", without the depth of the network or the convolution
+        within a block. We take 16 layers and the last convolution of each block, after its ReLU and before the pool:
+        conv1_2, conv2_2, conv3_3, conv4_3, conv5_3.
 
     Note:
-        Images are normalised by ImageNet's mean and deviation, as torchvision's weights were trained; the paper does
-        not say.
+        We normalise images by ImageNet's mean and deviation, as in the training of torchvision's weights. The paper
+        does not state this.
     """
 
     weights: ClassVar[str] = "vgg16"
@@ -134,18 +134,18 @@ class VGG16(Perceptual):
         self.freeze()
 
     def layers(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of the five blocks, before their pools."""
-        found = []
+        """Outputs of the five blocks, before the pools."""
+        activations = []
         x = (x - self.mean) / self.deviation
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
-                found.append(x)
+                activations.append(x)
             x = layer(x)
-        return (*found, x)
+        return (*activations, x)
 
 
 def _convolutions() -> nn.Sequential:
-    """Convolutions of VGG-16 at the positions that torchvision's names count, up to the last ReLU."""
+    """Build the convolutions of VGG-16 up to the last ReLU, with the numbering of torchvision's names."""
     layers: list[nn.Module] = []
     inputs = 3
     for outputs, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -157,8 +157,8 @@ def _convolutions() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _enlarged(x: Tensor, smallest: int) -> Tensor:
-    """Images with a shorter side of at least `smallest` pixels."""
+def _enlarge(x: Tensor, smallest: int) -> Tensor:
+    """Enlarge images until their shorter side has at least `smallest` pixels."""
     shorter = min(x.shape[-2:])
     if shorter >= smallest:
         return x
