@@ -1,4 +1,4 @@
-"""The public Python functions: run cells, load targets."""
+"""Public Python functions: run cells, load targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from .pipeline.trained_models import load_target as _load_target
 from .pipeline.write_record import write_record
 from .records.record import Record
 from .runners import local
-from .runners.scheduler import Listener, Outcome
+from .runners.outcome import Outcome
+from .runners.scheduler import Listener
 from .store.manifest import Artifact
 from .store.store import Store
 from .training.device import choose_device
@@ -72,7 +73,7 @@ def execute(
     plan = build_plan(cells, data)
     written: dict[str, tuple[Record, Path]] = {}
 
-    def scored(key: str, artifact: Artifact) -> None:
+    def on_scores(key: str, artifact: Artifact) -> None:
         written[key] = write_record(plan, key, artifact, results)
 
     if runner == "ray":
@@ -80,11 +81,11 @@ def execute(
         from .runners.ray_cluster import Cluster
 
         cluster = Cluster(address, jobs, threads, stage_timeout)
-        outcome = ray.execute(plan, Store(store), data, device, cluster, listener, scored)
+        outcome = ray.execute(plan, Store(store), data, device, cluster, listener, on_scores)
     else:
         session = Session(Store(store), data, choose_device(device))
         outcome = local.execute(
-            plan, session, listener, jobs, threads=threads, stage_timeout=stage_timeout, scored=scored
+            plan, session, listener, jobs, threads=threads, stage_timeout=stage_timeout, on_scores=on_scores
         )
     return plan, outcome, [written[key] for key in outcome.scores]
 
@@ -156,15 +157,15 @@ def load_target(
     store: str | Path | None = None,
     device: str = "cpu",
 ) -> Network:
-    """A trained target, in evaluation mode: of a defense out of the store, of an exported folder, or of a zoo.
+    """Load a trained target, in evaluation mode: from the store, an exported folder, or a zoo.
 
     With `zoo`, `source` is a name in it. Otherwise a `Path`, and text with a separator, is the folder of an export.
     Other text is a registered defense (with an optional `:preset`), else a folder, else a name in `PRIVBENCH_ZOO`.
 
-    One out of the store is compared with its stored predictions, which reads the data set. An exported one is compared
-    with its SHA-256 before anything is made of it, then tensor by tensor with the network that it names, and that
-    network with its stored logits for images of noise; nothing is unpickled. What an export is stands in its manifest,
-    so `dataset`, `seed`, `budget`, `settings` and `store` are not taken for one.
+    A target from the store must repeat its stored predictions, which needs the data set. An exported target must match
+    its SHA-256 before it is parsed, fit the network that it names tensor by tensor, and repeat its stored logits for
+    noise images; nothing is unpickled. Its manifest describes an export, so `dataset`, `seed`, `budget`, `settings` and
+    `store` are refused for one.
 
     Args:
         source: see above.
@@ -213,7 +214,7 @@ def load_target(
 
 
 def _export(source: str | Path, zoo: str | Path | None) -> tuple[Path, str | None] | None:
-    """Folder of an exported target, and the SHA-256 of its manifest where a zoo lists it; `None` for a defense."""
+    """Return the folder of an exported target and, from a zoo, the SHA-256 of its manifest; `None` for a defense."""
     from .exports.zoo import locate, open_zoo
 
     text = str(source)
@@ -242,7 +243,7 @@ def _from_store(
     device: str,
     check_accuracy: bool,
 ) -> Network:
-    """The target of a defense out of the store, checked against its stored predictions."""
+    """Load the target of a defense from the store and check its stored predictions."""
     task = resolve("dataset", Selection.parse(dataset), budget, fields).component.protocol.task
     attacks = _selections(_ATTACKS[task])
     matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields)

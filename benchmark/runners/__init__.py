@@ -1,1 +1,1 @@
-"""Execute a plan: scheduler, local, processes, Ray."""
+"""Run a plan: in this process, in several processes, or on a Ray cluster."""

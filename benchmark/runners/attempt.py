@@ -1,4 +1,4 @@
-"""One stage, computed where this runs: whatever goes wrong comes back as a sentence."""
+"""Compute one stage in this process; every failure comes back as a reason."""
 
 from __future__ import annotations
 
@@ -19,54 +19,55 @@ log = logging.getLogger("privbench")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What came of a stage.
+class StageResult:
+    """Result of an attempt to compute a stage.
 
     Args:
         reason: why it failed; `None` if it did not.
-        seconds: how long it took.
-        computed: it was computed now, and not found computed by another process meanwhile.
-        spoiled: something of it ran out of memory or failed, so that the process may still hold memory for nothing.
-        peak: bytes of memory of the process that computed it, at most; 0 where unknown.
-        device_peak: bytes of its accelerator's memory, at most.
-        notes: what the user should know of it.
+        seconds: wall-clock time.
+        computed: it was computed here; `False` if another process had computed it.
+        discard_process: the stage failed or ran out of memory, so its process may still hold memory and must end.
+        host_peak: peak memory in bytes of the process that computed it; 0 if unknown.
+        device_peak: peak memory in bytes of its accelerator.
+        notes: messages for the user.
     """
 
     reason: str | None = None
     seconds: float = 0.0
     computed: bool = False
-    spoiled: bool = False
-    peak: int = 0
+    discard_process: bool = False
+    host_peak: int = 0
     device_peak: int = 0
     notes: tuple[str, ...] = ()
 
 
-def attempt(stage: Stage, session: Session, begun: Callable[[], None] | None = None) -> Report:
-    """Compute one stage under its lock, unless another process did meanwhile.
+def attempt(stage: Stage, session: Session, on_start: Callable[[], None] | None = None) -> StageResult:
+    """Compute one stage under its lock, unless another process has computed it.
 
     Args:
-        stage: what to compute.
-        session: where.
-        begun: called when the lock is held and computing begins.
+        stage: the stage to compute.
+        session: its store, data and device.
+        on_start: called when the lock is held and computing begins.
     """
     began = time.monotonic()
     reason, exhausted, artifact = None, False, None
     try:
         with session.store.lock(stage.kind, stage.key):
-            if usable(session.store, stage) is None:
-                if begun:
-                    begun()
+            if find_usable(session.store, stage) is None:
+                if on_start:
+                    on_start()
+                _discard_failed_scores(session.store, stage)
                 artifact = run(stage, session)
     except PrivbenchError as cause:
         reason = str(cause)
-    except Exception as cause:  # a plugin's fault: the other cells go on
+    except Exception as cause:  # an error in a component fails this stage; the other cells go on
         exhausted = is_out_of_memory(cause)
         log.debug("%s failed", stage.title, exc_info=True)
         reason = f"{type(cause).__name__} in {raised_in(cause)}: {cause}; --debug shows where"
     if exhausted:
-        reason = "out of memory; use a smaller batch, a device or machine with more, or fewer --jobs"
+        reason = "out of memory; use a smaller batch, a device or machine with more memory, or fewer --jobs"
     info = artifact.info if artifact else {}
-    return Report(
+    return StageResult(
         reason,
         time.monotonic() - began,
         artifact is not None,
@@ -76,10 +77,16 @@ def attempt(stage: Stage, session: Session, begun: Callable[[], None] | None = N
     )
 
 
-def usable(store: Store, stage: Stage) -> Artifact | None:
-    """The stage's artifact, unless it holds scores of an evaluator that raised: those are tried again."""
+def find_usable(store: Store, stage: Stage) -> Artifact | None:
+    """The stage's artifact; `None` if it is missing or holds scores of an evaluator that raised."""
     artifact = store.find(stage.kind, stage.key)
-    if artifact is not None and artifact.info.get("failed"):
+    return None if artifact is None or artifact.info.get("failed") else artifact
+
+
+def _discard_failed_scores(store: Store, stage: Stage) -> None:
+    """Delete a stored artifact that is not usable, because `Store.write` keeps what is stored already.
+
+    The caller holds the lock and is about to compute the stage.
+    """
+    if store.exists(stage.kind, stage.key):
         store.discard(stage.kind, stage.key)
-        return None
-    return artifact

@@ -1,7 +1,8 @@
-"""Run a plan on this machine: one stage after the other, or several at once in processes of their own."""
+"""Run a plan on this machine: one stage after another, or several at once in separate processes."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -11,8 +12,11 @@ from ..pipeline.session import Session
 from ..training.progress import Progress
 from . import memory
 from .attempt import attempt
+from .outcome import OnScores, Outcome, ResultCollector
+from .pending import find_pending
 from .processes import ProcessExecutor
-from .scheduler import Done, Executor, Listener, NullListener, Outcome, ResultCollector, Schedule, Scored, find_pending
+from .scheduler import Executor, FinishedStage, Listener, Schedule
+from .worker import WorkerConfig
 
 
 def execute(
@@ -23,50 +27,47 @@ def execute(
     *,
     threads: int | None = None,
     stage_timeout: float | None = None,
-    scored: Scored | None = None,
+    on_scores: OnScores | None = None,
 ) -> Outcome:
-    """Compute what is missing.
+    """Compute the stages of a plan that the store does not have.
 
     Args:
-        plan: what to do.
-        session: where to do it.
-        listener: told of stages.
-        jobs: processes at a time, each with a CUDA device in turn.
-        threads: of the CPU for each stage; by default what PyTorch takes on this machine, divided among the jobs.
-            The number changes rounding: bytes are the same for the same number of threads.
-        stage_timeout: seconds after which a stage's process is killed; without it there is no limit, and one job runs
-            in this process.
-        scored: told of the scores of each cell as soon as they are there.
+        plan: the plan to run.
+        session: its store, data and device.
+        listener: receives the events of stages.
+        jobs: number of concurrent processes; CUDA devices are assigned to them in turn.
+        threads: CPU threads of each stage; by default PyTorch's number for this machine, divided by `jobs`. The number
+            changes rounding: bytes are the same for the same number of threads.
+        stage_timeout: seconds after which a stage's process is killed; without it there is no limit, and a single job
+            runs in this process.
+        on_scores: called with the scores of each cell as soon as they exist.
 
     Returns:
         Scores and failures. A failed stage costs the cells that need it, no others.
     """
-    listener = listener or NullListener()
+    listener = listener or Listener()
     found, todo = find_pending(plan, session.store)
-    outcome = Outcome()
-    collector = ResultCollector(plan, session.store, found, outcome, scored)
+    collector = ResultCollector(plan, session.store, found, on_scores)
     jobs = max(1, min(jobs, len(todo)))
     count = threads or max(1, torch.get_num_threads() // jobs)
     executor: Executor
     if jobs == 1 and stage_timeout is None:
         executor = SerialExecutor(session, count)
     else:
-        known = memory.measured(todo, found.values(), session.store)
-        executor = ProcessExecutor(session, jobs, count, stage_timeout, known, listener.note)
-    try:
-        Schedule(todo, executor, listener, outcome, collector).run()
-    finally:
-        executor.close()
-    collector.finish()
-    return outcome
+        peaks = memory.known_peaks(todo, found.values(), session.store)
+        config = WorkerConfig(session.store.address, session.data_root, session.device, count)
+        executor = ProcessExecutor(config, jobs, stage_timeout, peaks, listener.note)
+    with contextlib.closing(executor):
+        Schedule(todo, executor, listener, collector).run()
+    return collector.finish()
 
 
 class SerialExecutor:
-    """Computes one stage after the other in this process.
+    """Computes one stage after another in this process.
 
     Args:
-        session: where.
-        threads: of the CPU.
+        session: the session of all stages.
+        threads: CPU threads of a stage.
     """
 
     retries = 0
@@ -77,26 +78,26 @@ class SerialExecutor:
         if threads != self._before[0]:
             torch.set_num_threads(threads)
 
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether another stage can be started now."""
         return self._stage is None
 
-    def fits(self, stage: Stage) -> bool:
-        """A stage that has the process to itself is always tried."""
-        return True
+    def memory_shortage(self, stage: Stage) -> str | None:
+        """`None`: a stage that has the process to itself is always tried."""
+        return None
 
     def start(self, stage: Stage, progress: Progress) -> None:
-        """Choose the stage that `wait` computes."""
+        """Set the stage that `wait` computes."""
         self._stage, self._session.progress = stage, progress
 
-    def wait(self) -> Sequence[Done]:
+    def wait(self) -> Sequence[FinishedStage]:
         """Compute the stage."""
         assert self._stage is not None
         stage, self._stage = self._stage, None
-        return [Done(stage, attempt(stage, self._session))]
+        return [FinishedStage(stage, attempt(stage, self._session))]
 
     def close(self) -> None:
-        """Leave things as they were."""
+        """Restore the number of threads and the progress."""
         threads, self._session.progress = self._before
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)

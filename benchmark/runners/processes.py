@@ -1,14 +1,15 @@
-"""Stages in processes of their own: a stage that hangs, is killed or takes all memory costs nothing but itself."""
+"""Compute stages in separate processes: a stage that hangs, is killed or exhausts memory affects no other stage."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -17,211 +18,191 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from ..pipeline.plan import Stage
-from ..pipeline.session import Session
 from ..training.progress import Progress
 from . import memory
-from .attempt import Report
-from .scheduler import Done
-from .worker import Begun, Ended, Looping, Ready, Said, WorkerConfig, serve
+from .attempt import StageResult
+from .memory import PeakMemory
+from .progress import LoopProgress, RunningStage
+from .scheduler import FinishedStage
+from .worker import StageStarted, WorkerConfig, WorkerReady, serve
 
-#: Seconds given to a process to end by itself.
-_GRACE = 5.0
-#: Seconds between looks at memory and time limits.
-_TICK = 1.0
+#: Seconds to wait for a process to exit by itself.
+_EXIT_SECONDS = 5.0
+#: Seconds between checks of time limits.
+_POLL_SECONDS = 1.0
 
 
 @dataclass
 class WorkerSlot:
-    """A place for one process, and the stage in it."""
+    """A slot for one worker process, and the stage that it computes."""
 
     device: torch.device
     process: BaseProcess | None = None
-    link: Connection | None = None
-    stage: Stage | None = None
-    progress: Progress | None = None
-    expected: int = 0
-    expected_device: int = 0
-    deadline: float | None = None
+    pipe: Connection | None = None
+    running: RunningStage | None = None
     device_total: int = 0
-    late: bool = False
-    loops: set[str] = field(default_factory=set)
 
 
 class ProcessExecutor:
-    """Computes up to `jobs` stages at a time, each in a process that is kept for the next.
+    """Computes up to `jobs` stages at a time, each in a process that is reused for later stages.
 
     Args:
-        session: where.
-        jobs: stages at a time.
-        threads: of the CPU for each.
-        stage_timeout: seconds that a stage may take, `None` for any time.
-        known: what stages of a sort took before; what they take now is added.
-        note: told what the user should know.
+        config: of the workers.
+        jobs: number of processes; CUDA devices are assigned to them in turn.
+        timeout: seconds that a stage may take; `None` for no limit.
+        peaks: known peak memory of stages; peaks of finished stages are added.
+        note: shows a message to the user.
     """
 
     retries = 1
 
     def __init__(
-        self,
-        session: Session,
-        jobs: int,
-        threads: int,
-        stage_timeout: float | None,
-        known: memory.Measured,
-        note: Callable[[str], None],
+        self, config: WorkerConfig, jobs: int, timeout: float | None, peaks: PeakMemory, note: Callable[[str], None]
     ) -> None:
-        self._session, self._threads, self._timeout = session, threads, stage_timeout
-        self._known, self._note = known, note
-        self._slots = [WorkerSlot(device) for device in _devices(session.device, jobs)]
-        self._scarce = False
+        self._config, self._timeout, self._peaks, self._note = config, timeout, peaks, note
+        self._slots = [WorkerSlot(device) for device in _devices(config.device, jobs)]
 
-    def idle(self) -> bool:
-        """Whether there is a slot for another stage."""
-        return any(slot.stage is None for slot in self._slots)
+    def is_idle(self) -> bool:
+        """Whether a slot is free."""
+        return any(slot.running is None for slot in self._slots)
 
-    def fits(self, stage: Stage) -> bool:
-        """Whether memory suffices for a stage beside those that run, as far as their peaks were measured before.
+    def memory_shortage(self, stage: Stage) -> str | None:
+        """Message saying that the measured peak of a stage does not fit beside the running ones; `None` if it does.
 
-        What is unknown counts as what its process holds now. A stage that has the machine to itself is always tried.
+        A stage that was never measured counts as what its process holds now. A stage that has the machine to itself
+        is always tried.
         """
-        busy = [slot for slot in self._slots if slot.stage is not None]
-        wanted = self._known.host(stage)
-        if not busy:
-            return True
-        slot = self._slot(stage)
-        if slot is None:
-            return False
-        free = memory.available()
-        if wanted is None or free is None:
-            return True
-        holds = {id(one): memory.held(one.process.pid or 0) for one in self._slots if one.process is not None}
-        taken = sum(max(one.expected, holds.get(id(one), 0)) for one in busy)
-        room = free + sum(holds.values())
-        if taken + wanted <= room:
-            return True
-        if not self._scarce:
-            self._scarce = True
-            self._note(
-                f"memory is scarce, so fewer than {len(self._slots)} stages run at a time: {stage.title} took "
-                f"{memory.shown(wanted)} before and {memory.shown(max(0, room - taken))} are left"
-            )
-        return False
+        if all(slot.running is None for slot in self._slots):
+            return None
+        if self._find_slot(stage) is None:
+            return self._shortage(stage, self._peaks.device(stage) or 0, "no accelerator has that much left")
+        needed, free = self._peaks.host(stage), memory.available()
+        if needed is None or free is None:
+            return None
+        resident = {id(slot): memory.resident(slot.process.pid or 0) for slot in self._slots if slot.process}
+        expected = {id(slot): self._peaks.host(slot.running.stage) or 0 for slot in self._slots if slot.running}
+        taken = sum(max(amount, resident.get(slot, 0)) for slot, amount in expected.items())
+        left = free + sum(resident.values()) - taken
+        if needed <= left:
+            return None
+        return self._shortage(stage, needed, f"{memory.format_bytes(max(0, left))} is left")
+
+    def _shortage(self, stage: Stage, needed: int, left: str) -> str:
+        return (
+            f"memory is scarce, so fewer than {len(self._slots)} stages run at a time: {stage.title} needs "
+            f"{memory.format_bytes(needed)} and {left}"
+        )
 
     def start(self, stage: Stage, progress: Progress) -> None:
-        """Give a stage to a process, a new one if need be."""
-        slot = self._slot(stage)
+        """Send a stage to a worker process, a new one if necessary."""
+        slot = self._find_slot(stage)
         assert slot is not None
         if slot.process is None:
-            self._open(slot)
-        assert slot.link is not None
-        slot.stage, slot.progress, slot.deadline, slot.late = stage, progress, None, False
-        slot.expected, slot.expected_device = self._known.host(stage) or 0, self._known.device(stage) or 0
-        with contextlib.suppress(OSError):  # it is dead: `wait` says so
-            slot.link.send(stage)
+            self._start_process(slot)
+        assert slot.pipe is not None
+        slot.running = RunningStage(stage, progress)
+        with contextlib.suppress(OSError):  # the process is dead; `wait` reports it
+            slot.pipe.send(stage)
 
-    def _slot(self, stage: Stage) -> WorkerSlot | None:
-        """A free slot, one whose process lives if there is any; `None` if no device has memory for the stage."""
-        wanted = self._known.device(stage) or 0
-        free = [slot for slot in self._slots if slot.stage is None and self._device_room(slot) >= wanted]
-        if not free and all(slot.stage is None for slot in self._slots):
-            free = self._slots
-        return min(free, key=lambda slot: (self._share(slot.device), slot.process is None), default=None)
+    def _find_slot(self, stage: Stage) -> WorkerSlot | None:
+        """A free slot, preferably with a live process; `None` if no device has memory for the stage."""
+        needed = self._peaks.device(stage) or 0
+        free = [slot for slot in self._slots if slot.running is None]
+        fitting = [slot for slot in free if self._free_device_memory(slot) >= needed]
+        if len(free) == len(self._slots):
+            fitting = fitting or free
+        return min(fitting, key=lambda slot: (len(self._stages_on(slot)), slot.process is None), default=None)
 
-    def _share(self, device: torch.device) -> int:
-        return sum(slot.stage is not None for slot in self._slots if slot.device == device)
+    def _stages_on(self, slot: WorkerSlot) -> list[Stage]:
+        """The stages that run on a slot's device."""
+        return [other.running.stage for other in self._slots if other.device == slot.device and other.running]
 
-    def _device_room(self, slot: WorkerSlot) -> float:
-        """Bytes of a slot's accelerator that are not expected to be taken by the stages on it."""
-        others = [one for one in self._slots if one.device == slot.device]
-        total = max(one.device_total for one in others)
-        taken = sum(one.expected_device for one in others if one.stage is not None)
+    def _free_device_memory(self, slot: WorkerSlot) -> float:
+        """Bytes of a slot's accelerator that its running stages are not expected to use."""
+        total = max(other.device_total for other in self._slots if other.device == slot.device)
+        taken = sum(self._peaks.device(stage) or 0 for stage in self._stages_on(slot))
         return total - taken if total and taken else float("inf")
 
-    def _open(self, slot: WorkerSlot) -> None:
+    def _start_process(self, slot: WorkerSlot) -> None:
         context = _context()
-        slot.link, theirs = context.Pipe()
-        place = WorkerConfig(self._session.store.address, self._session.data_root, slot.device, self._threads)
-        process = context.Process(target=serve, args=(theirs, place, dict(os.environ)), name="privbench stage")
-        process.start()
-        slot.process = process
-        theirs.close()
+        slot.pipe, worker_pipe = context.Pipe()
+        config = dataclasses.replace(self._config, device=slot.device)
+        slot.process = context.Process(
+            target=serve, args=(worker_pipe, config, dict(os.environ)), name="privbench stage"
+        )
+        slot.process.start()
+        worker_pipe.close()
 
-    def wait(self) -> Sequence[Done]:
-        """Hear what the processes say until a stage ends or a second is over."""
-        links = {slot.link: slot for slot in self._slots if slot.link is not None}
-        found = connection.wait(list(links), timeout=_TICK)
-        done = [ended for link in found for ended in self._hear(links[link])]  # type: ignore[index]
-        now = time.monotonic()
+    def wait(self) -> Sequence[FinishedStage]:
+        """Receive messages until a stage finishes or a second has passed, and kill stages over the time limit."""
+        slots = {slot.pipe: slot for slot in self._slots if slot.pipe is not None}
+        pipes = connection.wait(list(slots), timeout=_POLL_SECONDS)
+        finished = [stage for pipe in pipes for stage in self._receive(slots[pipe])]  # type: ignore[index]
         for slot in self._slots:
-            if slot.deadline is not None and now > slot.deadline and slot.process is not None:
-                slot.late = True
+            if slot.process is not None and slot.running is not None and slot.running.exceeds(self._timeout):
+                slot.running.timed_out = True
                 kill(slot.process)
-        return done
+        return finished
 
-    def _hear(self, slot: WorkerSlot) -> Iterator[Done]:
-        assert slot.link is not None
+    def _receive(self, slot: WorkerSlot) -> Iterator[FinishedStage]:
+        """Handle all messages of a worker."""
         try:
-            while slot.link is not None and slot.link.poll():
-                yield from self._understand(slot, slot.link.recv())
+            while slot.pipe is not None and slot.pipe.poll():
+                yield from self._handle(slot, slot.pipe.recv())
         except (EOFError, OSError):
-            yield from self._bury(slot)
+            yield from self._handle_exit(slot)
 
-    def _understand(self, slot: WorkerSlot, message: object) -> Iterator[Done]:
-        stage, progress = slot.stage, slot.progress
+    def _handle(self, slot: WorkerSlot, message: object) -> Iterator[FinishedStage]:
+        running = slot.running
         match message:
-            case Ready(device_total):
+            case WorkerReady(device_total):
                 slot.device_total = device_total
-            case Begun():
-                slot.deadline = None if self._timeout is None else time.monotonic() + self._timeout
-            case Said(sentence):
-                self._note(sentence)
-            case Looping() if progress is not None:
-                message.tell(progress, slot.loops)
-            case Ended(report) if stage is not None:
-                self._leave(slot)
-                if report.spoiled:
-                    self._close(slot)
-                if report.peak:
-                    self._known.learn(stage.resource_class, report.peak, report.device_peak)
-                yield Done(stage, report)
+            case str():
+                self._note(message)
+            case StageStarted() if running is not None:
+                running.started = time.monotonic()
+            case LoopProgress() if running is not None:
+                running.show(message)
+            case StageResult() if running is not None:
+                running.end_loop()
+                slot.running = None
+                if message.discard_process:
+                    _stop(slot)
+                if message.host_peak:
+                    self._peaks.add(running.stage.resource_class, message.host_peak, message.device_peak)
+                yield FinishedStage(running.stage, message)
 
-    def _bury(self, slot: WorkerSlot) -> Iterator[Done]:
-        """The process of a slot is gone; its stage, if it had one, is lost, or was too slow."""
+    def _handle_exit(self, slot: WorkerSlot) -> Iterator[FinishedStage]:
+        """Free the slot of a dead process; its stage, if any, is lost or has exceeded the time limit."""
         assert slot.process is not None
-        slot.process.join(_GRACE)
-        stage, late, how = slot.stage, slot.late, end_of(slot.process.exitcode)
-        self._leave(slot)
-        self._close(slot)
-        if stage is None:
+        slot.process.join(_EXIT_SECONDS)
+        running, slot.running, loss = slot.running, None, describe_exit(slot.process.exitcode)
+        _stop(slot)
+        if running is None:
             return
-        if late:
-            yield Done(stage, Report(slow(self._timeout), self._timeout or 0.0))
+        running.end_loop()
+        if running.timed_out:
+            yield FinishedStage(running.stage, StageResult(timeout_reason(self._timeout), self._timeout or 0.0))
         else:
-            yield Done(stage, None, how)
-
-    def _leave(self, slot: WorkerSlot) -> None:
-        for _ in slot.loops:
-            assert slot.progress is not None
-            slot.progress.end()
-        slot.stage, slot.progress, slot.deadline, slot.late = None, None, None, False
-        slot.expected = slot.expected_device = 0
-        slot.loops.clear()
-
-    def _close(self, slot: WorkerSlot) -> None:
-        if slot.link is not None:
-            slot.link.close()
-        if slot.process is not None:
-            kill(slot.process)
-        slot.link = slot.process = None
+            yield FinishedStage(running.stage, None, loss)
 
     def close(self) -> None:
-        """End all processes; what they compute is lost but for checkpoints."""
+        """Stop all processes; of unfinished stages only checkpoints remain."""
         for slot in self._slots:
-            self._close(slot)
+            _stop(slot)
+
+
+def _stop(slot: WorkerSlot) -> None:
+    """Stop the process of a slot."""
+    if slot.pipe is not None:
+        slot.pipe.close()
+    if slot.process is not None:
+        kill(slot.process)
+    slot.pipe = slot.process = None
 
 
 def kill(process: BaseProcess) -> None:
-    """End a process at once, with those that it started in its session."""
+    """Kill a process and those that it started in its session."""
     if process.pid is not None and hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -229,8 +210,8 @@ def kill(process: BaseProcess) -> None:
     process.join()
 
 
-def end_of(code: int | None) -> str:
-    """How a process ended, as a phrase."""
+def describe_exit(code: int | None) -> str:
+    """Phrase that says how a process ended."""
     if code is None or code >= 0:
         return f"its process ended with code {code}"
     try:
@@ -241,13 +222,13 @@ def end_of(code: int | None) -> str:
     return f"its process was killed by {name}{hint}"
 
 
-def slow(timeout: float | None) -> str:
-    """What is said of a stage that took too long."""
-    return f"it took longer than --stage-timeout {timeout:g} and was stopped; give it more seconds"
+def timeout_reason(timeout: float | None) -> str:
+    """Reason of a stage that exceeded the time limit."""
+    return f"it ran longer than --stage-timeout {timeout:g} and was stopped; increase the limit"
 
 
 def _devices(device: torch.device, jobs: int) -> list[torch.device]:
-    """The device of each slot: the one named, or all CUDA devices in turn where there are several jobs."""
+    """The device of each slot: the given one, or all CUDA devices in turn if there are several jobs."""
     if device.type == "cuda" and (device.index is None or jobs > 1):
         count = torch.cuda.device_count()
         return [torch.device("cuda", i % count) for i in range(jobs)]
@@ -255,7 +236,7 @@ def _devices(device: torch.device, jobs: int) -> list[torch.device]:
 
 
 def _context() -> ForkServerContext | SpawnContext:
-    """New processes are forks of one that has imported PyTorch and done nothing, where the system has forks."""
+    """Context that forks processes from a server that has only imported PyTorch; without fork, it spawns them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

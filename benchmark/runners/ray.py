@@ -1,46 +1,45 @@
 """Run a plan on a Ray cluster: every stage is a task with declared resources.
 
-Which stages are computed, what a failure costs and how often a lost stage is begun again is the schedule's business,
-as on one machine; Ray starts tasks where there is room for them and says what became of them.
+The schedule decides which stages are computed and retried, as on one machine; Ray places the tasks on machines.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ... import __version__
-from ..errors import InvalidConfigurationError
 from ..pipeline.plan import Plan, Stage
 from ..store.store import Store
 from ..training.progress import Progress
-from . import memory
-from .attempt import Report
-from .processes import slow
-from .ray_cluster import Cluster, ClusterError, Head, connected
-from .ray_tasks import Expected, Job, ProgressBoard, Told, check_machine, compute, mark_of
-from .scheduler import Done, Listener, NullListener, Outcome, ResultCollector, Schedule, Scored, find_pending
+from .attempt import StageResult
+from .memory import PeakMemory, known_peaks
+from .outcome import OnScores, Outcome, ResultCollector
+from .pending import find_pending
+from .processes import timeout_reason
+from .progress import LoopProgress, RunningStage
+from .ray_cluster import Cluster, Head, connected
+from .ray_machines import check_machines, cluster_resources, last_line
+from .ray_tasks import ProgressBoard, compute, privbench_environment
+from .scheduler import FinishedStage, Listener, Schedule
 from .worker import WorkerConfig
 
-#: Seconds between looks at progress and time limits.
-_TICK = 0.5
-#: Seconds that machines have to say whether they can compute, and tasks to end when they are cancelled.
-_ANSWER, _GRACE = 300.0, 5.0
-#: Tasks that wait for room, so that none is left unused between two stages.
-_WAITING = 4
-#: A stage is given this much more memory than one like it was measured to take.
-_SPARE = 1.2
+#: Seconds between checks of progress and time limits, and between counts of the cluster's CPUs.
+_POLL_SECONDS, _COUNT_SECONDS = 0.5, 10.0
+#: Seconds that cancelled tasks have to end.
+_CANCEL_SECONDS = 5.0
+#: Number of queued tasks, so that no machine is idle between two stages.
+_QUEUED = 4
+#: A task requests the measured peak memory of its stage times this factor.
+_MEMORY_MARGIN = 1.2
 #: Accelerators are shared in so many parts.
-_SHARES = 8
-_PREFIX = "PRIVBENCH_"
+_GPU_PARTS = 8
 
 
 def execute(
@@ -50,243 +49,154 @@ def execute(
     device: str,
     cluster: Cluster,
     listener: Listener | None = None,
-    scored: Scored | None = None,
+    on_scores: OnScores | None = None,
 ) -> Outcome:
-    """Compute what is missing; the same records come out as on one machine with as many threads a stage.
+    """Compute the stages of a plan that the store does not have.
+
+    The records are those of a run on one machine with the same number of threads per stage.
 
     Raises:
-        ClusterError: Ray is not installed, the cluster cannot be reached or is lost, or a machine of it cannot compute
-            the plan.
+        ClusterError: Ray is not installed, the cluster cannot be reached or is lost, or one of its machines cannot
+            compute the plan.
     """
-    listener = listener or NullListener()
+    listener = listener or Listener()
     found, todo = find_pending(plan, store)
-    outcome = Outcome()
-    collector = ResultCollector(plan, store, found, outcome, scored)
+    collector = ResultCollector(plan, store, found, on_scores)
     if todo:
         with connected(cluster.address) as ray:
-            size = _size(ray, device, cluster)
-            # Of a URL every machine makes its own local tier.
-            place = WorkerConfig(store.address.remote or store.address, data_root.absolute(), size.device, size.threads)
-            _check_machines(ray, todo, store, place)
-            listener.note(size.sentence)
-            known = memory.measured(todo, found.values(), store)
-            executor = RayExecutor(ray, place, size, cluster.stage_timeout, known)
-            try:
-                Schedule(todo, executor, listener, outcome, collector).run()
-            finally:
-                executor.close()
-    collector.finish()
-    return outcome
-
-
-@dataclass(frozen=True)
-class Size:
-    """What the machines of a cluster offer to a stage.
-
-    Args:
-        device: where a stage computes.
-        threads: of the CPU for each stage.
-        memory: bytes of the largest machine.
-        machines: how many can compute.
-    """
-
-    device: torch.device
-    threads: int
-    memory: int
-    machines: int
-
-    @property
-    def sentence(self) -> str:
-        """For the user."""
-        machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
-        threads = f"{self.threads} CPU thread{'s' * (self.threads > 1)}"
-        return f"Ray cluster of {machines}; {threads} a stage, on {self.device.type}"
-
-
-def _size(ray: Any, device: str, cluster: Cluster) -> Size:
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    if not machines:
-        raise ClusterError("expected a Ray cluster with CPUs, got none; start machines with `ray start --address`")
-    if device not in ("auto", "cpu", "cuda"):
-        raise InvalidConfigurationError(f"expected device to be auto, cpu or cuda on a Ray cluster, got {device!r}")
-    with_gpu = [resources for resources in machines if resources.get("GPU", 0) >= 1]
-    if device == "cuda" and not with_gpu:
-        raise InvalidConfigurationError("expected device 'cuda' to exist on the Ray cluster, got none; use auto")
-    cuda = bool(with_gpu) and device != "cpu"
-    usable = with_gpu if cuda else machines
-    least = int(min(resources["CPU"] for resources in usable))
-    most = int(max(resources["CPU"] for resources in usable))
-    share = max(cluster.jobs, int(min(resources["GPU"] for resources in usable)) if cuda else 1)
-    threads = cluster.threads or max(1, least // share)
-    if threads > most:
-        raise InvalidConfigurationError(
-            f"expected --threads to be at most {most}, the CPUs of the largest machine of the cluster, got {threads}"
-        )
-    size = int(max(resources.get("memory", 0) for resources in usable))
-    return Size(torch.device("cuda", 0) if cuda else torch.device("cpu"), threads, size, len(usable))
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
-
-
-def _check_machines(ray: Any, todo: Sequence[Stage], store: Store, place: WorkerConfig) -> None:
-    """Refuse a cluster whose machines do not all see the store, the data and the packages.
-
-    Raises:
-        ClusterError: names the machine and what it lacks.
-    """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    datasets = {stage.cell.dataset.name: stage.cell.dataset for stage in todo}
-    choices = [choice for stage in todo for choice in (stage.cell.defense, stage.cell.attack, *stage.cell.evaluators)]
-    expected = Expected(
-        __version__,
-        place.store,
-        mark_of(store),
-        place.data_root,
-        tuple((one, one.component.fingerprint(place.data_root)) for one in datasets.values()),
-        tuple({type(choice.component): choice.component for choice in choices}.values()),
-        _environment(),
-    )
-    asked = {}
-    for node in ray.nodes():
-        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(check_machine).options(num_cpus=0, max_retries=-1, scheduling_strategy=there)
-            name = f"machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            asked[task.remote(expected)] = name
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER)
-    for reference, name in asked.items():
-        if reference not in answered:
-            raise ClusterError(f"{name} of the Ray cluster does not answer; look at `ray status` and take it out")
-        try:
-            problem = ray.get(reference)
-        except ray.exceptions.RayError as cause:
-            problem = f"{_last_line(cause)}; install privbench and the same plugins on every machine"
-        if problem:
-            raise ClusterError(f"{name} of the Ray cluster cannot compute: {problem}")
-
-
-def _last_line(cause: BaseException) -> str:
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(cause).__name__
+            resources = cluster_resources(ray, device, cluster)
+            # For a store at a URL every machine creates its own local tier.
+            address = store.address.remote or store.address
+            config = WorkerConfig(address, data_root.absolute(), resources.device, resources.threads)
+            check_machines(ray, todo, store, config)
+            listener.note(resources.summary)
+            peaks = known_peaks(todo, found.values(), store)
+            executor = RayExecutor(ray, config, resources.memory, cluster.stage_timeout, peaks)
+            with contextlib.closing(executor):
+                Schedule(todo, executor, listener, collector).run()
+    return collector.finish()
 
 
 class RayExecutor:
     """Computes stages as Ray tasks.
 
     Args:
-        ray: connected.
-        place: where on each machine.
-        size: what machines offer.
-        stage_timeout: seconds that a stage may take, `None` for any time.
-        known: what stages of a sort took before; what they take now is added.
+        ray: the connected library.
+        config: of the workers on each machine.
+        memory_limit: bytes of memory of the largest machine; 0 if unknown.
+        stage_timeout: seconds that a stage may take; `None` for no limit.
+        peaks: known peak memory of stages; peaks of finished stages are added.
     """
 
     retries = 9
 
     def __init__(
-        self, ray: Any, place: WorkerConfig, size: Size, stage_timeout: float | None, known: memory.Measured
+        self, ray: Any, config: WorkerConfig, memory_limit: int, stage_timeout: float | None, peaks: PeakMemory
     ) -> None:
-        self._ray, self._place, self._size, self._timeout, self._known = ray, place, size, stage_timeout, known
-        self._head = Head(ray)
-        # The board is where this process is, and comes back, empty, if its process is killed.
-        self._board = (
-            ray.remote(ProgressBoard).options(num_cpus=0, max_restarts=-1, scheduling_strategy=_here(ray)).remote()
-        )
-        self._task = ray.remote(compute)
-        self._running: dict[Any, _Running] = {}
-        self._reading: Any = None
-        self._looked = self._counted = 0.0
-        self._limit = 0
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    def idle(self) -> bool:
-        """Whether another task may be given to Ray: a few more than there is room for."""
-        now = time.monotonic()
-        if (now - self._counted > 10 and self._head.answers()) or not self._limit:
-            self._counted = now
-            with contextlib.suppress(self._ray.exceptions.RayError):  # the head went away just now
-                cpus = int(self._ray.cluster_resources().get("CPU", 0))
-                self._limit = max(1, cpus // self._size.threads) + _WAITING
+        self._ray, self._config, self._memory_limit = ray, config, memory_limit
+        self._timeout, self._peaks = stage_timeout, peaks
+        self._head = Head(ray)
+        # The actor runs on this machine, and Ray restarts it, empty, if its process is killed.
+        this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        actor = ray.remote(ProgressBoard).options(num_cpus=0, max_restarts=-1, scheduling_strategy=this_node)
+        self._board = actor.remote()
+        self._task = ray.remote(compute)
+        self._running: dict[Any, RunningStage] = {}
+        self._pending_read: Any = None
+        self._polled = 0.0
+        self._limit = 1 + _QUEUED
+        self._update_limit()
+
+    def _update_limit(self) -> None:
+        """Set the number of tasks to submit at a time: those that the cluster can run, and a few more."""
+        self._counted = time.monotonic()
+        with contextlib.suppress(self._ray.exceptions.RayError):  # the head was lost a moment ago
+            cpus = int(self._ray.cluster_resources().get("CPU", 0))
+            self._limit = max(1, cpus // self._config.threads) + _QUEUED
+
+    def is_idle(self) -> bool:
+        """Whether another task may be submitted."""
         return len(self._running) < self._limit
 
-    def fits(self, stage: Stage) -> bool:
-        """Ray finds the room."""
-        return True
+    def memory_shortage(self, stage: Stage) -> str | None:
+        """`None`: Ray delays a task until its memory is free."""
+        return None
 
     def start(self, stage: Stage, progress: Progress) -> None:
-        """Give a stage to Ray, with the resources that it needs."""
-        job = Job(stage, self._place, _environment(), __version__, self._board)
-        reference = self._task.options(name=stage.title, max_retries=0, **self._resources(stage)).remote(job)
-        self._running[reference] = _Running(stage, progress)
+        """Submit a stage, with the resources that it needs."""
+        task = self._task.options(name=stage.title, max_retries=0, **self._requested(stage))
+        reference = task.remote(stage, self._config, __version__, privbench_environment(), self._board)
+        self._running[reference] = RunningStage(stage, progress)
 
-    def _resources(self, stage: Stage) -> dict[str, float]:
-        """CPUs, and memory and the share of an accelerator as far as a stage like it was measured before."""
-        found: dict[str, float] = {"num_cpus": self._size.threads}
-        host, device = self._known.host(stage), self._known.device(stage)
-        if host and self._size.memory:
-            found["memory"] = min(int(host * _SPARE), self._size.memory)
-        if self._size.device.type == "cuda":
-            found["num_gpus"] = _share(device)
-        return found
+    def _requested(self, stage: Stage) -> dict[str, float]:
+        """CPUs of a stage, and, if stages like it were measured, its memory and its share of an accelerator."""
+        requested: dict[str, float] = {"num_cpus": self._config.threads}
+        host, device = self._peaks.host(stage), self._peaks.device(stage)
+        if host and self._memory_limit:
+            requested["memory"] = min(int(host * _MEMORY_MARGIN), self._memory_limit)
+        if self._config.device.type == "cuda":
+            requested["num_gpus"] = _gpu_share(device)
+        return requested
 
-    def wait(self) -> Sequence[Done]:
-        """Wait until a task ends, or a short while, and see how far the others are."""
+    def wait(self) -> Sequence[FinishedStage]:
+        """Wait until a task ends, or a short while, and show the progress of the others."""
         references = list(self._running)
-        ended, _ = self._ray.wait(references, timeout=_TICK)
+        ended, _ = self._ray.wait(references, timeout=_POLL_SECONDS)
         if ended:
             ended, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
-        if time.monotonic() - self._looked > _TICK:
-            self._look()
-        return [self._ended(reference) for reference in ended]
+        if time.monotonic() - self._polled > _POLL_SECONDS:
+            self._polled = time.monotonic()
+            if self._head.check():
+                self._poll()
+        return [self._finish(reference) for reference in ended]
 
-    def _look(self) -> None:
-        """Read the board, without waiting for it, and stop what takes too long."""
-        self._looked = time.monotonic()
-        if not self._head.answers():
-            return
-        if self._reading is None:
-            self._reading = self._board.read.remote()
-        elif self._ray.wait([self._reading], timeout=0)[0]:
-            reading, self._reading = self._reading, None
-            with contextlib.suppress(self._ray.exceptions.RayError):  # the board is on its way back
-                self._show(self._ray.get(reading))
+    def _poll(self) -> None:
+        """Read the progress, without waiting for it, stop tasks over the time limit and count the CPUs."""
+        if self._pending_read is None:
+            self._pending_read = self._board.take.remote()
+        elif self._ray.wait([self._pending_read], timeout=0)[0]:
+            reference, self._pending_read = self._pending_read, None
+            with contextlib.suppress(self._ray.exceptions.RayError):  # Ray is restarting the actor
+                self._show(self._ray.get(reference))
         for reference, running in self._running.items():
-            if self._timeout is not None and running.seconds() > self._timeout and not running.late:
-                running.late = True
+            if running.exceeds(self._timeout) and not running.timed_out:
+                running.timed_out = True
                 self._ray.cancel(reference, force=True)
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            self._update_limit()
 
-    def _show(self, told: Mapping[str, Told]) -> None:
+    def _show(self, stages: dict[str, tuple[float, LoopProgress | None]]) -> None:
         for running in self._running.values():
-            news = told.get(running.stage.key)
-            if news is not None:
-                running.began = time.monotonic() - news.seconds
-                if news.looping is not None:
-                    news.looping.tell(running.progress, running.loops)
+            seconds, loop = stages.get(running.stage.key, (None, None))
+            if seconds is not None:
+                running.started = time.monotonic() - seconds
+            if loop is not None:
+                running.show(loop)
 
-    def _ended(self, reference: Any) -> Done:
+    def _finish(self, reference: Any) -> FinishedStage:
         errors = self._ray.exceptions
         running = self._running.pop(reference)
         stage = running.stage
-        running.leave()
+        running.end_loop()
         try:
-            report: Report = self._ray.get(reference)
+            result: StageResult = self._ray.get(reference)
         except errors.RayTaskError as cause:
-            return Done(stage, Report(_last_line(cause)))
+            return FinishedStage(stage, StageResult(last_line(cause)))
         except errors.OutOfMemoryError:
-            return Done(stage, None, "its process was killed by Ray, because memory ran out")
+            return FinishedStage(stage, None, "its process was killed by Ray, because memory ran out")
         except errors.RayError as cause:
-            if running.late:
-                return Done(stage, Report(slow(self._timeout)))
-            return Done(stage, None, _loss(cause), running.began is not None)
-        if report.peak:
-            self._known.learn(stage.resource_class, report.peak, report.device_peak)
-        return Done(stage, report)
+            if running.timed_out:
+                return FinishedStage(stage, StageResult(timeout_reason(self._timeout)))
+            return FinishedStage(stage, None, _describe_loss(cause), running.started is not None)
+        if result.host_peak:
+            self._peaks.add(stage.resource_class, result.host_peak, result.device_peak)
+        return FinishedStage(stage, result)
 
     def close(self) -> None:
-        """Cancel what runs still, and wait a little for it to end."""
-        if self._head.is_lost:  # it would be asked in vain
+        """Cancel all tasks, and give them some seconds to end."""
+        if self._head.is_lost:  # no request would be answered
             return
         ray, left = self._ray, list(self._running)
         self._running.clear()
@@ -294,47 +204,19 @@ class RayExecutor:
             for force in (False, True):
                 for reference in left:
                     ray.cancel(reference, force=force)
-                left = ray.wait(left, num_returns=len(left), timeout=_GRACE)[1] if left else []
+                left = ray.wait(left, num_returns=len(left), timeout=_CANCEL_SECONDS)[1] if left else []
             ray.kill(self._board)
 
 
-def _here(ray: Any) -> Any:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-
-
-def _share(peak: int | None) -> float:
+def _gpu_share(peak: int | None) -> float:
     """Share of an accelerator: all of it for a stage that was never measured."""
     if not peak or not torch.cuda.is_available():
         return 1.0
     total = torch.cuda.get_device_properties(0).total_memory
-    return min(1.0, max(1, math.ceil(_SHARES * _SPARE * peak / total)) / _SHARES)
+    return min(1.0, max(1, math.ceil(_GPU_PARTS * _MEMORY_MARGIN * peak / total)) / _GPU_PARTS)
 
 
-def _loss(cause: Exception) -> str:
-    """How a task was lost, as a phrase."""
+def _describe_loss(cause: Exception) -> str:
+    """Phrase that says how a task was lost."""
     machine = "NodeDied" in type(cause).__name__ or "node" in str(cause).lower().split("worker")[0]
     return "its machine was lost" if machine else "its process died"
-
-
-@dataclass
-class _Running:
-    """A task that was given to Ray."""
-
-    stage: Stage
-    progress: Progress
-    began: float | None = None
-    late: bool = False
-
-    def __post_init__(self) -> None:
-        self.loops: set[str] = set()
-
-    def seconds(self) -> float:
-        """How long it has been computed, as far as is known."""
-        return 0.0 if self.began is None else time.monotonic() - self.began
-
-    def leave(self) -> None:
-        """End what it shows."""
-        for _ in self.loops:
-            self.progress.end()

@@ -1,4 +1,7 @@
-"""The inside of a process that computes stages for a runner, and what it says to it."""
+"""Worker process: computes stages and sends messages about them.
+
+A message is `WorkerReady`, `StageStarted`, `LoopProgress`, a `str` for the user, or the `StageResult` of a stage.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import logging
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -18,23 +20,22 @@ import torch
 from ..pipeline.session import Session
 from ..store.store import open_store
 from ..training.progress import Progress
-from .attempt import Report, attempt
+from .attempt import attempt
+from .progress import ThrottledProgress
 
-#: Variables that libraries, imported later, read their number of threads from.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: Seconds between two reports of a loop's progress.
-TELL_SECONDS = 0.25
+#: Environment variables that libraries read their number of threads from when they are imported.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Where a process computes.
+    """Store, data and resources of a worker.
 
     Args:
         store: address of the store.
         data_root: the data folder.
         device: where to compute.
-        threads: of the CPU.
+        threads: CPU threads.
     """
 
     store: Any
@@ -42,141 +43,77 @@ class WorkerConfig:
     device: torch.device
     threads: int
 
-    def session(self, progress: Progress | None = None) -> Session:
-        """Set the number of threads and open the place."""
+    def open_session(self, progress: Progress | None = None) -> Session:
+        """Set the number of threads and open a session."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        os.environ.update(dict.fromkeys(THREADS, str(self.threads)))
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self.threads)))
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
         return Session(open_store(self.store), self.data_root, self.device, progress)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The process is there; so many bytes of memory has its accelerator, 0 if it has none."""
+class WorkerReady:
+    """The worker has started; `device_total` is the memory of its accelerator in bytes, 0 if it has none."""
 
     device_total: int
 
 
 @dataclass(frozen=True)
-class Begun:
-    """The stage holds its lock and begins."""
+class StageStarted:
+    """The stage holds its lock and computes."""
 
 
-@dataclass(frozen=True)
-class Said:
-    """A sentence for the user."""
-
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The stage is over."""
-
-    report: Report
-
-
-@dataclass(frozen=True)
-class Looping:
-    """How far a loop is; at its end `total` is 0."""
-
-    name: str
-    total: int
-    done: int
-    losses: Mapping[str, float]
-
-    def tell(self, progress: Progress, loops: set[str]) -> None:
-        """Pass it on; `loops` holds the names of those that run."""
-        if not self.total:
-            if self.name in loops:
-                loops.discard(self.name)
-                progress.end()
-            return
-        if self.name not in loops:
-            for _ in loops:  # the end of another was not heard
-                progress.end()
-            loops.clear()
-            loops.add(self.name)
-            progress.begin(self.name, self.total, self.done)
-        progress.advance(self.done, self.losses)
-
-
-class ThrottledProgress:
-    """Progress that is put into messages, now and then.
+class WarningHandler(logging.Handler):
+    """Forwards warnings of privbench, because the output of a worker is not shown.
 
     Args:
-        say: takes a message.
-        seconds: between two of them.
+        send: sends a message.
     """
 
-    def __init__(self, say: Callable[[Looping], None], seconds: float = TELL_SECONDS) -> None:
-        self._say, self._seconds = say, seconds
-        self._name, self._total, self._told = "", 0, 0.0
-
-    def begin(self, name: str, total: int, done: int) -> None:
-        """A loop of `total` steps starts at step `done`."""
-        self._name, self._total, self._told = name, total, time.monotonic()
-        self._say(Looping(name, total, done, {}))
-
-    def advance(self, done: int, losses: Mapping[str, float]) -> None:
-        """`done` steps are over."""
-        now = time.monotonic()
-        if now - self._told >= self._seconds:
-            self._told = now
-            self._say(Looping(self._name, self._total, done, dict(losses)))
-
-    def end(self) -> None:
-        """The loop is over."""
-        self._say(Looping(self._name, 0, 0, {}))
-
-
-class Warnings(logging.Handler):
-    """Hands warnings of privbench on, since nobody reads what this process prints."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, send: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._say_it = say
+        self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand one on."""
-        self._say_it(record.getMessage())
+        """Forward a warning."""
+        self._send(record.getMessage())
 
 
-def serve(link: Connection, place: WorkerConfig, environment: Mapping[str, str]) -> None:
-    """Compute the stages that come through `link` until it is closed.
+def serve(pipe: Connection, config: WorkerConfig, environment: Mapping[str, str]) -> None:
+    """Compute the stages received through `pipe` until it is closed.
 
     Args:
-        link: to the process that wants them computed.
-        place: where to compute.
-        environment: of that process.
+        pipe: to the parent process.
+        config: of this worker.
+        environment: variables of the parent process.
     """
     os.environ.clear()
     os.environ.update(environment)
     if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C is for the process that started this one, which ends this one and all that it started
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+        os.setsid()  # Ctrl-C must reach only the parent, which ends this process and all that it started
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     lock = threading.Lock()
 
-    def say(message: object) -> None:
+    def send(message: object) -> None:
         with lock:
-            link.send(message)
+            pipe.send(message)
 
     logger = logging.getLogger("privbench")
     logger.propagate = False
-    logger.addHandler(Warnings(lambda sentence: say(Said(sentence))))
-    session = place.session(ThrottledProgress(say))
-    say(Ready(torch.cuda.mem_get_info(place.device)[1] if place.device.type == "cuda" else 0))
+    logger.addHandler(WarningHandler(send))
+    session = config.open_session(ThrottledProgress(send))
+    send(WorkerReady(torch.cuda.mem_get_info(config.device)[1] if config.device.type == "cuda" else 0))
     try:
         while True:
-            stage = link.recv()
-            say(Ended(attempt(stage, session, lambda: say(Begun()))))
+            stage = pipe.recv()
+            send(attempt(stage, session, lambda: send(StageStarted())))
     except (EOFError, OSError):
         return
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

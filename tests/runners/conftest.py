@@ -1,4 +1,4 @@
-"""An installed plugin whose components go wrong on demand, and runs of it."""
+"""An installed plugin whose components fail on demand, and runs of it."""
 
 import dataclasses
 import os
@@ -13,19 +13,19 @@ from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.cli.main import main
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.runners.scheduler import NullListener
+from privbench.benchmark.runners.scheduler import Listener
 
 
 @pytest.fixture(scope="session")
 def faulty(tmp_path_factory) -> Iterator[None]:
-    """The plugin, importable here and in every process that is started from here."""
+    """Install the plugin for this process and for every process that it starts."""
     folder = tmp_path_factory.mktemp("faulty")
-    facts = folder / "faulty_plugin-1.0.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-plugin\nVersion: 1.0\n")
+    metadata = folder / "faulty_plugin-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-plugin\nVersion: 1.0\n")
     entries = "[privbench.attacks]\nfaulty = faulty_components:Faulty\n"
     entries += "[privbench.defenses]\nblank = faulty_components:Blank\n"
-    (facts / "entry_points.txt").write_text(entries)
+    (metadata / "entry_points.txt").write_text(entries)
     paths = [str(folder), str(Path(__file__).parent)]
     with pytest.MonkeyPatch.context() as patch:
         for path in paths:
@@ -37,18 +37,18 @@ def faulty(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.fixture
-def hear_ctrl_c() -> Callable[[], None]:
-    """For `preexec_fn`: tests in the background of a shell are deaf to Ctrl-C, and what they start is, too."""
+def enable_ctrl_c() -> Callable[[], None]:
+    """For `preexec_fn`: processes in the background of a shell, and those that they start, ignore Ctrl-C."""
 
-    def hear() -> None:
+    def enable() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    return hear
+    return enable
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums over threads round differently: here and in processes started from here there is one."""
+    """Use one thread, here and in the processes started from here: sums over threads round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -57,12 +57,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Heard(NullListener):
-    """A listener that remembers."""
+class RecordingListener(Listener):
+    """Records all events."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.repeated: list[tuple[str, str]] = []
+        self.retried: list[tuple[str, str]] = []
         self.failed: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -70,58 +70,58 @@ class Heard(NullListener):
         self.begun.append(stage.title)
 
     def on_retry(self, stage, reason) -> None:
-        self.repeated.append((stage.title, reason))
+        self.retried.append((stage.title, reason))
 
     def fail(self, stage, reason) -> None:
         self.failed[stage.title] = reason
 
-    def note(self, sentence) -> None:
-        self.notes.append(sentence)
+    def note(self, message) -> None:
+        self.notes.append(message)
 
 
 @dataclasses.dataclass
-class Ran:
-    """What came of a run."""
+class RunResult:
+    """Result of a run."""
 
     plan: object
     outcome: object
     records: list
-    heard: Heard
+    events: RecordingListener
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why stages failed by themselves, by what the attack was told to do."""
+        """The reasons of the stages that failed themselves, by the attack's field `how`."""
         causes = self.outcome.causes(self.plan)
         return {getattr(cause.stage.cell.attack.component, "how", ""): cause.reason for cause in causes}
 
 
 @pytest.fixture
-def run(faulty, tmp_path) -> Callable[..., Ran]:
-    """Runs cells of the plugin: one for each way to go wrong, scored by accuracy alone."""
+def run(faulty, tmp_path) -> Callable[..., RunResult]:
+    """Run cells of the plugin: one for each way to fail, scored by accuracy alone."""
 
-    def go(*ways: str, fields: dict | None = None, seeds=(0,), **options) -> Ran:
+    def go(*ways: str, fields: dict | None = None, seeds=(0,), **options) -> RunResult:
         attacks = tuple(Selection("faulty", fields={"how": how, **(fields or {})}) for how in ways)
         matrix = Matrix(
             (Selection("digits"),), (Selection("blank"),), attacks, (Selection("accuracy"),), seeds, "smoke"
         )
-        heard = Heard()
+        events = RecordingListener()
         plan, outcome, records = api.execute(
             matrix.cells(),
             data=tmp_path,
             store=tmp_path / "store",
             results=tmp_path / "results",
-            listener=heard,
+            listener=events,
             **{"device": "cpu", **options},
         )
-        assert not records or len(load_records(tmp_path / "results")) >= len(records), heard.failed
-        return Ran(plan, outcome, records, heard)
+        assert not records or len(load_records(tmp_path / "results")) >= len(records), events.failed
+        return RunResult(plan, outcome, records, events)
 
     return go
 
 
 @pytest.fixture
 def privbench(faulty, monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """The command line: exit code, standard output, standard error."""
+    """Run the command line and return exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")
     for name in ("STORE", "RESULTS", "DATA"):
@@ -131,11 +131,11 @@ def privbench(faulty, monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int,
         monkeypatch.setattr("sys.argv", ["privbench", *map(str, words)])
         try:
             main()
-        except SystemExit as ended:
-            code = 0 if ended.code is None else ended.code
+        except SystemExit as exited:
+            code = 0 if exited.code is None else exited.code
         else:
             code = 0
-        found = capsys.readouterr()
-        return code, found.out, found.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return go

@@ -1,4 +1,4 @@
-"""Components of a test plugin that do next to nothing, and may go wrong in every way; `conftest.py` registers them."""
+"""Components of a test plugin that compute almost nothing and fail on demand; `conftest.py` registers them."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ LEAK: list[object] = []
 
 
 class Blank(Defense):
-    """A target that is not trained."""
+    """A defense whose target is not trained."""
 
     def loss(self, network, x, y):
         raise AssertionError
@@ -27,18 +27,18 @@ class Blank(Defense):
 
 
 class Faulty(Attack):
-    """Black images, unless something is to go wrong."""
+    """An attack that returns black images, or fails."""
 
     access: ClassVar[str] = "white_box"
-    how: str = setting("soundly", "what goes wrong, with `once` in front only the first time")
-    marks: str = setting("", "folder where it is noted what went wrong and what was computed")
-    seconds: float = setting(0.0, "time that it takes", ge=0)
-    fits: int = setting(1_000_000, "images at once that fit into memory")
+    how: str = setting("correct", "failure to cause; with the prefix `once`, only the first time")
+    marks: str = setting("", "folder with a file per seed, to which every call adds its process number")
+    seconds: float = setting(0.0, "duration", ge=0)
+    fits: int = setting(1_000_000, "largest number of images per batch that fits into memory")
 
     def run(self, view, prior, request, context):
         how = self._how(context)
         time.sleep(self.seconds)
-        if how != "soundly":
+        if how != "correct":
             getattr(self, f"_{how}")(context)
         shape = (request.trials, request.draws, len(request.labels), *context.protocol.image)
         return ClassReconstructions(torch.zeros(shape, dtype=torch.uint8), torch.tensor(request.labels))
@@ -51,7 +51,7 @@ class Faulty(Attack):
             with mark.open("a") as file:
                 file.write(f"{os.getpid()}\n")
             if name == "once":
-                return rest if first else "soundly"
+                return rest if first else "correct"
         return self.how
 
     def _killed(self, context) -> None:

@@ -1,4 +1,4 @@
-"""The files that docs/cluster.md shows: shell that parses, YAML with fields that KubeRay knows, commands that run."""
+"""The files in docs/cluster: the scripts parse, the YAML has fields that KubeRay knows, the commands run."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def known_options() -> set[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every `privbench run` in a file, in words."""
+    """The words of every `privbench run` in a file."""
     found = re.findall(r"privbench run [^\n&#]*", text)
     return [line.replace('"', "").split() for line in found]
 
@@ -39,7 +39,7 @@ def test_scripts_parse(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
-def test_they_use_options_that_there_are(path: Path) -> None:
+def test_they_use_options_that_exist(path: Path) -> None:
     lines = commands(path.read_text())
     assert lines
     for words in lines:
@@ -82,7 +82,7 @@ def test_the_job_for_kubernetes_has_the_fields_of_kuberay() -> None:
 PROGRAM = """
 import sys, time
 try:
-    print("began", flush=True)
+    print("started", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("stopped", flush=True)
@@ -93,8 +93,8 @@ except KeyboardInterrupt:
 
 @bash
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int, hear_ctrl_c) -> None:
-    """Everything of it but SLURM and Ray, which are replaced by programs that do nothing."""
+def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int, enable_ctrl_c) -> None:
+    """Run the script with programs in place of SLURM and Ray that do nothing."""
     tools = tmp_path / "bin"
     tools.mkdir()
     programs = {
@@ -122,12 +122,12 @@ def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int, hear
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A job begins like this; tests in the background of a shell are deaf to Ctrl-C, and bash cannot change that.
-        preexec_fn=hear_ctrl_c,
+        # Jobs start like this. Processes in the background of a shell ignore Ctrl-C, and bash cannot change that.
+        preexec_fn=enable_ctrl_c,
     )
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == "began\n"
+        assert process.stdout.readline() == "started\n"
         process.send_signal(number)
         assert process.stdout.readline() == "stopped\n"
         assert process.wait(20) == 130
@@ -138,7 +138,7 @@ def test_the_script_for_slurm_passes_ctrl_c_on(tmp_path: Path, number: int, hear
 
 
 def stop(node: subprocess.Popen[bytes]) -> None:
-    """End a node and all that it has started."""
+    """End a node and all processes that it started."""
     node.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         node.wait(60)
@@ -151,7 +151,7 @@ def stop(node: subprocess.Popen[bytes]) -> None:
 @bash
 @pytest.mark.filterwarnings("ignore")
 def test_two_nodes_started_by_hand_compute_a_cell(tmp_path: Path) -> None:
-    """`ray start --head`, `ray start --address`, and a run on the two, all on this machine."""
+    """Run `ray start --head`, `ray start --address` and a cell on the two nodes, all on this machine."""
     pytest.importorskip("ray", reason="the extra ray")
     with socket.socket() as free:
         free.bind(("", 0))
@@ -161,7 +161,7 @@ def test_two_nodes_started_by_hand_compute_a_cell(tmp_path: Path) -> None:
     nodes: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str) -> str:
-        """Start a node and return what it prints once it is there."""
+        """Start a node and return its output."""
         path = tmp_path / f"node{len(nodes)}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--block", *options]
         with path.open("w") as log:
@@ -174,8 +174,8 @@ def test_two_nodes_started_by_hand_compute_a_cell(tmp_path: Path) -> None:
         return path.read_text()
 
     try:
-        said = start("--head", f"--port={port}", "--include-dashboard=false")
-        address = re.search(r"ray start --address='([^']+)'", said)[1]
+        output = start("--head", f"--port={port}", "--include-dashboard=false")
+        address = re.search(r"ray start --address='([^']+)'", output)[1]
         start(f"--address={address}")
         words = ["--defense", "none", "--attack", "gmi", "--budget", "smoke", "--evaluator", "accuracy"]
         words += ["--runner", "ray", "--address", address, "--threads", "1", "--device", "cpu"]
@@ -187,7 +187,7 @@ def test_two_nodes_started_by_hand_compute_a_cell(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "Ray cluster of 2 machines; 1 CPU thread a stage, on cpu" in done.stderr
+        assert "Ray cluster of 2 machines; 1 CPU thread per stage, on cpu" in done.stderr
         assert "4 of 4 stages computed" in done.stderr
     finally:
         for node in reversed(nodes):

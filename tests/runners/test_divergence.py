@@ -1,4 +1,4 @@
-"""What is not a number is never kept, never gone on from, and never scored."""
+"""Values that are not finite are never stored, never resumed from and never scored."""
 
 import itertools
 import re
@@ -22,7 +22,7 @@ PROTOCOL = Protocol(
 
 
 class Loop:
-    """A loop whose weights become `poison` at one step, while its loss stays finite unless told otherwise."""
+    """A loop whose weights become `poison` at one step; its loss stays finite unless `loss` is given."""
 
     def __init__(self, folder, name="target", poison=float("nan"), at=5, steps=8, loss=None) -> None:
         self.store, self.name, self.poison, self.at, self.steps, self.loss = (
@@ -56,7 +56,7 @@ class Loop:
 
 
 @pytest.fixture
-def always_keep(monkeypatch):
+def checkpoint_every_step(monkeypatch):
     monkeypatch.setattr(monitor, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(monitor, "CHECKPOINT_SHARE", float("inf"))
     clock = itertools.count(0.0)
@@ -65,7 +65,7 @@ def always_keep(monkeypatch):
 
 @pytest.mark.parametrize("name", ["target", "gan", "attack 0"])
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_not_finite_are_not_kept(tmp_path, always_keep, name, poison) -> None:
+def test_weights_that_are_not_finite_are_not_stored(tmp_path, checkpoint_every_step, name, poison) -> None:
     loop = Loop(tmp_path, name, poison)
     message = (
         f"{name} diverged: network.weight is not finite at step 6 of 8 (the last good checkpoint is at step 5); "
@@ -82,17 +82,17 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path, always_keep, name, p
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite(tmp_path, always_keep, loss) -> None:
+def test_a_loss_that_is_not_finite(tmp_path, checkpoint_every_step, loss) -> None:
     with pytest.raises(DivergedError, match=rf"loss is {loss} at step 6 of 8 \(the last good checkpoint is at step 5"):
         Loop(tmp_path, poison=1.0, loss=loss).run()
 
 
-def test_weights_are_looked_at_when_the_loop_ends(tmp_path) -> None:
+def test_weights_are_checked_when_the_loop_ends(tmp_path) -> None:
     with pytest.raises(DivergedError, match=r"network.weight is not finite at step 8 of 8 \(no checkpoint was kept\)"):
         Loop(tmp_path, at=7).run()
 
 
-def test_a_poisoned_checkpoint_is_not_gone_on_from(tmp_path, caplog) -> None:
+def test_a_checkpoint_that_is_not_finite_is_not_resumed(tmp_path, caplog) -> None:
     loop = Loop(tmp_path, at=-1)
     module = nn.Linear(2, 1)
     module.weight.data.fill_(float("nan"))
@@ -104,7 +104,7 @@ def test_a_poisoned_checkpoint_is_not_gone_on_from(tmp_path, caplog) -> None:
     assert "checkpoint of loop target has network.weight, which is not finite; restarting the loop" in caplog.text
 
 
-def test_what_was_infinite_from_the_start_may_stay_so(tmp_path, always_keep) -> None:
+def test_values_that_are_infinite_from_the_start_are_allowed(tmp_path, checkpoint_every_step) -> None:
     class Masked(nn.Linear):
         def __init__(self) -> None:
             super().__init__(2, 1)
@@ -117,6 +117,6 @@ def test_what_was_infinite_from_the_start_may_stay_so(tmp_path, always_keep) -> 
 
 
 def test_no_cell_is_scored(run) -> None:
-    ran = run("diverging")
-    assert ran.records == []
-    assert ran.reasons["diverging"].startswith("attack diverged: loss is inf at step 5 of 6")
+    result = run("diverging")
+    assert result.records == []
+    assert result.reasons["diverging"].startswith("attack diverged: loss is inf at step 5 of 6")

@@ -1,70 +1,75 @@
-"""What goes wrong in one stage costs its cells and no others, and the same command computes only that again."""
+"""A failed stage costs its cells and no others, and the same command recomputes only what failed."""
 
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.errors import CorruptArtifactError
 from privbench.benchmark.pipeline.plan import Plan, Stage
+from privbench.benchmark.registry import load
 from privbench.benchmark.runners import memory
-from privbench.benchmark.runners.attempt import Report
-from privbench.benchmark.runners.scheduler import Done, NullListener, Outcome, ResultCollector, Schedule
+from privbench.benchmark.runners.attempt import StageResult, find_usable
+from privbench.benchmark.runners.outcome import ResultCollector
+from privbench.benchmark.runners.scheduler import FinishedStage, Listener, Schedule
 from privbench.benchmark.store.store import Store
 
 KILLED = "its process was killed by SIGKILL, as the system does when memory runs out"
-MEMORY = "out of memory; use a smaller batch, a device or machine with more, or fewer --jobs"
+MEMORY = "out of memory; use a smaller batch, a device or machine with more memory, or fewer --jobs"
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and limits of POSIX systems")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
 def test_failures_in_this_process_cost_their_cells_only(run) -> None:
-    ran = run("soundly", "raising", "threading", "diverging", "leaking_tensors")
-    assert len(ran.records) == 1
-    assert ran.reasons == {
+    result = run("correct", "raising", "threading", "diverging", "leaking_tensors")
+    assert len(result.records) == 1
+    assert result.reasons == {
         "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
         "threading": "KeyError in a thread, in faulty_components.py: 'label'; --debug shows where",
         "diverging": "attack diverged: loss is inf at step 5 of 6 (no checkpoint was kept); lower the learning rate or "
         "the weight of the regulariser",
         "leaking_tensors": MEMORY,
     }
-    causes = ran.outcome.causes(ran.plan)
+    causes = result.outcome.causes(result.plan)
     assert [len(cause.cells) for cause in causes] == [1, 1, 1, 1]
-    again = run("soundly", "raising")
+    again = run("correct", "raising")
     assert again.outcome.computed == []
-    assert [title.split()[0] for title in again.heard.begun] == ["evidence"]
+    assert [title.split()[0] for title in again.events.begun] == ["evidence"]
 
 
-def test_a_failed_stage_costs_every_cell_behind_it() -> None:
-    """Two targets, of which one fails, a prior that two cells share and that fails, and what is behind them."""
+def test_a_failed_stage_costs_every_cell_that_needs_it() -> None:
+    """One of two targets fails, and a prior that two cells share."""
     reads = {"t1": {}, "t2": {}, "p": {}, "e1": {"target": "t1", "prior": "p"}, "e2": {"target": "t2", "prior": "p"}}
     reads |= {"e3": {"target": "t1"}, "e4": {"target": "t2"}}
     reads |= {f"s{i}": {"target": reads[f"e{i}"]["target"], "evidence": f"e{i}"} for i in (1, 2, 3, 4)}
     stages = {key: Stage("target", key, key, inputs, None) for key, inputs in reads.items()}
     plan = Plan(stages, dict.fromkeys(("s1", "s2", "s3", "s4")))
-    executor, outcome = Scripted({"t1", "p"}), Outcome()
-    Schedule(list(stages.values()), executor, NullListener(), outcome).run()
+    executor = ScriptedExecutor({"t1", "p"})
+    collector = ResultCollector(plan, SimpleNamespace(find=lambda kind, key: None), dict.fromkeys(stages), None)
+    outcome = collector.outcome
+    Schedule(list(stages.values()), executor, Listener(), collector).run()
     assert executor.started == ["t1", "t2", "p", "e4", "s4"]
     assert {cause.stage.key: cause.cells for cause in outcome.causes(plan)} == {"t1": ("s1", "s3"), "p": ("s1", "s2")}
     assert outcome.failures["e2"] == "its prior failed"
     assert outcome.computed == ["t2", "e4", "s4"]
 
 
-class Scripted:
-    """A executor that fails some stages."""
+class ScriptedExecutor:
+    """Executor that fails some stages."""
 
     retries = 0
 
     def __init__(self, failing: set[str]) -> None:
         self.failing, self.started, self.stage = failing, [], None
 
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         return self.stage is None
 
-    def fits(self, stage) -> bool:
-        return True
+    def memory_shortage(self, stage) -> None:
+        return None
 
     def start(self, stage, progress) -> None:
         self.started.append(stage.key)
@@ -72,14 +77,14 @@ class Scripted:
 
     def wait(self):
         stage, self.stage = self.stage, None
-        return [Done(stage, Report("bad" if stage.key in self.failing else None, computed=True))]
+        return [FinishedStage(stage, StageResult("bad" if stage.key in self.failing else None, computed=True))]
 
     def close(self) -> None:
         return
 
 
-def test_whoever_stops_a_run_has_the_records_of_what_was_done(run, tmp_path, monkeypatch) -> None:
-    """A job on a cluster ends when its time is over, not when its last cell is done."""
+def test_an_interrupted_run_has_written_the_records_of_its_finished_cells(run, tmp_path, monkeypatch) -> None:
+    """A cluster ends a job at its time limit, not when its last cell is done."""
     real = ResultCollector.end
     ended = []
 
@@ -91,91 +96,108 @@ def test_whoever_stops_a_run_has_the_records_of_what_was_done(run, tmp_path, mon
 
     monkeypatch.setattr(ResultCollector, "end", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run("soundly", seeds=(0, 1, 2))
-    assert [record.cell.seed for record in load_records(tmp_path / "results")] == [0, 1]
+        run("correct", seeds=(0, 1, 2))
+    assert {record.cell.seed for record in load_records(tmp_path / "results")} == {0, 1}
     monkeypatch.undo()
     before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")}
-    again = run("soundly", seeds=(0, 1, 2))
+    again = run("correct", seeds=(0, 1, 2))
     assert [record.cell.seed for record, _ in again.records] == [0, 1, 2]
     assert len(again.outcome.computed) == 3
     assert before.keys() < set((tmp_path / "results").rglob("*.json"))
 
 
-def test_damage_between_computing_and_reading_costs_no_other_cell(run, monkeypatch) -> None:
+def test_scores_of_an_evaluator_that_raised_count_as_missing_until_they_are_recomputed(
+    run, tmp_path, monkeypatch
+) -> None:
+    """Finding them deletes nothing; recomputing replaces them under the lock of the stage."""
+    with monkeypatch.context() as patch:
+        patch.setattr(load("evaluator", "accuracy"), "score", lambda self, evidence, judge: 1 / 0)
+        result = run("correct")
+    (key,) = result.plan.cells
+    stage, store = result.plan.stages[key], Store(tmp_path / "store")
+    assert result.outcome.scores[key].info["failed"]
+    assert find_usable(store, stage) is None
+    assert store.find("scores", key) is not None
+    again = run("correct")
+    assert again.outcome.computed == [key]
+    assert find_usable(store, stage) is not None
+
+
+def test_damage_between_computing_and_reading_affects_no_other_cell(run, monkeypatch) -> None:
     real, tried = api.write_record, []
 
     def once(plan, key, artifact, results):
         tried.append(key)
         if len(tried) == 1:
-            raise CorruptArtifactError("a bit fell over")
+            raise CorruptArtifactError("a bit flipped")
         return real(plan, key, artifact, results)
 
     monkeypatch.setattr(api, "write_record", once)
-    ran = run("soundly", seeds=(0, 1))
-    assert len(ran.records) == 2
+    result = run("correct", seeds=(0, 1))
+    assert len(result.records) == 2
     assert tried == [tried[0], tried[1], tried[0]]
 
 
 @linux
-def test_a_killed_process_costs_nothing_but_time(run, tmp_path) -> None:
-    ran = run("soundly", "once killed", fields={"marks": str(tmp_path)}, jobs=2)
-    assert not ran.heard.failed
-    assert ran.heard.repeated == [("evidence digits blank faulty seed 0", KILLED)]
-    assert len(ran.records) == 2
-    alone = run("soundly", "once killed", fields={"marks": str(tmp_path)})
-    assert alone.outcome.computed == []
+def test_a_stage_whose_process_was_killed_is_retried(run, tmp_path) -> None:
+    result = run("correct", "once killed", fields={"marks": str(tmp_path)}, jobs=2)
+    assert not result.events.failed
+    assert result.events.retried == [("evidence digits blank faulty seed 0", KILLED)]
+    assert len(result.records) == 2
+    again = run("correct", "once killed", fields={"marks": str(tmp_path)})
+    assert again.outcome.computed == []
 
 
 @linux
 @pytest.mark.slow
 def test_processes_that_die_hang_or_leak_cost_their_cells_only(run, tmp_path) -> None:
-    ways = ("soundly", "killed", "crashing", "hanging", "leaking", "leaking_tensors", "raising")
-    ran = run(*ways, fields={"marks": str(tmp_path)}, jobs=2, stage_timeout=40)
-    assert [record.cell.attack.fields["how"] for record, _ in ran.records] == ["soundly"]
-    assert ran.reasons == {
-        "killed": f"{KILLED}; so it went 2 times",
-        "crashing": "its process ended with code 3; so it went 2 times",
-        "hanging": "it took longer than --stage-timeout 40 and was stopped; give it more seconds",
+    ways = ("correct", "killed", "crashing", "hanging", "leaking", "leaking_tensors", "raising")
+    result = run(*ways, fields={"marks": str(tmp_path)}, jobs=2, stage_timeout=40)
+    assert [record.cell.attack.fields["how"] for record, _ in result.records] == ["correct"]
+    assert result.reasons == {
+        "killed": f"{KILLED}; failed 2 times",
+        "crashing": "its process ended with code 3; failed 2 times",
+        "hanging": "it ran longer than --stage-timeout 40 and was stopped; increase the limit",
         "leaking": MEMORY,
         "leaking_tensors": MEMORY,
         "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
     }
-    assert sorted(reason for _, reason in ran.heard.repeated) == ["its process ended with code 3", KILLED]
+    assert sorted(reason for _, reason in result.events.retried) == ["its process ended with code 3", KILLED]
 
 
 @linux
 def test_one_stage_at_a_time_where_memory_is_scarce(run, tmp_path, monkeypatch) -> None:
-    first = run("soundly")
+    first = run("correct")
     assert first.outcome.computed
     monkeypatch.setattr(memory, "available", lambda: 1 << 20)
-    ran = run("soundly", seeds=(1, 2), jobs=2)
-    assert len(ran.records) == 2
-    (note,) = ran.heard.notes
+    result = run("correct", seeds=(1, 2), jobs=2)
+    assert len(result.records) == 2
+    (note,) = result.events.notes
     assert note.startswith("memory is scarce, so fewer than 2 stages run at a time: target digits blank seed")
 
 
-def test_measured_peaks_come_from_the_plan_and_from_the_store(run, tmp_path) -> None:
-    ran = run("soundly", "raising")
+def test_known_peaks_come_from_the_plan_and_from_the_store(run, tmp_path) -> None:
+    result = run("correct", "raising")
     store = Store(tmp_path / "store")
-    stages = {stage.kind: stage for stage in ran.plan.stages.values()}
-    found = memory.measured(stages.values(), [], store)
-    assert found.host(stages["target"]) > 1 << 24
-    assert found.device(stages["target"]) is None
-    assert memory.measured(stages.values(), [], Store(tmp_path / "other")).host(stages["target"]) is None
+    stages = {stage.kind: stage for stage in result.plan.stages.values()}
+    peaks = memory.known_peaks(stages.values(), [], store)
+    assert peaks.host(stages["target"]) > 1 << 24
+    assert peaks.device(stages["target"]) is None
+    assert memory.known_peaks(stages.values(), [], Store(tmp_path / "other")).host(stages["target"]) is None
 
 
 @pytest.mark.parametrize("command", [["run", "--defense", "none", "--attack", "gmi"], ["paper", "run", "bido-table3"]])
-def test_ctrl_c_ends_with_130_and_how_to_go_on(privbench, monkeypatch, command) -> None:
+def test_ctrl_c_exits_with_130_and_says_how_to_resume(privbench, monkeypatch, command) -> None:
     def interrupt(*cells, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "execute", interrupt)
     code, _, err = privbench(*command)
     assert code == 130
-    assert err.endswith("privbench: interrupted; the same command goes on where it stopped\n")
+    assert err.endswith("privbench: interrupted; run the same command again to resume\n")
 
 
-def test_the_command_line_groups_failures_and_computes_only_them_again(privbench, tmp_path) -> None:
+def test_the_command_line_lists_failures_and_recomputes_only_them(privbench, tmp_path) -> None:
     words = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
     words += ["--seed", 0, "--seed", 1, "--set", "attack.how=raising", "--json"]
     code, out, err = privbench(*words)
@@ -187,10 +209,10 @@ def test_the_command_line_groups_failures_and_computes_only_them_again(privbench
     ]
     assert "ZeroDivisionError" in found["failures"][0]["reason"]
     lines = err.splitlines()
-    assert "2 cells were lost; the same command computes only what failed:" in lines[-4]
+    assert "2 cells failed; run the same command again to recompute only the failed stages:" in lines[-4]
     assert lines[-3].strip().startswith("evidence digits blank faulty seed 0: ZeroDivisionError")
     assert lines[-1].startswith("2 of 6 stages computed")
-    code, out, err = privbench(*words[:-3], "--set", "attack.how=soundly", "--json")
+    code, out, err = privbench(*words[:-3], "--set", "attack.how=correct", "--json")
     assert code == 0, err
     assert "4 of 6 stages computed" in err
     assert len(json.loads(out)["records"]) == 2

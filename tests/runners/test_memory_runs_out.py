@@ -1,4 +1,4 @@
-"""An attack that runs out of memory goes on with fewer images at once, gives the same, and the record says so."""
+"""An attack that runs out of memory continues with smaller batches, has the same result, and the record says so."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_a_tensor_too_large_for_any_machine() -> None:
     assert is_out_of_memory(raised.value)
 
 
-def test_the_number_is_halved_down_to_one() -> None:
+def test_the_batch_is_halved_down_to_one_image() -> None:
     assert [context(n).chunk_size(64) for n in (0, 1, 6, 7, 99)] == [64, 32, 1, 1, 1]
     last = context(6)
     assert not last.can_halve
@@ -63,22 +63,22 @@ def test_the_number_is_halved_down_to_one() -> None:
     assert not last.can_halve
 
 
-def test_an_attack_begins_again_with_half_as_many(run, tmp_path) -> None:
-    ran = run("large", "soundly", fields={"fits": 16, "marks": str(tmp_path)})
+def test_an_attack_restarts_with_half_as_many_images(run, tmp_path) -> None:
+    result = run("large", "correct", fields={"fits": 16, "marks": str(tmp_path)})
     tries = sorted(len(path.read_text().split()) for path in tmp_path.iterdir() if path.name.isdigit())
     assert tries == [1, 3]
-    costs = {record.cell.attack.fields["how"]: record.costs for record, _ in ran.records}
-    assert (costs["large"]["evidence"].images_at_once, costs["soundly"]["evidence"].images_at_once) == (16, None)
+    costs = {record.cell.attack.fields["how"]: record.costs for record, _ in result.records}
+    assert (costs["large"]["evidence"].images_at_once, costs["correct"]["evidence"].images_at_once) == (16, None)
     assert costs["large"]["target"].images_at_once is None
     nothing = run("large", fields={"fits": 0})
     assert nothing.reasons["large"].startswith("out of memory")
 
 
-def test_the_command_line_says_that_fewer_images_went_at_once(privbench) -> None:
+def test_the_command_line_reports_the_smaller_batch(privbench) -> None:
     words = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
     code, _, err = privbench(*words, "--set", "attack.how=large", "--set", "attack.fits=32")
     assert code == 0, err
-    assert "note: blank under faulty: memory ran out in evidence, which went on with 32 images at once" in err
+    assert "note: blank under faulty: out of memory in evidence; continued with 32 images at once" in err
 
 
 ATTACKS = [
@@ -90,7 +90,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_an_attack_gives_does_not_depend_on_how_many_images_go_at_once(attack, tmp_path, monkeypatch) -> None:
+def test_the_result_of_an_attack_does_not_depend_on_the_batch_size(attack, tmp_path, monkeypatch) -> None:
     settings = TINY if attack != "feature_regression" else TINY | {"attack.embedder": "hog"}
     matrix = Matrix(
         (Selection("digits"),),
@@ -106,16 +106,16 @@ def test_what_an_attack_gives_does_not_depend_on_how_many_images_go_at_once(atta
     found = []
     for kind in ("target", "prior", "evidence"):
         found = [run(stages[kind], session)]
-    asked = []
+    sizes = []
     for batch_halvings in (1, 4):
         session.store.discard("evidence", stages["evidence"].key)
         usual = Context.chunk_size
         monkeypatch.setattr(
-            Context, "chunk_size", lambda self, n, h=batch_halvings, usual=usual: asked.append(n) or usual(self, n) >> h
+            Context, "chunk_size", lambda self, n, h=batch_halvings, usual=usual: sizes.append(n) or usual(self, n) >> h
         )
         found.append(run(stages["evidence"], session))
         monkeypatch.setattr(Context, "chunk_size", usual)
-    assert asked
+    assert sizes
     first, *others = [values(artifact) for artifact in found]
     for other in others:
         for name, value in first.items():
@@ -135,6 +135,6 @@ def values(artifact) -> dict[str, torch.Tensor]:
     return artifact.tensors(group)
 
 
-def test_groups_are_cut_only_where_images_do_not_see_each_other() -> None:
-    assert _inversion.parts(5, 5, 1, 2, whole=True) == [(slice(0, 5), 5)]
-    assert _inversion.parts(5, 5, 2, 2, whole=False) == [(slice(i, min(i + 2, 10)), 5) for i in range(0, 10, 2)]
+def test_groups_are_split_only_if_their_images_are_independent() -> None:
+    assert _inversion.split_batch(5, 5, 1, 2, whole=True) == [(slice(0, 5), 5)]
+    assert _inversion.split_batch(5, 5, 2, 2, whole=False) == [(slice(i, min(i + 2, 10)), 5) for i in range(0, 10, 2)]

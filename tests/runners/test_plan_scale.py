@@ -1,4 +1,4 @@
-"""A plan of 10,000 cells is made in seconds and takes little memory."""
+"""A plan of 10,000 cells takes seconds and little memory."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("resource", reason="peaks of memory are read from the operating system")
-#: Seconds of the processor, which a busy machine changes little; megabytes besides those of the imports.
+#: CPU seconds, which depend little on the load of the machine; megabytes in addition to those of the imports.
 SECONDS, MEGABYTES = 5.0, 150
 PROGRAM = """
 import json, resource, sys, time

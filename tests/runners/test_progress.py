@@ -1,16 +1,16 @@
-"""Progress of stages that run elsewhere: few messages, one bar for each stage, nothing left behind."""
+"""Progress of stages that other processes compute: few messages, one bar per stage, no bar left at the end."""
 
 import io
 from types import SimpleNamespace
 
 import pytest
 from privbench.benchmark.cli.progress import Display
-from privbench.benchmark.runners import worker
-from privbench.benchmark.runners.worker import Looping, ThrottledProgress
+from privbench.benchmark.runners import progress
+from privbench.benchmark.runners.progress import LoopProgress, RunningStage, ThrottledProgress
 from rich.console import Console
 
 
-class Heard:
+class RecordingProgress:
     def __init__(self) -> None:
         self.calls = []
 
@@ -26,42 +26,57 @@ class Heard:
 
 def test_messages_are_few_and_arrive_in_order(monkeypatch) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: next(clock) / 10))
-    said = []
-    telling = ThrottledProgress(said.append, seconds=1.0)
-    telling.begin("gan", 40, 5)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock) / 10))
+    messages = []
+    throttled = ThrottledProgress(messages.append, seconds=1.0)
+    throttled.begin("gan", 40, 5)
     for step in range(6, 41):
-        telling.advance(step, {"loss": step / 10})
-    telling.end()
-    assert len(said) == 5
-    heard, loops = Heard(), set()
-    for message in said:
-        message.tell(heard, loops)
-    assert heard.calls[0] == ("begin", "gan", 40, 5)
-    assert heard.calls[-1] == ("end",)
-    assert not loops
+        throttled.advance(step, {"loss": step / 10})
+    throttled.end()
+    assert len(messages) == 5
+    shown = RecordingProgress()
+    running = RunningStage(None, shown)
+    for message in messages:
+        running.show(message)
+    assert shown.calls[0] == ("begin", "gan", 40, 5)
+    assert [call[0] for call in shown.calls].count("end") == 1
+    assert shown.calls[-1] == ("end",)
 
 
-def test_a_loop_whose_beginning_or_end_was_not_heard() -> None:
-    heard, loops = Heard(), set()
-    Looping("gan", 0, 0, {}).tell(heard, loops)
-    assert heard.calls == []
-    Looping("gan", 10, 3, {}).tell(heard, loops)
-    Looping("attack", 10, 1, {}).tell(heard, loops)
-    assert [call[0] for call in heard.calls] == ["begin", "advance", "end", "begin", "advance"]
-    assert loops == {"attack"}
+def test_lost_messages_about_the_beginning_or_end_of_a_loop() -> None:
+    shown = RecordingProgress()
+    running = RunningStage(None, shown)
+    running.show(LoopProgress("gan", 0, 0, {}))
+    assert shown.calls == []
+    running.show(LoopProgress("gan", 10, 3, {}))
+    running.show(LoopProgress("attack", 10, 1, {}))
+    assert [call[0] for call in shown.calls] == ["begin", "advance", "end", "begin", "advance"]
+    running.end_loop()
+    running.end_loop()
+    assert [call[0] for call in shown.calls].count("end") == 2
+
+
+def test_the_time_limit_begins_when_the_stage_starts_to_compute(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    running = RunningStage(None, RecordingProgress())
+    assert not running.exceeds(0.0)
+    running.started = 90.0
+    assert running.exceeds(9.0)
+    assert not running.exceeds(10.0)
+    assert not running.exceeds(None)
 
 
 @pytest.fixture
 def display(monkeypatch):
-    found = Display()
+    display = Display()
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    found._console = console
-    found._bars.live.console = console
-    return found
+    display._console = console
+    display._bars.live.console = console
+    return display
 
 
-def test_each_stage_that_runs_has_a_bar(display) -> None:
+def test_each_running_stage_has_a_bar(display) -> None:
     stages = [SimpleNamespace(key=str(i), title=f"target digits none seed {i}") for i in range(3)]
     for index, stage in enumerate(stages, 1):
         display.begin(stage, index, 3)
@@ -80,4 +95,4 @@ def test_each_stage_that_runs_has_a_bar(display) -> None:
     display.watch(stages[0]).begin("target", 100, 40)
     assert len(display._bars.tasks) == 2
     text = display._console.file.getvalue()
-    assert "once more: target digits none seed 0: its process died" in text
+    assert "retrying: target digits none seed 0: its process died" in text

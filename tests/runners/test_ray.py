@@ -1,4 +1,4 @@
-"""Stages on a Ray cluster: the same records as on one machine, and what goes wrong in a sentence."""
+"""Stages on a Ray cluster: the same records as on one machine, and a message for every failure."""
 
 import json
 import signal
@@ -13,10 +13,10 @@ from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.runners import ray as runner
-from privbench.benchmark.runners import ray_tasks
+from privbench.benchmark.runners import ray_machines
+from privbench.benchmark.runners.progress import LoopProgress
 from privbench.benchmark.runners.ray_cluster import ClusterError
-from privbench.benchmark.runners.worker import Looping
+from privbench.benchmark.runners.ray_tasks import ProgressBoard
 
 ray = pytest.importorskip("ray", reason="the extra ray")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,7 +25,7 @@ CELL = ["--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "
 
 @pytest.fixture(scope="module")
 def cluster(faulty):
-    """A cluster of two CPUs that this process is connected to."""
+    """Connect this process to a cluster of two CPUs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -54,7 +54,7 @@ def execute(folder: Path, **options):
     )
 
 
-def test_without_ray_the_extra_is_named(tmp_path, monkeypatch) -> None:
+def test_without_ray_the_message_names_the_extra(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ClusterError, match=r"^--runner ray needs ray: pip install 'privbench\[ray\]'$"):
         execute(tmp_path)
@@ -68,18 +68,18 @@ def test_addresses_that_cannot_be_used(tmp_path, privbench) -> None:
             execute(tmp_path, address="ray://somewhere:10001")
     code, _, err = privbench("run", *CELL, "--runner", "slurm")
     assert code == 2
-    assert "expected --runner to be local or ray, got 'slurm'" in err
+    assert "'slurm' is not one of 'local', 'ray'" in err
     code, _, err = privbench("run", *CELL, "--stage-timeout", "0")
     assert code == 2
     assert "--stage-timeout" in err
 
 
-def test_a_board_says_each_thing_once() -> None:
-    board = ray_tasks.ProgressBoard()
-    board.tell("a", ray_tasks.Told(1.0, None))
-    board.tell("a", ray_tasks.Told(2.0, Looping("gan", 10, 3, {})))
-    assert board.read() == {"a": ray_tasks.Told(2.0, Looping("gan", 10, 3, {}))}
-    assert board.read() == {}
+def test_a_board_returns_the_latest_progress_once() -> None:
+    board = ProgressBoard()
+    board.update("a", 1.0, None)
+    board.update("a", 2.0, LoopProgress("gan", 10, 3, {}))
+    assert board.take() == {"a": (2.0, LoopProgress("gan", 10, 3, {}))}
+    assert board.take() == {}
 
 
 @pytest.mark.slow
@@ -101,29 +101,29 @@ def test_the_same_records_as_on_this_machine(cluster, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_a_task_costs_its_cells_only(cluster, run, tmp_path) -> None:
+def test_failures_in_tasks_cost_their_cells_only(cluster, run, tmp_path) -> None:
     (tmp_path / "marks").mkdir()
-    ways = ("soundly", "once killed", "hanging", "raising", "threading", "diverging", "leaking_tensors")
-    ran = run(*ways, fields={"marks": str(tmp_path / "marks")}, runner="ray", threads=1, stage_timeout=60)
-    assert {record.cell.attack.fields["how"] for record, _ in ran.records} == {"soundly", "once killed"}
-    assert ran.reasons == {
-        "hanging": "it took longer than --stage-timeout 60 and was stopped; give it more seconds",
+    ways = ("correct", "once killed", "hanging", "raising", "threading", "diverging", "leaking_tensors")
+    result = run(*ways, fields={"marks": str(tmp_path / "marks")}, runner="ray", threads=1, stage_timeout=60)
+    assert {record.cell.attack.fields["how"] for record, _ in result.records} == {"correct", "once killed"}
+    assert result.reasons == {
+        "hanging": "it ran longer than --stage-timeout 60 and was stopped; increase the limit",
         "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
         "threading": "KeyError in a thread, in faulty_components.py: 'label'; --debug shows where",
         "diverging": "attack diverged: loss is inf at step 5 of 6 (no checkpoint was kept); lower the learning rate or "
         "the weight of the regulariser",
-        "leaking_tensors": "out of memory; use a smaller batch, a device or machine with more, or fewer --jobs",
+        "leaking_tensors": "out of memory; use a smaller batch, a device or machine with more memory, or fewer --jobs",
     }
-    assert ran.heard.repeated == [("evidence digits blank faulty seed 0", "its process died")]
+    assert result.events.retried == [("evidence digits blank faulty seed 0", "its process died")]
 
 
 @pytest.mark.slow
 def test_a_machine_that_cannot_compute_is_named(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(runner, "mark_of", lambda store: 1)
+    monkeypatch.setattr(ray_machines, "creation_time", lambda store: 1)
     with pytest.raises(ClusterError, match=r"^machine .* of the Ray cluster cannot compute: the folder .*store"):
         execute(tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(runner, "__version__", "0.0.0")
+    monkeypatch.setattr(ray_machines, "__version__", "0.0.0")
     with pytest.raises(ClusterError, match=r"cannot compute: privbench is .* there and 0.0.0 here; install"):
         execute(tmp_path)
     with pytest.raises(InvalidConfigurationError, match="expected --threads to be at most 2, the CPUs of the largest"):
@@ -131,7 +131,7 @@ def test_a_machine_that_cannot_compute_is_named(cluster, tmp_path, monkeypatch) 
 
 
 @pytest.mark.slow
-def test_ctrl_c_cancels_the_tasks(cluster, tmp_path, hear_ctrl_c) -> None:
+def test_ctrl_c_cancels_the_tasks(cluster, tmp_path, enable_ctrl_c) -> None:
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "privbench", "run", *CELL, "--set", "attack.how=hanging", "--runner", "ray"]
     command += [
@@ -145,7 +145,7 @@ def test_ctrl_c_cancels_the_tasks(cluster, tmp_path, hear_ctrl_c) -> None:
         "1",
     ]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, preexec_fn=hear_ctrl_c)
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, preexec_fn=enable_ctrl_c)
     until = time.monotonic() + 120
     while "evidence digits blank" not in (tmp_path / "log").read_text() and time.monotonic() < until:
         time.sleep(0.5)
@@ -153,7 +153,7 @@ def test_ctrl_c_cancels_the_tasks(cluster, tmp_path, hear_ctrl_c) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     text = (tmp_path / "log").read_text()
-    assert text.rstrip().endswith("privbench: interrupted; the same command goes on where it stopped")
+    assert text.rstrip().endswith("privbench: interrupted; run the same command again to resume")
     assert "Traceback" not in text
     until = time.monotonic() + 30
     while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < until:

@@ -1,7 +1,7 @@
-"""Issue 7, show 1: 64 cells on a two-node Ray cluster while a random worker is killed every ten seconds.
+"""Compute 64 cells on a two-node Ray cluster while a random worker is killed every ten seconds.
 
-`pytest -m slow -s tests/runners/test_ray_kills.py` prints the figures; `PRIVBENCH_KILL_SEED` and
-`PRIVBENCH_KILL_SECONDS` choose whom and how often.
+`pytest -m slow -s tests/runners/test_ray_kills.py` prints the figures. `PRIVBENCH_KILL_SEED` seeds the choice of
+workers, `PRIVBENCH_KILL_SECONDS` is the time between two kills.
 """
 
 import json
@@ -39,7 +39,7 @@ MARK = "PRIVBENCH_TEST_CLUSTER"
 
 
 class Killer(threading.Thread):
-    """Kills a random Ray worker of the marked cluster now and then; agents are part of a node and left alone."""
+    """Kills random Ray workers of the marked cluster, but no agents, which are part of a node."""
 
     def __init__(self, mark: str) -> None:
         super().__init__(daemon=True)
@@ -47,10 +47,10 @@ class Killer(threading.Thread):
         self.random = random.Random(int(os.environ.get("PRIVBENCH_KILL_SEED", "1")))
         self.seconds = float(os.environ.get("PRIVBENCH_KILL_SECONDS", "10"))
         self.killed: list[str] = []
-        self.over = threading.Event()
+        self.stopped = threading.Event()
 
     def workers(self) -> dict[int, str]:
-        """Title by process number: `ray::` and the name of the task, of the actor, or `IDLE`."""
+        """Names of the running tasks or actors, or `IDLE`, by process number; titles of processes are `ray::NAME`."""
         found = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
@@ -65,7 +65,7 @@ class Killer(threading.Thread):
         return found
 
     def run(self) -> None:
-        while not self.over.wait(self.seconds):
+        while not self.stopped.wait(self.seconds):
             workers = self.workers()
             if workers:
                 pid = self.random.choice(sorted(workers))
@@ -78,7 +78,7 @@ class Killer(threading.Thread):
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Two nodes of one CPU each, and what marks their processes."""
+    """Start two nodes of one CPU each; yield the address and the mark of their processes."""
     mark = secrets.token_hex(8)
     monkeypatch.setenv(MARK, mark)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -105,8 +105,8 @@ def run(folder: Path, *words: str) -> tuple[float, str]:
     return time.monotonic() - began, text
 
 
-def facts(folder: Path) -> dict[str, object]:
-    """Everything of the records that must not depend on where and how often they were computed."""
+def reproducible(folder: Path) -> dict[str, object]:
+    """The fields of the records that must not depend on where and how often stages were computed."""
     found = {}
     for record in load_records(folder / "results"):
         values = json.loads(record.text())
@@ -121,18 +121,19 @@ def test_sixty_four_cells_while_workers_are_killed(tmp_path, cluster) -> None:
     killer = Killer(mark)
     killer.start()
     seconds, log = run(tmp_path / "ray", "--runner", "ray", "--address", address)
-    killer.over.set()
+    killer.stopped.set()
     killer.join()
     quiet, _ = run(tmp_path / "quiet")
-    lost = Counter(re.findall(r"^ +once more: (.*?): its ", log, re.MULTILINE))
+    lost = Counter(re.findall(r"^ +retrying: (.*?): its ", log, re.MULTILINE))
     begun = Counter(re.findall(r"^\[\d+/\d+\] (.*)$", log, re.MULTILINE))
+    board = sum(title.startswith("ProgressBoard") for title in killer.killed)
     print(
         f"\n{len(begun)} stages, {seconds:.0f} s with {len(killer.killed)} kills ({sum(lost.values())} of stages, "
-        f"{sum(title.startswith('Board') for title in killer.killed)} of the board), {quiet:.0f} s in one quiet process"
+        f"{board} of the board), {quiet:.0f} s in one quiet process"
     )
-    assert len(facts(tmp_path / "ray")) == 64
-    assert facts(tmp_path / "ray") == facts(tmp_path / "quiet")
-    # A worker that has just been given a stage is still titled IDLE.
+    assert len(reproducible(tmp_path / "ray")) == 64
+    assert reproducible(tmp_path / "ray") == reproducible(tmp_path / "quiet")
+    # A worker that has just received a stage is still called IDLE.
     killed = Counter(title if title in begun else "IDLE" for title in killer.killed)
     assert (lost - killed).total() <= killed["IDLE"], (lost, killed)
     assert begun == Counter({title: 1 + lost[title] for title in begun})

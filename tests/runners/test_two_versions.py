@@ -10,7 +10,7 @@ import pytest
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.store.store import open_store
 
-#: The command line of another version, whose attack `faulty` has another version, too.
+#: Command line of another version of privbench, with another version of the attack `faulty`.
 PROGRAM = """
 import sys
 import privbench
@@ -25,7 +25,7 @@ CELLS = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accu
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["folder", "url"])
-def test_what_they_make_differently_stands_side_by_side(faulty, tmp_path: Path, monkeypatch, shared: bool) -> None:
+def test_their_different_artifacts_are_stored_side_by_side(faulty, tmp_path: Path, monkeypatch, shared: bool) -> None:
     monkeypatch.setenv("PRIVBENCH_CACHE", str(tmp_path / "cache"))
     store = f"file://{tmp_path}/shared" if shared else str(tmp_path / "store")
     words = [*CELLS, "--seed", "0", "--seed", "1", "--set", "attack.seconds=0.5", "--threads", "1", "--device", "cpu"]
@@ -52,6 +52,6 @@ def test_what_they_make_differently_stands_side_by_side(faulty, tmp_path: Path, 
     assert all(versions[name] == version for name, version, _ in found)
     kept = open_store(store)
     assert kept.check() == []
-    # What both make alike they share: of the target and of what it says there is one for each seed.
+    # They share the targets, one for each seed, because both compute the same ones.
     kinds = Counter(entry.kind for entry in kept.entries())
     assert kinds == {"target": 2, "evidence": 4, "scores": 4}

@@ -13,7 +13,7 @@ import torch
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.pipeline.plan import Plan, Stage
-from privbench.benchmark.runners.scheduler import find_pending
+from privbench.benchmark.runners.pending import find_pending
 from privbench.benchmark.store import shared_files
 from privbench.benchmark.store.manifest import Artifact, seal, unseal
 from privbench.benchmark.store.shared import MAX_FILES, Remote
@@ -389,7 +389,7 @@ def test_a_manifest_that_cannot_be_moved_away_is_reported(machines, monkeypatch)
     second = machines.open("second")
     monkeypatch.setattr(second._remote.files, "move", lambda name, target: None)
     assert second.find("target", KEY) is None
-    with pytest.raises(StorageError, match="is damaged and cannot be replaced; ask whoever may write there"):
+    with pytest.raises(StorageError, match="is damaged and cannot be replaced; ask someone who can write there"):
         write(second, value=2.0)
     monkeypatch.undo()
     assert value(machines.open("second").find("target", KEY)) == 2.0
@@ -430,16 +430,16 @@ def test_a_place_that_is_no_store_is_left_alone(machines):
     machines.replace("thesis.tex", b"")
     store = machines.open()
     assert store.find("target", KEY) is None
-    with pytest.raises(StorageError, match="is no store of privbench"), store.lock("target", KEY):
+    with pytest.raises(StorageError, match="is not a privbench store"), store.lock("target", KEY):
         pass
-    with pytest.raises(StorageError, match="is no store of privbench"):
+    with pytest.raises(StorageError, match="is not a privbench store"):
         write(machines.open())
     assert machines.names() == ["thesis.tex"]
 
 
 def test_the_two_kinds_of_stores_are_not_mixed_up(in_a_folder, tmp_path):
     write(in_a_folder.open())
-    with pytest.raises(StorageError, match=rf"machines share; name it file://{tmp_path}/shared with --store"):
+    with pytest.raises(StorageError, match=rf"is a shared store; give it as file://{tmp_path}/shared with --store"):
         Store(tmp_path / "shared").find("target", KEY)
     alone = Store(tmp_path / "machines" / "alone")
     write(alone)

@@ -156,7 +156,7 @@ def test_show_says_what_cannot_be_run_once():
     text = flat(invoke("show", "xiao-table1").stdout)
     assert text.count("Cannot be run (#5 none, more data for Dec; #6 adv, more data for Dec): It needs a folder") == 1
     assert text.count("Cannot be run (#7 none, more data for both; #8 adv, more data for both): The paper does") == 1
-    assert "give one with --set dataset.extra=FOLDER" in text
+    assert "Give a folder with --set dataset.extra=FOLDER" in text
 
 
 def test_show_what_a_row_sets_and_which_attack_gives_a_column():
@@ -199,7 +199,7 @@ def test_compare_a_row_of_two_attacks(tmp_path):
     assert "PSNR 13.423 13.000 1 -0.423 no interval" in lines
     assert "#2 adv [feature_regression] Feature Sim. 0.574 0.500 1 not compared" in lines
     text = flat(result.stdout)
-    assert "Face Sim.: not compared: faces are compared in layer 3 of OpenFace in the paper" in text
+    assert "Face Sim.: not compared: the paper compares faces in layer 3 of OpenFace" in text
     assert "no records" not in text
     assert "A printed ±" not in text
     facts = json.loads(invoke("compare", "xiao-table1", "--json").stdout)
@@ -228,8 +228,8 @@ def test_run_on_a_smaller_copy_says_what_is_left_out(executed):
     assert {cell.dataset.name for cell in executed.cells} == {"celeba_attributes_subset"}
     assert len(executed.cells) == 10
     err = flat(result.stderr)
-    assert "n/a: #5 none, more data for Dec; #6 adv, more data for Dec: It needs a folder of faces" in err
-    assert "n/a: #7 none, more data for both; #8 adv, more data for both: The paper does not say" in err
+    assert "n/a: #5 none, more data for Dec; #6 adv, more data for Dec: It needs a folder of face images" in err
+    assert "n/a: #7 none, more data for both; #8 adv, more data for both: The paper does not state" in err
     assert "NOT THE PUBLISHED PROTOCOL" in result.stdout
     named = invoke("run", "xiao-table1", "--dataset", "celeba_attributes_subset", "--rows", "#2 adv", "--rows", "#7")
     assert named.exit_code == 1
@@ -327,7 +327,9 @@ def test_a_changed_attack_is_marked_and_not_compared(tmp_path):
 def test_another_definition_of_fid_is_marked(tmp_path):
     save(record(scores=[score("fid_judge", 300.0, unit="distance")]), tmp_path / "results")
     text = flat(invoke("compare", "bido-table3").stdout)
-    assert "FID: not compared: the definition of fid_judge differs from that of fid_bido, which was not recorded" in text
+    assert (
+        "FID: not compared: the definition of fid_judge differs from that of fid_bido, which was not recorded" in text
+    )
     assert "Accuracy: no score: accuracy was not recorded" in text
 
 
@@ -412,7 +414,9 @@ def test_run_on_a_substitute(executed):
 def test_run_refuses(executed):
     with pytest.raises(InvalidConfigurationError, match="has hyperparameters"):
         invoke("run", "bido-table6")
-    with pytest.raises(InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not"):
+    with pytest.raises(
+        InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not"
+    ):
         invoke("run", "xiao-table1", "--rows", "for both")
     with pytest.raises(
         InvalidConfigurationError, match="without fields that vary between the rows, which xiao-table3 fixes"

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from privbench.benchmark.pipeline.session import Session
 from privbench.benchmark.runners import local, ray
-from privbench.benchmark.runners.attempt import usable
+from privbench.benchmark.runners.attempt import find_usable
 from privbench.benchmark.runners.ray_cluster import Cluster
-from privbench.benchmark.runners.scheduler import NullListener
+from privbench.benchmark.runners.scheduler import Listener
 from privbench.benchmark.store.store import Store
 
 HERE = str(Path(__file__).resolve().parent)
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 WORKERS = {"serial": 1, "jobs 2": 2, "ray": 2}
 
 
-class Heard(NullListener):
+class Heard(Listener):
     """Adds up how long stages took."""
 
     seconds = 0.0
@@ -57,7 +57,7 @@ def measure(runner: str, count: int) -> dict[str, float]:
         began = time.perf_counter()
         for stage in others:
             with store.lock(stage.kind, stage.key):
-                usable(store, stage)
+                find_usable(store, stage)
         look = (time.perf_counter() - began) / 100
     overhead = (wall * WORKERS[runner] - heard.seconds) / count
     figures = {"overhead_ms": 1e3 * overhead, "own_ms": 1e3 * heard.seconds / count, "look_ms": 1e3 * look}

@@ -17,7 +17,7 @@ class Nothing(Defense):
 
 
 def _write(stage: Stage, session: stages.Session):
-    info = {"sort": "nothing", "peak_memory_bytes": 0, "host_peak_memory_bytes": 0}
+    info = {"resource_class": "nothing", "peak_memory_bytes": 0, "host_peak_memory_bytes": 0}
     return session.store.write(stage.kind, stage.key, tensors={"nothing": {"zero": torch.zeros(1)}}, info=info)
 
 
