@@ -1,4 +1,6 @@
-"""What a component is: data set, defense, attack, evaluator. One abstract method each, configuration as fields.
+"""Base classes of components: data set, defense, attack, evaluator.
+
+Each has one abstract method, and its configuration as fields.
 
 A component is a frozen pydantic model. Its fields are its whole configuration, each with a description, a range and
 the published value as default; its canonical JSON is part of every cache key that depends on it. `version` is raised
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
     from .networks.judges import Judges
     from .training.context import Context
 
-#: What an attack learns before it runs: named groups of named tensors (network states), stored as safetensors.
+#: Result of an attack's learning before it runs: named groups of named tensors (network states), stored as safetensors.
 Prior = Mapping[str, Mapping[str, "torch.Tensor"]]
 
 
 class Component(Configuration, ABC):
-    """Base of everything that the registry holds."""
+    """Base class of all registered components."""
 
     #: Kind in the registry.
     kind: ClassVar[str]
@@ -38,7 +40,7 @@ class Component(Configuration, ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def config(self, stage: StageKind | None = None) -> dict[str, Any]:
-        """The fields that decide the result of `stage`, ready for canonical JSON (all fields without a stage)."""
+        """Return the fields that decide the result of `stage`, for canonical JSON (all fields without a stage)."""
         values = self.model_dump(mode="json")
         if stage is None:
             return values
@@ -51,10 +53,10 @@ class Component(Configuration, ABC):
         return None
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """SHA-256 of every file besides the data set that decides the result of `stage`, such as weights, by name.
+        """Return the SHA-256 of files that decide the result of `stage`, such as weights, by name; not the data set's.
 
         Raises:
-            MissingDataError: a file is not here.
+            MissingDataError: a file is missing.
         """
         return {}
 
@@ -68,11 +70,12 @@ def _stages(field: Any, stage: StageKind) -> tuple[str, ...]:
 class Dataset(Component):
     """Private and public images with their protocol.
 
-    A subclass gives `protocol` and `load`. `check` names what is missing or damaged, `prepare` downloads or explains.
+    A subclass defines `protocol` and `load`. `check` lists missing or damaged files, `prepare` fetches them or says
+    where to put them.
     """
 
     kind = "dataset"
-    #: Whose presets fit where a component has none for the data set itself (`digits` uses MNIST's).
+    #: Data set whose presets apply where a component has none for this one (`digits` uses MNIST's).
     family: ClassVar[str] = ""
     judge: Recipe = setting(Recipe(), "training of the judge", stages=("judge",))
     second_judge: Recipe = setting(Recipe(), "training of the second judge", stages=("second_judge",))
@@ -81,7 +84,7 @@ class Dataset(Component):
     @property
     @abstractmethod
     def protocol(self) -> Protocol:
-        """Everything that makes numbers on this data set comparable."""
+        """Return everything that makes numbers on this data set comparable."""
 
     @abstractmethod
     def load(self, part: Part, root: Path) -> Images:
@@ -96,15 +99,15 @@ class Dataset(Component):
         """
 
     def fingerprint(self, root: Path) -> str:
-        """What identifies the files behind the protocol, for cache keys; empty where checksums are published."""
+        """Return what identifies the files, for cache keys; empty where checksums are published."""
         return ""
 
     def check(self, root: Path) -> list[str]:
-        """What is missing or damaged below `root`, one sentence each; empty when all is there."""
+        """List what is missing or damaged below `root`, one sentence each; empty if nothing is."""
         return []
 
     def prepare(self, root: Path) -> None:
-        """Fetch or convert what can be; raise MissingDataError with what to put where otherwise."""
+        """Fetch or convert files; raise MissingDataError, which says what to put where, if that is impossible."""
         problems = self.check(root)
         if problems:
             from .errors import MissingDataError
@@ -120,14 +123,14 @@ class Defense(Component):
     recipe: Recipe = setting(Recipe(), "training of the target")
 
     def network(self, protocol: Protocol) -> Network:
-        """The untrained target; the weights are random or, where the protocol says so, the published ones."""
+        """Build the untrained target, with random weights or, if the protocol says so, published ones."""
         from .networks.factory import build_network
 
         return build_network(protocol.target_network, protocol.image, protocol.classes, pretrained=protocol.pretrained)
 
     @abstractmethod
     def loss(self, network: Network, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The training loss of one batch.
+        """Compute the training loss of one batch.
 
         Args:
             network: the target in training mode.
@@ -139,7 +142,7 @@ class Defense(Component):
         """
 
     def train(self, private: Images, context: Context) -> Network:
-        """Train a target on the private training images; overridden where one loss per step is not enough."""
+        """Train a target on the private training images; override it if one loss per step is not enough."""
         with context.seeded("initialise"):
             network = self.network(context.protocol)
         context.fit("target", network, private, self.recipe, self.loss)
@@ -181,7 +184,7 @@ class Attack(Component):
 
 
 class FeatureAttack(Attack):
-    """An attack on the latent Z that the victim's images have at a cut layer."""
+    """An attack that observes the latent Z of the victim's images at a cut layer."""
 
     access = "features"
     layer: str | None = setting(None, "cut layer whose latent Z is observed; none means the network's last latent")
@@ -193,22 +196,22 @@ class FeatureAttack(Attack):
 
 
 class Evaluator(Component):
-    """Turns evidence into scores."""
+    """Turns evidence (the output of an attack) into scores."""
 
     kind = "evaluator"
     #: Kinds of evidence it reads, class names in `evidence`; `A|B` stands for either. `Predictions`, `Negatives` and,
     #: of attacks on features, `Encodings` come from the harness, the others from the attack.
     needs: ClassVar[tuple[str, ...]]
-    #: Judges it asks: `classifier`, `second`.
+    #: Judges (evaluation classifiers) that it uses: `classifier`, `second`.
     judges: ClassVar[tuple[str, ...]] = ()
     #: Run only when named with `--evaluator`.
     optional: ClassVar[bool] = False
     scores: ClassVar[tuple[Definition, ...]]
 
     def unavailable(self, protocol: Protocol) -> str | None:
-        """Why the score cannot be had for this protocol on this machine, in one sentence; `None` if it can."""
+        """Return why this machine cannot score this protocol, in one sentence; `None` if it can."""
         return None
 
     @abstractmethod
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """Every score in `scores`, by name. An undefined one has `value=None` and a reason."""
+        """Compute every score in `scores`, by name. An undefined one has `value=None` and a reason."""

@@ -1,8 +1,8 @@
-"""Entry points to components, lazily: listing imports none of them.
+"""The registry of components, read lazily from entry points: listing imports no component.
 
 Built-ins and plugins register alike, in the entry-point groups `privbench.datasets`, `.defenses`, `.attacks`,
-`.evaluators`, `.networks`, `.embedders` and `.perceptuals`. What is broken is named when it is asked for; everything
-else keeps working.
+`.evaluators`, `.networks`, `.embedders` and `.perceptuals`. A broken component raises an error that names it when it is
+loaded; all others keep working.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODULES: tuple[Kind, ...] = ("network", "embedder", "perceptual")
 
 @dataclass(frozen=True)
 class RegisteredComponent:
-    """One registered name: where it comes from, without importing it."""
+    """A registered name and its origin; the component is not imported."""
 
     kind: Kind
     name: str
@@ -35,9 +35,10 @@ class RegisteredComponent:
     release: str
 
     def summary(self) -> str:
-        """First sentence of the component's docstring, read from its source file; empty if it cannot be read.
+        """Return the first sentence of the component's docstring from its source; empty if it cannot be read.
 
-        Where that file is not there or is no Python, what is wrong instead; a package's own code may run to find it.
+        If the file is missing or is not Python, the problem is returned instead. Looking for it may run code of the
+        package.
         """
         module, _, attribute = self.target.partition(":")
         try:
@@ -71,25 +72,25 @@ def _points(kind: Kind) -> tuple[EntryPoint, ...]:
 
 
 def refresh() -> None:
-    """Forget what was found, so that a package installed since is seen."""
+    """Clear the cache, so that packages installed since are found."""
     _points.cache_clear()
     entries.cache_clear()
 
 
 @cache
 def entries(kind: Kind) -> tuple[RegisteredComponent, ...]:
-    """All registered components of a kind by name; a name registered twice appears twice."""
+    """Return all registered components of a kind by name; a name registered twice appears twice."""
     found = {_entry(kind, point) for point in _points(kind)}
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
 
 
 def names(kind: Kind) -> list[str]:
-    """Registered names of a kind, sorted."""
+    """Return the registered names of a kind, sorted."""
     return sorted({point.name for point in _points(kind)})
 
 
 def find(kind: Kind, name: str) -> RegisteredComponent:
-    """The one entry of that name.
+    """Find the component of that name.
 
     Raises:
         UnknownComponentError: nothing registers the name.
@@ -128,7 +129,7 @@ def load(kind: Kind, name: str) -> type[Any]:
 
 
 def singular(word: str, kinds: Iterable[Kind] = KINDS) -> Kind:
-    """The kind named by `word`, singular or plural.
+    """Return the kind named by `word`, singular or plural.
 
     Raises:
         UnknownComponentError: it names none.

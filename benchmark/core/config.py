@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    pass
-
-
 Budget = Literal["smoke", "quick", "full"]
-
-
 BUDGETS: tuple[Budget, ...] = ("smoke", "quick", "full")
-
-
 Access = Literal["white_box", "scores", "labels", "features"]
-
-
 Part = Literal["private_train", "private_test", "public", "judge_train", "judge_test"]
-
-
 StageKind = Literal["judge", "second_judge", "target", "negatives", "prior", "evidence", "scores"]
-
-
 Task = Literal["classes", "attributes"]
 
 
@@ -67,7 +53,7 @@ class Configuration(BaseModel):
 
 
 class Recipe(Configuration):
-    """How a classifier is trained: optimiser, schedule and length.
+    """Training of a classifier: optimiser, schedule and length.
 
     The schedule multiplies the learning rate by `gamma` after each epoch in `milestones`.
     """
@@ -87,7 +73,7 @@ class Recipe(Configuration):
 
 
 class Protocol(Configuration):
-    """Everything fixed that makes numbers comparable; its `id` is printed with every number."""
+    """Fixed settings that make numbers comparable; the `id` is printed with every number."""
 
     name: str
     version: int
@@ -123,12 +109,12 @@ class Protocol(Configuration):
 
     @property
     def id(self) -> str:
-        """Name and version, such as `mnist/v1`."""
+        """Return name and version, such as `mnist/v1`."""
         return f"{self.name}/v{self.version}"
 
 
 class Definition(Configuration):
-    """What a score means; columns and the page of definitions are made from these."""
+    """Meaning of a score; columns and the page of definitions are made from it."""
 
     name: str
     title: str

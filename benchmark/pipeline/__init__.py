@@ -1,1 +1,1 @@
-"""From cell to record: resolve, plan, stages, scoring."""
+"""Turn cells into records: resolve, plan, stages, scoring."""

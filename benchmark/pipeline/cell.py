@@ -1,4 +1,4 @@
-"""Cells, and the selections and choices of components that they are made of."""
+"""Cells, made of choices: configured components that a user selected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Selection:
         name: registered name.
         preset: named settings, or `None` for those of the data set.
         fields: values by field; nested fields as nested mappings.
-        where: how the user wrote it, for messages.
+        where: the part of the command or file that it comes from, for messages.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Selection:
 
     @classmethod
     def parse(cls, text: str) -> Selection:
-        """From `name` or `name:preset`."""
+        """Parse `name` or `name:preset`."""
         name, _, preset = text.partition(":")
         return cls(name.strip(), preset.strip() or None)
 
@@ -44,7 +44,7 @@ class Choice:
     component: Any
 
     def identity(self, stage: StageKind | None = None) -> dict[str, Any]:
-        """What of it decides the result of `stage` (of any stage by default)."""
+        """Return what decides the result of `stage` (of any stage by default)."""
         files = self.component.files(stage)
         return {
             "name": self.name,
@@ -78,7 +78,7 @@ class Cell:
         return tuple((name, why.reason) for name, why in self.not_run if why.code == "unavailable")
 
     def identity(self) -> dict[str, Any]:
-        """Everything that names the cell."""
+        """Return everything that identifies the cell."""
         return {
             "dataset": self.dataset.identity(),
             "defense": self.defense.identity(),

@@ -1,4 +1,4 @@
-"""What this machine is and how much memory the process took."""
+"""The machine, and the peak memory of the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ... import __version__
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget peaks so far, as far as the system can: those of the device, and on Linux that of the process."""
+    """Reset the peak memory of the device and, on Linux, of the process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):
@@ -25,12 +25,12 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes since the peak was reset: on CUDA of the device's memory, else as `host_peak_memory` says."""
+    """Return the peak bytes since the reset: of the device's memory on CUDA, else of the process."""
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else host_peak_memory()
 
 
 def host_peak_memory() -> int:
-    """Bytes of the process since the peak was reset; where the system cannot reset it, since the process began."""
+    """Return the peak bytes of the process since the reset, or since its start where the system cannot reset it."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
@@ -44,7 +44,7 @@ def host_peak_memory() -> int:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and hardware, as a record shows them."""
+    """Return versions and hardware, as a record shows them."""
     return {
         "privbench": __version__,
         "python": platform.python_version(),
@@ -71,7 +71,7 @@ def _cpu() -> str:
 
 @cache
 def _commit() -> str | None:
-    """The commit of the checkout that privbench runs from, if it runs from one."""
+    """Return the commit of the checkout that privbench runs from; `None` if it does not run from one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

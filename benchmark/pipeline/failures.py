@@ -1,4 +1,4 @@
-"""Faults of components that need more than an `except`: memory that runs out, threads that fail."""
+"""Failures of components that an `except` alone does not handle: memory that runs out, threads that fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from ..errors import PrivbenchError
 
 log = logging.getLogger("privbench")
-#: How errors of PyTorch read that are no `OutOfMemoryError`.
+#: Parts of messages of out-of-memory errors that are no `OutOfMemoryError`.
 _SIGNS = (
     "can't allocate memory",
     "not enough memory",
@@ -23,14 +23,14 @@ _SIGNS = (
 
 
 def is_out_of_memory(cause: BaseException) -> bool:
-    """Whether an exception says that memory, of the machine or of an accelerator, ran out."""
+    """Return whether an exception means that memory ran out, of the machine or of an accelerator."""
     if isinstance(cause, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(cause, RuntimeError) and any(sign in str(cause) for sign in _SIGNS)
 
 
 def raised_in(cause: BaseException) -> str:
-    """Name of the file whose code raised an exception."""
+    """Return the name of the file whose code raised an exception."""
     trace = cause.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -38,7 +38,7 @@ def raised_in(cause: BaseException) -> str:
 
 
 class Threads:
-    """Notices exceptions that end threads inside the block: what those threads should have made may be missing."""
+    """Context manager that collects exceptions of threads, whose results may then be missing."""
 
     def __init__(self) -> None:
         self._failed: list[BaseException] = []
@@ -58,10 +58,10 @@ class Threads:
             self._failed.append(failure.exc_value)
 
     def check(self) -> None:
-        """Refuse to go on after a failed thread.
+        """Raise if a thread failed.
 
         Raises:
-            PrivbenchError: one failed.
+            PrivbenchError: a thread failed.
         """
         for cause in self._failed:
             raise PrivbenchError(

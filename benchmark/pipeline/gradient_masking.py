@@ -1,4 +1,4 @@
-"""How a target answers when it is asked twice, and whether its input has a gradient: signs of gradient masking."""
+"""Signs of gradient masking: random outputs, and inputs without a gradient."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def probe(network: Network, test: Images, task: Task, device: torch.device, seed
 
 
 def examine(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, Any]:
-    """Ask a target twice for the logits of some images, and for the gradient of its loss with respect to them.
+    """Compute the logits of some images twice, and the gradient of a loss with respect to them.
 
-    The loss is that of an answer that the image does not have (the next label, or every attribute the other way
-    round), as for an attack that is on its way there: at the right answer the loss of a confident target is saturated,
-    and its gradient vanishes without any masking.
+    The loss is that of a wrong answer (the next label, or every attribute inverted), as for an attack on its way
+    there: at the right answer the loss of a confident target is saturated, and its gradient vanishes without any
+    masking.
 
     Args:
         network: the target.
@@ -53,10 +53,10 @@ def examine(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, 
         seed: of the noise of a stochastic target.
 
     Returns:
-        `n`: images; if there are any, `random_logits` and `random_decisions`: on how many the two answers differ by
-        more than rounding, and in what they decide; `zero_gradients`: how many have a gradient that is zero (norm at
-        most 1e-12) or not finite; `gradient_norm`: median Euclidean norm of the finite ones, `None` without any;
-        `gradient_failed`: why there is no gradient at all, or `None`.
+        `n`: images; if there are any, `random_logits` and `random_decisions`: the number of images whose two
+        answers differ by more than rounding, and whose decisions differ; `zero_gradients`: the number with a gradient
+        of zero (norm at most 1e-12) or not finite; `gradient_norm`: median Euclidean norm of the finite ones, `None`
+        without any; `gradient_failed`: why there is no gradient at all, or `None`.
     """
     if not len(x):
         return {"n": 0}
@@ -74,14 +74,14 @@ def examine(network: Network, x: Tensor, truth: Tensor, seed: int) -> dict[str, 
 
 
 def _seeded(network: Network, x: Tensor, seed: int) -> Tensor:
-    """Logits `N K`, with the global generators seeded, which noise layers draw from."""
+    """Compute logits `N K` with the global generators seeded, which noise layers draw from."""
     with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
         seed_layers(x.device, seed)
         return network.logits(x)
 
 
 def _differ(a: Tensor, b: Tensor) -> Tensor:
-    """Which rows of two sets of logits differ by more than rounding, `bool N`."""
+    """Return which rows of two sets of logits differ by more than rounding, `bool N`."""
     a, b = a.double(), b.double()
     scale = torch.maximum(a.abs(), b.abs()).amax(1, keepdim=True)
     same = ((a - b).abs() <= ROUNDING * scale) | (a == b) | (a.isnan() & b.isnan())

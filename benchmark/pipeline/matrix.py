@@ -1,4 +1,4 @@
-"""What to run: selections of components, resolved into cells; matrices; canonical JSON and keys.
+"""Matrices: data sets x defenses x attacks x seeds, resolved into cells.
 
 A component's fields are resolved in layers, later ones winning: the published defaults of its class, the preset (the
 one named, or the one of the data set or its family), the budget's values (then the preset `NAME@BUDGET` of the data set
@@ -29,7 +29,7 @@ class Matrix:
     """Every data set x defense x attack x seed.
 
     Args:
-        settings: `scope.field` to value, where the scope is a kind (`attack`) or a component's name (`kedmi`).
+        settings: `scope.field` to value; the scope is a kind (`attack`) or a component's name (`kedmi`).
         evaluators: `None` means all that apply.
     """
 
@@ -65,7 +65,7 @@ class Matrix:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """From `scope.field=value`; the value is JSON, or a string if it is not.
+    """Parse `scope.field=value`; a value that is not JSON is a string.
 
     Example:
         >>> parse_settings(["attack.iterations=500", "defense.estimator=biased"])
@@ -111,7 +111,7 @@ def _check_numbers(matrix: Matrix) -> None:
 def _evaluators(
     matrix: Matrix, dataset: Choice, attack: Choice, settings: Mapping[str, Any]
 ) -> tuple[tuple[Choice, ...], tuple[tuple[str, NotRun], ...]]:
-    """The evaluators that apply to a cell, and why the others do not."""
+    """Return the evaluators of a cell, and the reasons why others do not run."""
     named = matrix.evaluators is not None
     selections = matrix.evaluators or tuple(Selection(name) for name in registry.names("evaluator"))
     available = {"Predictions", "Negatives", attack.component.yields}
@@ -131,7 +131,7 @@ def _evaluators(
         if not named and evaluator.optional:
             continue
         missing = [kind.replace("|", " or ") for kind in evaluator.needs if available.isdisjoint(kind.split("|"))]
-        reason = _unmet(evaluator, dataset) or evaluator.unavailable(dataset.component.protocol)
+        reason = _unmet_need(evaluator, dataset) or evaluator.unavailable(dataset.component.protocol)
         if missing:
             why = f"not applicable to {attack.name}, which gives no {', '.join(missing)}"
             not_run.append((selection.name, NotRun(code="not_applicable", reason=why)))
@@ -142,8 +142,8 @@ def _evaluators(
     return tuple(chosen), tuple(not_run)
 
 
-def _unmet(evaluator: Evaluator, dataset: Choice) -> str | None:
-    """What of the harness's own the evaluator asks for and the data set cannot have, in one sentence."""
+def _unmet_need(evaluator: Evaluator, dataset: Choice) -> str | None:
+    """Return why the harness cannot give the evaluator what it needs on this data set; `None` if it can."""
     protocol = dataset.component.protocol
     if "Negatives" in evaluator.needs and protocol.task != "classes":
         return f"calibrated negatives are pushed towards class labels and {protocol.id} has attributes"
@@ -153,7 +153,7 @@ def _unmet(evaluator: Evaluator, dataset: Choice) -> str | None:
 
 
 def unsupported(cell: Cell) -> str | None:
-    """Why the cell has no meaning, in one sentence; `None` if it has."""
+    """Return why the cell has no meaning, in one sentence; `None` if it has one."""
     dataset: Dataset = cell.dataset.component
     task = dataset.protocol.task
     for choice in (cell.defense, cell.attack):

@@ -1,4 +1,4 @@
-"""Matrices from TOML files."""
+"""Read matrices from TOML files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .matrix import Matrix
 
 
 def read_matrix(path: Path) -> Matrix:
-    """A matrix from a TOML file.
+    """Read a matrix from a TOML file.
 
     Raises:
         InvalidConfigurationError: the file is not there, is not TOML, or an entry is wrong; the message gives the path

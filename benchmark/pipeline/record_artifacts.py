@@ -1,4 +1,4 @@
-"""What stands behind a record: its cell, its artifacts in the store, the images they are about."""
+"""A record's cell, its artifacts in the store, and the images that they reconstruct."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PICTURES: dict[str, Literal["items", "labels"]] = {"PairedReconstructions": "ite
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """Pictures that an attack made.
+    """Reconstructions of an attack.
 
     Args:
         about: `items`, positions of the originals in the private test images, or `labels`.
@@ -49,13 +49,13 @@ class Reconstructions:
     pixels: NDArray[np.uint8]
 
     def of(self, keys: Sequence[int]) -> NDArray[np.uint8]:
-        """The pictures of the given items or labels, in that order."""
+        """Return the pictures of the given items or labels, in that order."""
         place = {key: index for index, key in enumerate(self.keys)}
         return self.pixels[[place[key] for key in keys]]
 
 
 def cell_of(record: Record) -> Cell:
-    """The cell that a record is of, without evaluators.
+    """Return the cell of a record, without evaluators.
 
     Raises:
         PrivbenchError: a component is not installed, or of another version or package than the one that was run.
@@ -79,13 +79,13 @@ def _choice(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice:
 
 
 def name_of(record: Record) -> str:
-    """A record in a message."""
+    """Return a short name of a record, for messages."""
     cell = record.cell
     return f"the record of {cell.defense.name} under {cell.attack.name} on {record.protocol} ({record.key[:12]})"
 
 
 def artifact(record: Record, role: str, store: Store) -> Artifact:
-    """What the store holds of a record's stage.
+    """Return the artifact of a record's stage from the store.
 
     Raises:
         MissingDataError: it is not there any more.
@@ -101,7 +101,7 @@ def artifact(record: Record, role: str, store: Store) -> Artifact:
 
 
 def reconstructions(record: Record, store: Store) -> Reconstructions:
-    """The pictures that a record's attack made.
+    """Return the reconstructions of a record's attack.
 
     Raises:
         MissingDataError: the evidence is not in the store.
@@ -121,7 +121,7 @@ def reconstructions(record: Record, store: Store) -> Reconstructions:
 
 
 def require_one_protocol(records: Sequence[Record]) -> None:
-    """Refuse to put records of several protocols side by side.
+    """Raise if records are of several protocols.
 
     Raises:
         InvalidConfigurationError: they are of several.
@@ -134,7 +134,7 @@ def require_one_protocol(records: Sequence[Record]) -> None:
 
 
 def columns(records: Sequence[Record], found: Sequence[Reconstructions], count: int) -> list[int]:
-    """At most `count` items or labels that all records have, evenly spaced.
+    """Choose at most `count` items or labels that all records have, evenly spaced.
 
     Raises:
         InvalidConfigurationError: the records are of several data sets or of both kinds, or have none in common.
@@ -157,7 +157,7 @@ def columns(records: Sequence[Record], found: Sequence[Reconstructions], count: 
 
 
 def originals(records: Sequence[Record], about: str, keys: Sequence[int], root: Path) -> NDArray[np.uint8]:
-    """The private images `uint8 N C H W` behind items, or the first private training image of each label.
+    """Return the private images `uint8 N C H W` of items, or the first private training image of each label.
 
     Raises:
         MissingDataError: the data set is not below `root`, or is another copy than the records'.
@@ -189,7 +189,7 @@ def originals(records: Sequence[Record], about: str, keys: Sequence[int], root: 
 
 
 def encodings(record: Record, session: Session, layer: str | None = None) -> Encodings:
-    """The latents of private test images that an attack on the record's target is given.
+    """Compute the latents of private test images that an attack on the record's target observes.
 
     Args:
         record: whose target is in the store.
@@ -211,7 +211,7 @@ def encodings(record: Record, session: Session, layer: str | None = None) -> Enc
 def attributes(
     record: Record, names: Sequence[str], items: Tensor, session: Session
 ) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    """Which of the private test images at `items` have the named attributes.
+    """Return which private test images at `items` have the named attributes.
 
     Attributes that are not of the record's task are read as well, where its data set knows them.
 
@@ -242,7 +242,7 @@ def attributes(
 
 
 def _every_attribute(dataset: Choice, session: Session) -> tuple[tuple[str, ...], Tensor]:
-    """Names and values of all attributes that a data set has under the defaults of its field `attributes`."""
+    """Return names and values of all attributes of a data set, by the default of its field `attributes`."""
     import torch
 
     protocol = dataset.component.protocol

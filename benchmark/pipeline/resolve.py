@@ -65,7 +65,7 @@ def build(cls: type[Configuration], values: Mapping[str, Any], where: str, name:
 
 
 def defaults(cls: type[Configuration]) -> dict[str, Any]:
-    """The published defaults of every field that has one, nested configurations as dictionaries."""
+    """Return the published defaults of all fields that have one, nested configurations as dictionaries."""
     values: dict[str, Any] = {}
     for name, info in cls.model_fields.items():
         if not info.is_required():
@@ -75,7 +75,7 @@ def defaults(cls: type[Configuration]) -> dict[str, Any]:
 
 
 def budget_values(cls: type[Configuration], budget: Budget) -> dict[str, Any]:
-    """The values that differ from the published ones under `budget`, nested."""
+    """Return the values that differ from the published ones under `budget`, nested."""
     values: dict[str, Any] = {}
     for name, info in cls.model_fields.items():
         extra = info.json_schema_extra
@@ -99,7 +99,7 @@ def _preset(cls: type[Component], selection: Selection, dataset: Choice | None) 
 
 
 def _of_dataset(cls: type[Component], dataset: Choice | None, suffix: str = "") -> Mapping[str, Any]:
-    """The preset named after the data set, or else after its family; with a suffix, that of a budget."""
+    """Return the preset of the data set, or else of its family; a suffix chooses that of a budget."""
     if dataset is None:
         return {}
     for name in (dataset.name, type(dataset.component).family):

@@ -1,4 +1,4 @@
-"""What a scores stage makes of evidence: the scores of one evaluator, and the picture beside a record."""
+"""Score evidence with an evaluator, and draw the picture beside a record."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ PICTURE_COLUMNS = 10
 
 
 def score_with(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str, Any], bool]:
-    """The scores of one evaluator as JSON, and whether it raised."""
+    """Return the scores of one evaluator as JSON, and whether it raised an exception."""
     evaluator = choice.component
     definitions = {definition.name: definition for definition in evaluator.scores}
-    broke = False
+    raised = False
     try:
         found = evaluator.score(evidence, judges)
         if set(found) != set(definitions):
             raise TypeError(f"expected the scores {sorted(definitions)}, got {sorted(found)}")
-    except Exception as cause:  # a plugin's fault must not take the other scores along
+    except Exception as cause:  # a fault of a plugin must not lose the other scores
         log.debug("evaluator %s failed", choice.name, exc_info=True)
-        found, broke = (
-            {name: Score(None, reason=f"{choice.name} failed: {_sentence(cause)}") for name in definitions},
+        found, raised = (
+            {name: Score(None, reason=f"{choice.name} failed: {_error_message(cause)}") for name in definitions},
             True,
         )
     return {
         name: dataclasses.asdict(score)
         | {"evaluator": choice.name, "definition": definitions[name].model_dump(mode="json")}
         for name, score in found.items()
-    }, broke
+    }, raised
 
 
 def picture_of(items: Mapping[str, Any]) -> bytes | None:
-    """A grid of reconstructions: of labels, the first trial with a row per draw; of single images, the first ones."""
+    """Draw a grid of reconstructions: for labels the first trial, a row per draw; for single images the first ones."""
     if "ClassReconstructions" in items:
         found = items["ClassReconstructions"]
         pixels = found.pixels[0, :PICTURE_ROWS, :PICTURE_COLUMNS]
@@ -62,5 +62,5 @@ def picture_of(items: Mapping[str, Any]) -> bytes | None:
     return grid_png(pixels.numpy(), labels) if pixels.numel() else None
 
 
-def _sentence(cause: BaseException) -> str:
+def _error_message(cause: BaseException) -> str:
     return str(cause) if isinstance(cause, PrivbenchError) else f"{type(cause).__name__}: {cause}"

@@ -1,4 +1,4 @@
-"""Trained networks out of the store: targets and judges, loaded strictly and checked against what was stored."""
+"""Load trained networks from the store: targets and judges, strictly and checked against what was stored."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .facts import JudgeFacts, TargetFacts
 
 #: Images per forward pass when a whole part is predicted; part of what makes stochastic targets repeatable.
 CHUNK = 256
-#: Share of predictions of the first chunk that must come out as stored; leaves room for another device's rounding.
+#: Least share of stored decisions of the first chunk that must be repeated; another device rounds differently.
 AGREEMENT = 0.99
 
 
 def state(network: Network) -> dict[str, Tensor]:
-    """The network's parameters and buffers on the CPU."""
+    """Return the network's parameters and buffers on the CPU."""
     return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
 
 
 def predict(network: Network, pixels: Tensor, device: torch.device, seed: int) -> Tensor:
-    """Logits `float32 N K` on the CPU, of `uint8 N C H W`; a stochastic target is seeded chunk by chunk."""
+    """Predict logits `float32 N K` on the CPU, of `uint8 N C H W`; a stochastic target is seeded chunk by chunk."""
     network = network.to(device).eval()
     devices = [device] if device.type == "cuda" else []
     logits = []
@@ -41,12 +41,12 @@ def predict(network: Network, pixels: Tensor, device: torch.device, seed: int) -
 
 
 def load_target(artifact: Artifact, cell: Cell, test: Images, device: torch.device) -> Network:
-    """The target of a cell, ready to be attacked.
+    """Load the target of a cell, ready to be attacked.
 
     Args:
         artifact: of the target stage.
         cell: whose defense knows the architecture.
-        test: the private test images, on which the target must still say what it said when it was stored.
+        test: the private test images, whose stored predictions the target must repeat.
         device: where to put it.
 
     Raises:
@@ -67,12 +67,12 @@ def load_target(artifact: Artifact, cell: Cell, test: Images, device: torch.devi
 
 
 def _decisions(logits: Tensor, protocol: Protocol) -> Tensor:
-    """What logits say: `int64 N` classes, or `bool N A` attributes."""
+    """Return the decisions of logits: `int64 N` classes, or `bool N A` attributes."""
     return logits.argmax(1) if protocol.task == "classes" else logits > 0
 
 
 def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device, *, second: bool = False) -> Judge:
-    """The evaluation classifier, or the second judge.
+    """Load the judge (the evaluation classifier), or the second judge.
 
     Raises:
         CorruptArtifactError: keys or shapes differ.
@@ -83,14 +83,14 @@ def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device, *, 
 
 
 def judge_name(protocol: Protocol, *, second: bool) -> str:
-    """The name of a judge's network."""
+    """Return the name of a judge's network."""
     name = protocol.second_judge_network if second else protocol.judge_network
     assert name is not None
     return name
 
 
 def judge_network(protocol: Protocol, *, pretrained: bool, second: bool = False) -> Network:
-    """The untrained evaluation classifier, or the untrained second judge."""
+    """Build the untrained judge, or the untrained second judge."""
     name = judge_name(protocol, second=second)
     return build_network(name, protocol.image, protocol.judge_classes, pretrained=pretrained)
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def observe(cell: Cell, session: Session, target: Artifact, evidence: str, layer: str | None) -> Encodings:
-    """Latents of evenly spaced private test images; these are the victim's own queries, not the attack's.
+    """Encode evenly spaced private test images; these are the victim's own queries, not the attack's.
 
     Args:
         cell: whose target it is; its protocol says how many images.
         session: where to compute.
         target: of the cell.
-        evidence: key of the evidence that is made of them, which decides the noise of a stochastic target.
+        evidence: key of the evidence made from them; it seeds the noise of a stochastic target.
         layer: the cut layer, `None` for the last latent.
     """
     test = session.images(cell.dataset, "private_test")
@@ -46,6 +46,6 @@ def observe(cell: Cell, session: Session, target: Artifact, evidence: str, layer
 
 
 def items_of(protocol: Protocol, test: int) -> Tensor:
-    """Which of `test` private test images an attack on features observes, evenly spaced: `int64 N`."""
+    """Return the positions of the `test` private test images that an attack observes, evenly spaced: `int64 N`."""
     count = min(protocol.observed, test)
     return torch.arange(count) * test // max(1, count)

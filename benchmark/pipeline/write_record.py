@@ -1,4 +1,4 @@
-"""From scores artifacts to records."""
+"""Make records from scores artifacts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.cell_flags import Lineage, cell_flags
+from ..contracts import Attack
 from ..core.canonical import digest
 from ..core.config import Protocol
 from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, save
@@ -21,13 +22,13 @@ from .resolve import resolve
 
 
 def write_record(plan: Plan, key: str, artifact: Artifact, results: Path) -> tuple[Record, Path]:
-    """Save the record of a cell, whose scores have this key."""
+    """Save the record of the cell whose scores have this key."""
     record = make_record(plan.cells[key], plan.stages[key], artifact)
     return record, save(record, results, artifact.file("picture.png") if record.picture else None)
 
 
 def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
-    """The record of one cell, made from its scores artifact alone."""
+    """Make the record of one cell from its scores artifact alone."""
     facts = ScoresFacts.of(artifact)
     identity, changed = cell.identity(), changes(cell)
     key = digest({"cell": identity, "scores": stage.key})
@@ -50,40 +51,54 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
         "artifacts": artifacts,
         "judge": facts.judge,
         "curves": facts.stage_curves,
-        "flags": _flags(cell, facts, scores),
+        "flags": record_flags(
+            cell.dataset.component.protocol,
+            cell.attack.component,
+            scores=scores,
+            judge=facts.judge,
+            curves=facts.stage_curves,
+            probe=facts.probe,
+        ),
         "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
     }
     return Record.model_validate(values)
 
 
-def _flags(cell: Cell, facts: ScoresFacts, scores: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return what casts doubt on the cell's scores; older artifacts were not probed, which raises no flag."""
-    protocol: Protocol = cell.dataset.component.protocol
-    judges = [judge for judge in (facts.judge, facts.judge.get("second_judge")) if isinstance(judge, dict) and judge]
+def record_flags(
+    protocol: Protocol,
+    attack: Attack | None,
+    *,
+    scores: Mapping[str, Any],
+    judge: Mapping[str, Any],
+    curves: Mapping[str, Any],
+    probe: Mapping[str, Any] | None,
+) -> list[dict[str, str]]:
+    """Find the flags of a cell; without an `attack`, the decrease of its losses is not checked."""
+    judges = [facts for facts in (judge, judge.get("second_judge")) if isinstance(facts, Mapping) and facts]
     return cell_flags(
         scores=scores,
-        judge=facts.judge,
-        curves=facts.stage_curves,
-        decreasing_losses=cell.attack.component.decreasing_losses,
-        probe=facts.probe,
+        judge=judge,
+        curves=curves,
+        decreasing_losses=attack.decreasing_losses if attack else {},
+        probe=probe,
         target=lineage(protocol.target_network, pretrained=protocol.pretrained),
-        judges=[lineage(str(judge["network"]), pretrained=bool(judge.get("pretrained"))) for judge in judges],
+        judges=[lineage(str(facts["network"]), pretrained=bool(facts.get("pretrained"))) for facts in judges],
     )
 
 
 def _without_flags(score: Mapping[str, Any]) -> dict[str, Any]:
-    """A score as a record holds it: its flags are among the record's."""
+    """Return a score without its flags, which are among the record's."""
     return {name: value for name, value in score.items() if name != "flags"}
 
 
 def lineage(network: str, *, pretrained: bool) -> Lineage:
-    """Where a registered network that was trained here comes from."""
+    """Return the lineage of a registered network that was trained here."""
     kind = load("network", network)
     return Lineage(network, kind.family, kind.pretraining if pretrained else "")
 
 
 def command(cell: Cell | CellIdentity, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The command that runs the cell again: names, and every field that they alone would not give."""
+    """Return the command that runs the cell again: names, and the fields whose values they do not imply."""
     words = ["privbench", "run", "--dataset", cell.dataset.name, "--defense", cell.defense.name]
     words += ["--attack", cell.attack.name]
     words += ["--budget", cell.budget, "--seed", str(cell.seed)]
@@ -96,7 +111,7 @@ def command(cell: Cell | CellIdentity, changed: Mapping[str, Mapping[str, Any]])
 
 
 def changes(cell: Cell) -> dict[str, dict[str, Any]]:
-    """The fields that the names and the budget alone would not give, by kind (by name for evaluators)."""
+    """Return the fields whose values the names and the budget do not imply, by kind (by name for evaluators)."""
     found = {}
     for choice in (cell.dataset, cell.defense, cell.attack, *cell.evaluators):
         usual = resolve(choice.kind, Selection(choice.name), cell.budget, {}, cell.dataset).component
