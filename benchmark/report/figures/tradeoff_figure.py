@@ -45,7 +45,7 @@ def draw(found: TradeoffSeries) -> Figure:
     top = _MARGIN + line_height(SMALL)
     foot = -(-len(found.names) // legend_columns) * 32 + 2 * _MARGIN
     height = top + rows * (_TITLE + _HIGH) + _BELOW + foot
-    limits = {"xlim": (plot.leakage.low, plot.leakage.high), "ylim": (plot.utility.low, plot.utility.high)}
+    xlim, ylim = ((axis.low, axis.high) for axis in (plot.leakage, plot.utility))
     with privbench_style():
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
         figure.text(_MARGIN / width, 1 - _MARGIN / height, caption, size=SMALL, color=GREY, va="top")
@@ -54,7 +54,7 @@ def draw(found: TradeoffSeries) -> Figure:
             left = _MARGIN + _LEFT + column * (_WIDE + _BETWEEN)
             bottom = height - top - (row + 1) * (_TITLE + _HIGH)
             box = np.divide((left, bottom, _WIDE, _HIGH), (width, height, width, height))
-            axes = figure.add_axes(tuple(box), **limits)
+            axes = figure.add_axes(tuple(box), xlim=xlim, ylim=ylim)
             axes.set_title(panel.attack)
             _draw_axes(axes, plot.leakage, plot.utility, first=column == 0, last=index + columns >= len(plot.panels))
             _draw_chance(axes, panel)

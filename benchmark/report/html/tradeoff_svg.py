@@ -106,7 +106,8 @@ def _points(panel: Panel, x: Scale, y: Scale, styles: dict[str, tuple[str, int]]
 
 def _point(point: Point, x: Scale, y: Scale, label: str, colour: int) -> SvgPoint:
     at, up = x(point.x), y(point.y)
-    on_left = at + 9 + len(label) * _CHARACTER > RIGHT
+    width = len(label) * _CHARACTER
+    on_left = at + 9 + width > RIGHT
     values = [
         f"{sanitize(score.definition.title, 40)} {format_number(score.value, score.definition.unit)}"
         for score in (point.utility, point.leakage)
@@ -120,7 +121,7 @@ def _point(point: Point, x: Scale, y: Scale, label: str, colour: int) -> SvgPoin
         x_range=_range(point.leakage, x),
         y_range=_range(point.utility, y),
         label=label,
-        label_x=at - 8 if on_left else at + 8,
+        label_x=max(at - 8, LEFT + width) if on_left else at + 8,
         label_y=up - 6,
         anchor="end" if on_left else "start",
         colour=colour,

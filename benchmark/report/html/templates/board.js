@@ -12,33 +12,33 @@
     element.append(...children);
     return element;
   };
-  const kept = (store) => ({
+  const storage = (store) => ({
     get(name) { try { return window[store].getItem(`privbench.${name}`); } catch { return null; } },
-    set(name, value) { try { window[store].setItem(`privbench.${name}`, value); } catch { /* not kept */ } },
+    set(name, value) { try { window[store].setItem(`privbench.${name}`, value); } catch { /* storage is disabled */ } },
   });
-  const lasting = kept("localStorage");
-  const session = kept("sessionStorage");
+  const persistent = storage("localStorage");
+  const session = storage("sessionStorage");
 
-  // Before anything is painted: hide what scripts show on demand, take the reader's theme.
+  // Before the first paint: let the style sheet hide what scripts show on demand, and apply the saved theme.
   root.classList.add("js");
-  const chosenTheme = lasting.get("theme");
+  const chosenTheme = persistent.get("theme");
   if (chosenTheme === "dark" || chosenTheme === "light") root.dataset.theme = chosenTheme;
 
   // ---- theme ----
   const startTheme = () => {
     const button = byId("theme");
     const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-    const name = () => { button.textContent = isDark() ? "Light theme" : "Dark theme"; };
+    const updateLabel = () => { button.textContent = isDark() ? "Light theme" : "Dark theme"; };
     button.addEventListener("click", () => {
       root.dataset.theme = isDark() ? "light" : "dark";
-      lasting.set("theme", root.dataset.theme);
-      name();
+      persistent.set("theme", root.dataset.theme);
+      updateLabel();
     });
     button.hidden = false;
-    name();
+    updateLabel();
   };
 
-  // ---- state in the address: #ANCHOR&name=value... ----
+  // ---- state in the URL: #ANCHOR&name=value... ----
   const readHash = () => {
     const [first, ...rest] = location.hash.slice(1).split("&");
     const decode = (text) => { try { return decodeURIComponent(text); } catch { return ""; } };
@@ -56,7 +56,7 @@
     const text = [anchor, ...parts].filter(Boolean).join("&");
     history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
   };
-  const remember = (name, value) => {
+  const setState = (name, value) => {
     state.set(name, value);
     writeHash();
   };
@@ -64,7 +64,7 @@
   // ---- tables: sorting, filtering, the first rows ----
   const FIRST = { leaders: 50, rows: 200 };
   const tables = new Map();
-  // What stands first in a cell is its value; intervals, sets of ranks and reasons follow.
+  // The first text of a cell is its value; intervals, rank sets and reasons follow.
   const valueOf = (cell, numeric) => {
     const first = [...cell.childNodes].find((node) => node.textContent.trim());
     const text = first ? first.textContent.trim() : "";
@@ -84,22 +84,22 @@
       header.prepend(button);
       header.setAttribute("aria-sort", "none");
       button.addEventListener("click", () => {
-        const up = header.getAttribute("aria-sort") !== "ascending";
-        sort(entry, header.dataset.column, up);
-        remember(`sort.${table.id}`, `${header.dataset.column}.${up ? "up" : "down"}`);
+        const ascending = header.getAttribute("aria-sort") !== "ascending";
+        sort(entry, header.dataset.column, ascending);
+        setState(`sort.${table.id}`, `${header.dataset.column}.${ascending ? "up" : "down"}`);
       });
     }
     tables.set(table.id, entry);
   };
-  const sort = (entry, column, up) => {
+  const sort = (entry, column, ascending) => {
     const header = entry.headers.find((cell) => cell.dataset.column === column);
     for (const other of entry.headers) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
     if (header) {
-      header.setAttribute("aria-sort", up ? "ascending" : "descending");
+      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
       const numeric = header.classList.contains("num");
-      const at = header.cellIndex;
-      for (const each of entry.rows) each.value = valueOf(each.row.cells[at], numeric);
-      const sign = up ? 1 : -1;
+      const index = header.cellIndex;
+      for (const each of entry.rows) each.value = valueOf(each.row.cells[index], numeric);
+      const sign = ascending ? 1 : -1;
       entry.rows.sort((a, b) => {
         if (a.value === b.value) return a.index - b.index;
         if (a.value === null) return 1;
@@ -125,7 +125,7 @@
     button.textContent = `Show all ${shown.toLocaleString("en")} ${entry.leaders ? "defenses" : "rows"}`;
     button.parentElement.hidden = entry.showAll || shown <= first;
   };
-  const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
+  const splitWords = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
   const prepare = (entry) => {
     for (const each of entry.rows) {
       const cells = each.row.cells;
@@ -145,38 +145,38 @@
   const filterAll = () => {
     const [defense, attack, budget] = ["defense", "attack", "budget"].map((name) => state.get(name) || "");
     const seeds = Number(state.get("seeds") || 0);
-    const words = wordsOf(state.get("q") || "");
-    const ofDefenses = words.filter(hasDefense);
+    const words = splitWords(state.get("q") || "");
+    const defenseWords = words.filter(hasDefense);
     const active = Boolean(defense || attack || budget || seeds || words.length);
-    let kept = 0;
+    let matching = 0;
     let total = 0;
     let groups = 0;
     const sections = all("section.board");
     for (const section of sections) {
       const inBudget = !budget || section.dataset.budget === budget;
-      let here = 0;
+      let inSection = 0;
       for (const entry of [...tables.values()].filter((each) => section.contains(each.table))) {
         if (!entry.prepared) prepare(entry);
         for (const each of entry.rows) {
           const matches = inBudget && (!defense || each.defense === defense) && each.seeds >= seeds
             && (entry.leaders || !attack || each.attack === attack)
-            && (entry.leaders ? ofDefenses : words).every((word) => each.text.includes(word));
+            && (entry.leaders ? defenseWords : words).every((word) => each.text.includes(word));
           each.row.hidden = !matches;
           if (!entry.leaders) {
             total += 1;
-            here += matches ? 1 : 0;
+            inSection += matches ? 1 : 0;
           }
         }
         showFirst(entry);
       }
       for (const panel of all(".panel", section)) panel.hidden = Boolean(attack) && panel.dataset.attack !== attack;
       for (const point of all(".panel a[data-defense]", section)) point.classList.toggle("faded", Boolean(defense) && point.dataset.defense !== defense);
-      section.hidden = active && here === 0;
-      kept += here;
-      groups += here ? 1 : 0;
+      section.hidden = active && inSection === 0;
+      matching += inSection;
+      groups += inSection ? 1 : 0;
     }
     const status = byId("filter-status");
-    status.textContent = active ? `${kept.toLocaleString("en")} of ${total.toLocaleString("en")} rows in ${groups} of ${sections.length} groups. Ranks are among all defenses.` : "";
+    status.textContent = active ? `${matching.toLocaleString("en")} of ${total.toLocaleString("en")} rows in ${groups} of ${sections.length} groups. Ranks refer to all defenses.` : "";
   };
   let defenseTexts = null;
   const hasDefense = (word) => {
@@ -202,13 +202,13 @@
     form.addEventListener("reset", () => setTimeout(changed));
   };
 
-  // ---- which leakage score a section shows ----
-  const choose = (section, score) => {
+  // ---- the leakage score of a leaderboard ----
+  const chooseScore = (section, score) => {
     for (const ranking of all(`.ranking[data-of="${CSS.escape(section)}"]`)) ranking.classList.toggle("chosen", ranking.dataset.score === score);
     const select = document.querySelector(`select[data-choose="${CSS.escape(section)}"]`);
     if (select) select.value = score;
   };
-  const startChoice = () => {
+  const startScores = () => {
     for (const select of all("select[data-choose]")) {
       select.closest("label").hidden = false;
       select.addEventListener("change", () => {
@@ -217,13 +217,13 @@
           location.href = page;
           return;
         }
-        choose(select.dataset.choose, select.value);
-        remember(`score.${select.dataset.choose}`, select.selectedIndex ? select.value : "");
+        chooseScore(select.dataset.choose, select.value);
+        setState(`score.${select.dataset.choose}`, select.selectedIndex ? select.value : "");
       });
     }
   };
 
-  // ---- an address becomes a view ----
+  // ---- from the URL to the view ----
   const applyHash = () => {
     ({ anchor, state } = readHash());
     if (byId("compare-result")) showComparison();
@@ -231,10 +231,10 @@
     if (form) {
       for (const field of form.elements) if (field.name) field.value = state.get(field.name) || "";
       for (const [name, value] of state) {
-        if (name.startsWith("score.")) choose(name.slice(6), value);
+        if (name.startsWith("score.")) chooseScore(name.slice(6), value);
         if (name.startsWith("sort.") && tables.has(name.slice(5))) {
-          const [, column, way] = value.match(/^(.*)\.(up|down)$/) || [];
-          sort(tables.get(name.slice(5)), column, way === "up");
+          const [, column, direction] = value.match(/^(.*)\.(up|down)$/) || [];
+          sort(tables.get(name.slice(5)), column, direction === "up");
         }
       }
       if (state.has("pick")) {
@@ -246,7 +246,7 @@
     }
     const target = anchor && byId(anchor);
     if (!target) return;
-    if (target.matches(".ranking")) choose(target.dataset.of, target.dataset.score);
+    if (target.matches(".ranking")) chooseScore(target.dataset.of, target.dataset.score);
     if (target.matches("details")) target.open = true;
     const owner = target.closest("table.rows");
     if (owner && target.classList.contains("beyond")) {
@@ -258,10 +258,10 @@
     target.scrollIntoView({ block: target.matches("tr") ? "center" : "start" });
   };
 
-  // ---- choosing two cells ----
+  // ---- selecting two cells ----
   const VALID = /^[0-9a-f]{16,64}$/;
   let picks = [];
-  const nameOf = (address) => (address.match(/(?:cells\/|#cell-|^)([0-9a-f]{16,64})(?:\.html)?$/) || [])[1];
+  const nameOf = (url) => (url.match(/(?:cells\/|#cell-|^)([0-9a-f]{16,64})(?:\.html)?$/) || [])[1];
   const readPicks = () => {
     try {
       picks = (JSON.parse(session.get("picks") || "[]") || []).filter((each) => VALID.test(each.id)).slice(0, 2);
@@ -269,10 +269,10 @@
       picks = [];
     }
   };
-  const pick = (id, chosen, title = "") => {
+  const pick = (id, selected, title = "") => {
     if (!VALID.test(id)) return;
     picks = picks.filter((each) => each.id !== id);
-    if (chosen) picks = [...picks, { id, title: title || titleOf(id) }].slice(-2);
+    if (selected) picks = [...picks, { id, title: title || titleOf(id) }].slice(-2);
     session.set("picks", JSON.stringify(picks));
     showPicks();
   };
@@ -289,7 +289,7 @@
       document.body.append(bar);
     }
     bar.hidden = picks.length === 0;
-    bar.querySelector("[role=status]").textContent = picks.length === 2 ? "Two cells chosen" : picks.length ? "One cell chosen, choose another" : "";
+    bar.querySelector("[role=status]").textContent = picks.length === 2 ? "Two cells selected" : picks.length ? "One cell selected, select another" : "";
     const list = bar.querySelector(".picks");
     list.replaceChildren();
     for (const each of picks) {
@@ -322,7 +322,7 @@
       const label = make("label", { class: "pick" });
       label.append(pickBox(cell.dataset.cell, cell.dataset.title), " Compare this cell");
       label.firstChild.removeAttribute("aria-label");
-      tools.append(label, make("a", { class: "find-other", href: `${document.body.dataset.index}${document.body.dataset.root === undefined ? "&" : "#"}pick=${cell.dataset.cell}`, text: "with another from the tables" }));
+      tools.append(label, make("a", { class: "find-other", href: `${document.body.dataset.index}${document.body.dataset.root === undefined ? "&" : "#"}pick=${cell.dataset.cell}`, text: "with another cell of the tables" }));
       tools.hidden = false;
     }
     readPicks();
@@ -332,30 +332,30 @@
   // ---- comparison ----
   const loaded = new Map();
   window.privbenchCell = (cell) => loaded.set(cell.id, cell);
-  const load = (id) => new Promise((done, failed) => {
+  const load = (id) => new Promise((resolve, reject) => {
     const inline = byId(`data-${id}`);
     if (inline) loaded.set(id, JSON.parse(inline.textContent));
     if (loaded.has(id)) {
-      done(loaded.get(id));
+      resolve(loaded.get(id));
       return;
     }
     if (document.body.dataset.root === undefined) {
-      failed(new Error(id));
+      reject(new Error(id));
       return;
     }
     const script = make("script", { src: `${document.body.dataset.root}cells/${id}.js` });
-    script.addEventListener("load", () => (loaded.has(id) ? done(loaded.get(id)) : failed(new Error(id))));
-    script.addEventListener("error", () => failed(new Error(id)));
+    script.addEventListener("load", () => (loaded.has(id) ? resolve(loaded.get(id)) : reject(new Error(id))));
+    script.addEventListener("error", () => reject(new Error(id)));
     document.head.append(script);
   });
-  const wanted = () => {
+  const comparedIds = () => {
     const text = document.body.dataset.root === undefined ? state.get("compare") || "" : location.hash.slice(1);
     const ids = text.split(",");
     return ids.length === 2 && ids.every((id) => VALID.test(id)) ? ids : null;
   };
   const showComparison = async () => {
     const section = byId("compare");
-    const ids = wanted();
+    const ids = comparedIds();
     const result = byId("compare-result");
     const status = byId("compare-status");
     byId("compare-help").hidden = Boolean(ids);
@@ -368,12 +368,12 @@
       if (document.body.dataset.root === undefined) section.scrollIntoView();
       else document.title = `${a.title} / ${b.title} - privbench`;
     } catch (problem) {
-      status.textContent = `This report has no cell ${problem.message}; the link may be of another one.`;
+      status.textContent = `This report has no cell ${problem.message}; the link may belong to another report.`;
     }
   };
-  const cellAddress = (id) => (document.body.dataset.root === undefined ? `#cell-${id}` : `${document.body.dataset.root}cells/${id}.html`);
-  const compareAddress = (a, b) => `${document.body.dataset.compare}${a},${b}`;
-  const formatted = (value, unit) => {
+  const cellUrl = (id) => (document.body.dataset.root === undefined ? `#cell-${id}` : `${document.body.dataset.root}cells/${id}.html`);
+  const compareUrl = (a, b) => `${document.body.dataset.compare}${a},${b}`;
+  const formatDifference = (value, unit) => {
     const sign = value < 0 ? "−" : "+";
     const size = Math.abs(value);
     if (unit === "fraction") return sign + (100 * size).toFixed(1);
@@ -396,21 +396,21 @@
   };
   const verdict = (a, b) => {
     if (!a || !b || a.value === null || b.value === null) return "cannot be compared";
-    if (!a.interval || !b.interval) return "no interval to judge by";
-    const apart = a.interval[1] < b.interval[0] || b.interval[1] < a.interval[0];
-    if (!apart) return "intervals overlap";
+    if (!a.interval || !b.interval) return "no intervals to compare";
+    const separate = a.interval[1] < b.interval[0] || b.interval[1] < a.interval[0];
+    if (!separate) return "intervals overlap";
     const leftBetter = a.better === "higher" ? a.value > b.value : a.value < b.value;
-    return `intervals apart, ${leftBetter ? "left" : "right"} better for the defender`;
+    return `intervals do not overlap; ${leftBetter ? "left" : "right"} is better for the defender`;
   };
   const comparison = (a, b) => {
     const parts = [];
     const heads = [a, b].map((cell, i) => {
       const block = make("div", { class: "side" },
         make("p", { class: "sub", text: `${i ? "Right" : "Left"} · ${cell.section}` }),
-        make("h3", {}, make("a", { href: cellAddress(cell.id) }, make("bdi", { text: cell.title }))));
+        make("h3", {}, make("a", { href: cellUrl(cell.id) }, make("bdi", { text: cell.title }))));
       if (cell.seeds.length) {
         const others = make("p", { class: "sub", text: "other seeds: " });
-        for (const seed of cell.seeds) others.append(make("a", { href: i ? compareAddress(a.id, seed.id) : compareAddress(seed.id, b.id), text: seed.label }), " ");
+        for (const seed of cell.seeds) others.append(make("a", { href: i ? compareUrl(a.id, seed.id) : compareUrl(seed.id, b.id), text: seed.label }), " ");
         block.append(others);
       }
       for (const flag of cell.flags) {
@@ -422,22 +422,22 @@
       else block.append(make("p", { class: "caption", text: "This cell has no picture." }));
       return block;
     });
-    if (a.section !== b.section) parts.push(make("p", { class: "flag", text: "These cells are of different protocols, budgets or data sets: their numbers are not comparable." }));
+    if (a.section !== b.section) parts.push(make("p", { class: "flag", text: "These cells have different protocols, budgets or data sets; their numbers are not comparable." }));
     parts.push(make("div", { class: "sides" }, ...heads));
-    parts.push(make("p", { class: "tools" }, make("a", { href: compareAddress(b.id, a.id), text: "Swap sides" })));
+    parts.push(make("p", { class: "tools" }, make("a", { href: compareUrl(b.id, a.id), text: "Swap sides" })));
     const byName = (cell) => new Map(cell.scores.map((score) => [score.name, score]));
     const [left, right] = [byName(a), byName(b)];
     const rows = [...new Set([...left.keys(), ...right.keys()])].map((name) => {
       const [x, y] = [left.get(name), right.get(name)];
       const known = x && y && x.value !== null && y.value !== null && x.unit === y.unit;
       return make("tr", {}, make("th", { scope: "row" }, make("bdi", { text: (x || y).title })), scoreCell(x), scoreCell(y),
-        make("td", { class: "num", text: known ? formatted(y.value - x.value, x.unit) : "–" }),
+        make("td", { class: "num", text: known ? formatDifference(y.value - x.value, x.unit) : "–" }),
         make("td", { class: "verdict", text: verdict(x, y) }));
     });
     const scoreHead = header("Score", "Left", "Right", "Right − left");
     scoreHead.rows[0].append(make("th", { scope: "col", text: "95 % intervals" }));
     parts.push(make("h3", { text: "Scores" }), table("Scores side by side", "compared-scores", scoreHead, rows));
-    parts.push(make("p", { class: "caption", text: "Intervals are those of each cell alone; that they overlap does not show that the cells are equal." }));
+    parts.push(make("p", { class: "caption", text: "Each interval belongs to one cell. Overlapping intervals do not show that the cells are equal." }));
     const facts = (name) => {
       const [x, y] = [new Map(a[name]), new Map(b[name])];
       const keys = [...new Set([...x.keys(), ...y.keys()])];
@@ -451,13 +451,13 @@
     };
     const settings = facts("settings");
     const differing = settings.filter(([, x, y]) => x !== y);
-    const plainHead = () => make("thead", {}, make("tr", {}, ...["Field", "Left", "Right"].map((text) => make("th", { scope: "col", text }))));
-    parts.push(make("h3", { text: `What differs (${differing.length} of ${settings.length} fields)` }));
-    parts.push(table("Fields that differ", "compared-fields", plainHead(), differing.map(factRow)));
+    const plainHead = (name) => make("thead", {}, make("tr", {}, ...[name, "Left", "Right"].map((text) => make("th", { scope: "col", text }))));
+    parts.push(make("h3", { text: `Different settings (${differing.length} of ${settings.length})` }));
+    parts.push(table("Different settings", "compared-fields", plainHead("Setting"), differing.map(factRow)));
     const same = settings.filter(([, x, y]) => x === y);
-    parts.push(make("details", { class: "same" }, make("summary", { text: `${same.length} fields are equal` }), table("Fields that are equal", "compared-fields", plainHead(), same.map(factRow))));
+    parts.push(make("details", { class: "same" }, make("summary", { text: `Equal settings (${same.length})` }), table("Equal settings", "compared-fields", plainHead("Setting"), same.map(factRow))));
     const costRow = ([key, x, y]) => make("tr", {}, make("th", { scope: "row" }, make("bdi", { text: key })), make("td", { text: x }), make("td", { text: y }));
-    parts.push(make("h3", { text: "Cost" }), table("Cost side by side", "compared-costs", plainHead(), facts("costs").map(costRow)));
+    parts.push(make("h3", { text: "Cost" }), table("Cost side by side", "compared-costs", plainHead("Cost"), facts("costs").map(costRow)));
     return parts;
   };
 
@@ -473,7 +473,7 @@
           button.textContent = status.textContent = "Copied";
         } catch {
           getSelection().selectAllChildren(code);
-          button.textContent = status.textContent = "Selected, copy it with the keyboard";
+          button.textContent = status.textContent = "Selected; copy it with the keyboard";
         }
         setTimeout(() => { button.textContent = "Copy"; status.textContent = ""; }, 2500);
       });
@@ -481,7 +481,7 @@
     }
   };
 
-  // ---- paper shows everything ----
+  // ---- printing opens all details ----
   const startPrint = () => {
     let closed = [];
     addEventListener("beforeprint", () => {
@@ -502,7 +502,7 @@
         showFirst(entry);
       });
     }
-    startChoice();
+    startScores();
     startFilter();
     startPicks();
     startCopy();
