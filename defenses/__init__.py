@@ -1,1 +1,1 @@
-"""Defenses: one file a published method."""
+"""Defenses, one file per published method."""

@@ -1,21 +1,19 @@
-"""What both forms of BiDO share: the loss and the weights."""
+"""Base of both variants of BiDO: the loss and the weights."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from pydantic import field_validator
+from torch import Tensor
 
 from ..benchmark.contracts import Defense
-from ..benchmark.core.config import Recipe, Task, setting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.classifiers.network import Network
-    from ._dependence import Measure
+from ..benchmark.core.config import Recipe, setting
+from ..benchmark.networks.classifiers.network import Network
+from ..benchmark.training.optimisation import task_loss
+from ._dependence import Measure, regulariser
 
 
 def preset(lambda_x: float, lambda_y: float, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,23 +22,23 @@ def preset(lambda_x: float, lambda_y: float, recipe: Mapping[str, Any]) -> dict[
 
 
 class BiDO(Defense):
-    """Cross-entropy with the bilateral regulariser; a subclass names the dependence measure and the weights.
+    """Cross-entropy with the bilateral regulariser; a subclass sets the dependence measure and the weights.
 
     `CE + sum_j [ lambda_x d(X, Z_j) - lambda_y d(Z_j, Y) ]` (Eq. 7)
 
     Note:
-        Figure 1's regulariser d(X, Y) between images and logits, another branch of the released code, is not BiDO and
-        is not offered.
+        The regulariser d(X, Y) between images and logits in Figure 1 belongs to another branch of the released code.
+        It is not BiDO and is not offered.
 
     Note:
         BiDO was published for classes. On attributes CE is the mean binary cross-entropy and the kernel of Y is linear
-        in the vectors of attributes (`label_kernel`); preset `celeba_attributes` takes CelebA's weights, which nobody
-        has tuned for it.
+        in the vectors of attributes (`label_kernel`). Preset `celeba_attributes` uses CelebA's weights, which are not
+        tuned for attributes.
     """
 
-    tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
-    lambda_x: float = setting(description="weight of d(X, Z_j); 0 switches the term off", ge=0)
-    lambda_y: float = setting(description="weight of d(Z_j, Y); 0 switches the term off", ge=0)
+    tasks = frozenset({"classes", "attributes"})
+    lambda_x: float = setting(description="weight of d(X, Z_j); 0 disables the term", ge=0)
+    lambda_y: float = setting(description="weight of d(Z_j, Y); 0 disables the term", ge=0)
     sigma: float = setting(5.0, "bandwidth of the Gaussian kernels over the square root of the dimension", gt=0)
 
     @field_validator("recipe")
@@ -56,9 +54,6 @@ class BiDO(Defense):
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean (binary) cross-entropy in nats, plus the regulariser over all latents of `network`."""
-        from ..benchmark.training.optimisation import task_loss
-        from ._dependence import regulariser
-
         latents, logits = network.trace(x)
         penalty = regulariser(
             self.measure(),

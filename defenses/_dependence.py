@@ -7,9 +7,9 @@ References:
     Gretton, Herbrich, Smola, Bousquet, Schoelkopf: Kernel Methods for Measuring Independence, JMLR 2005 (COCO).
     Fukumizu, Gretton, Sun, Schoelkopf: Kernel Measures of Conditional Dependence, NIPS 2007 (normalized HSIC).
 
-Every measure compares two kernel matrices of one batch of `m` samples. It works in two steps: `represent` turns
-centred kernels `n m m` into what is compared, once for each random variable; `compare` takes two of those. X and Y
-are thus represented once a step, whatever the number of layers.
+Every measure compares two kernel matrices of one batch of `m` samples, in two steps: `represent` maps the centred
+kernel of each random variable to a representation, and `compare` takes two representations. X and Y are thus
+represented once per step, for any number of layers.
 """
 
 from __future__ import annotations
@@ -46,14 +46,11 @@ class _Gram(torch.autograd.Function):
 def squared_distances(z: Tensor) -> Tensor:
     """Squared Euclidean distances `m m` between the rows of `z`, flattened to `m d`.
 
-    `||a - b||^2 = a'a + b'b - 2 a'b`, in the precision of `z`, but float32 at least. What follows is `m m` and cheap,
-    so the result is float64 wherever the device has it.
+    `||a - b||^2 = a'a + b'b - 2 a'b`, in the precision of `z`, but at least float32. All later operations are on `m m`
+    matrices and cheap, so the result is float64 where the device supports it (MPS does not).
 
     Note:
         Rounding may make a distance slightly negative; it is then 0, where the released code takes the absolute value.
-
-    Note:
-        MPS has no float64, so there everything stays float32.
     """
     z = _rows(z)
     gram: Tensor = _Gram.apply(z.to(torch.promote_types(z.dtype, torch.float32)))
@@ -62,24 +59,26 @@ def squared_distances(z: Tensor) -> Tensor:
     return (norms[:, None] + norms[None, :] - 2 * gram).clamp_min(0)
 
 
-def gaussian_kernel(z: Tensor, sigma: float = SIGMA) -> Tensor:
-    """Gaussian kernel `m m` of the rows of `z`, flattened to `m d`.
+def gaussian_kernel_minus_one(z: Tensor, sigma: float) -> Tensor:
+    """Gaussian kernel `m m` of the rows of `z`, flattened to `m d`, minus 1.
 
-    `k(a, b) = exp(-||a - b||^2 / (2 sigma^2 d))`: the bandwidth is `sigma sqrt(d)`.
+    `k(a, b) = exp(-||a - b||^2 / (2 sigma^2 d))`: the bandwidth is `sigma sqrt(d)`. Centring removes the constant, and
+    without it the kernel keeps the digits that float32 loses near 1.
     """
-    return 1 + _gaussian_less_one(z, sigma)
+    scale = 2 * sigma**2 * z[0].numel()
+    return torch.expm1(squared_distances(z) / -scale)
 
 
 def label_kernel(y: Tensor) -> Tensor:
-    """Linear kernel `m m` of labels: how many one-hot entries, or attributes, two images have in common.
+    """Linear kernel `m m` of labels: number of one-hot entries, or attributes, that two images share.
 
     Args:
-        y: class labels `int64 m`, taken as one-hot vectors: the kernel is 1 where two labels agree, else 0; or
-            attributes `bool m A`, taken as vectors of 0 and 1: it is `y_i' y_j`, from 0 to A.
+        y: class labels `int64 m`, as one-hot vectors: the kernel is 1 where two labels agree, else 0; or attributes
+            `bool m A`, as vectors of 0 and 1: the kernel is `y_i' y_j`, from 0 to A.
 
     Note:
-        No paper defines the kernel for attributes. The linear one continues that of the labels: with one attribute per
-        class the two are equal. Centred, it does not depend on which of an attribute's two values is called 1.
+        No paper defines the kernel for attributes. The linear kernel generalises that of the labels: with one attribute
+        per class the two are equal. Centred, it does not depend on which value of an attribute is called 1.
     """
     if y.dtype == torch.bool:
         vectors = y.to(_precision(y.device))
@@ -88,7 +87,7 @@ def label_kernel(y: Tensor) -> Tensor:
 
 
 def centre(kernels: Tensor) -> Tensor:
-    """`H K H` for kernels `... m m`, with `H = I - 11'/m`: rows and columns sum to zero."""
+    """Centre kernels `... m m`, `H K H` with `H = I - 11'/m`, so that rows and columns sum to zero."""
     rows = kernels.mean(-1, keepdim=True)
     columns = kernels.mean(-2, keepdim=True)
     return kernels - rows - columns + rows.mean(-2, keepdim=True)
@@ -96,10 +95,10 @@ def centre(kernels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Measure:
-    """A dependence measure of centred kernels.
+    """Dependence measure of centred kernels.
 
     Args:
-        represent: maps centred kernels `n m m` to what is compared, `n m m`.
+        represent: maps centred kernels `n m m` to their representations `n m m`.
         compare: maps two representations `... m m` to the dependence `...`.
     """
 
@@ -116,7 +115,7 @@ def _normalize(kernels: Tensor) -> Tensor:
     m = kernels.shape[-1]
     ridge = EPSILON * m
     identity = torch.eye(m, dtype=kernels.dtype, device=kernels.device)
-    # `inv_ex` does not wait for the device; what cannot be inverted here is a NaN, which the loss shows.
+    # `inv_ex` does not wait for the device; a singular matrix gives NaN, which the loss then shows.
     inverse: Tensor = torch.linalg.inv_ex(kernels + ridge * identity).inverse
     return identity - ridge * inverse
 
@@ -149,8 +148,8 @@ def _identity(kernels: Tensor) -> Tensor:
 
 #: `trace(R_K R_L)` with `R_K = K~ (K~ + eps m I)^-1`; in [0, m - 1].
 #:
-#: Released code centres on one side, `K~ = K H`. In the basis (complement of 1, 1) that is block triangular with
-#: the block of `H K H` and zero on the diagonal, and so are the inverse and `R`; the trace sees the diagonal only.
+#: The released code centres on one side, `K~ = K H`. In the basis (complement of 1, 1) that is block triangular with
+#: the block of `H K H` and zero on the diagonal, and so are the inverse and `R`; the trace reads only the diagonal.
 #: So `K~ = H K H` gives the same value and gradient from a symmetric, well-conditioned matrix.
 HSIC_NORMALIZED = Measure(_normalize, _inner)
 #: Eq. 5, `trace(K H L H) / (m - 1)^2`; at least 0.
@@ -171,12 +170,12 @@ def regulariser(
     lambda_y: float,
     sigma: float = SIGMA,
 ) -> Tensor:
-    """The bilateral term of BiDO (Eq. 7), summed over layers.
+    """Bilateral term of BiDO (Eq. 7), summed over layers.
 
     `sum_j lambda_x d(X, Z_j) - lambda_y d(Z_j, Y)`
 
-    The kernels of X and Y are computed once and those of all layers are represented in one batch, on the device: one
-    batched inverse of M + 2 matrices for the normalized HSIC. A term whose weight is 0 costs nothing.
+    The kernels of X and Y are computed once, and all kernels are represented in one batch on the device: one batched
+    inverse of M + 2 matrices for the normalized HSIC. A term whose weight is 0 is not computed.
 
     Args:
         measure: d, such as `HSIC_NORMALIZED`.
@@ -188,19 +187,19 @@ def regulariser(
         sigma: bandwidth of the Gaussian kernels in units of the square root of the dimension.
 
     Returns:
-        A scalar in the precision of `x`, but float32 at least.
+        A scalar in the precision of `x`, but at least float32.
 
     Note:
         The paper states O(m^2) for HSIC; the normalized estimator inverts `m m` matrices, which is O(m^3). The
-        released code computes 4 kernels and 4 inverses a layer on the CPU, where M + 2 of each are enough.
+        released code computes 4 kernels and 4 inverses per layer on the CPU, where M + 2 of each are enough.
     """
     if not (lambda_x or lambda_y):
         return x.new_zeros(())
-    # The kernels lie close to 1, which bfloat16 cannot tell apart.
+    # The entries of the kernels are close to 1, where bfloat16 has too few digits.
     with torch.autocast(x.device.type, enabled=False):
-        sides = [_gaussian_less_one(x, sigma)] if lambda_x else []
+        sides = [gaussian_kernel_minus_one(x, sigma)] if lambda_x else []
         sides += [label_kernel(y)] if lambda_y else []
-        kernels = [*sides, *(_gaussian_less_one(z, sigma) for z in latents)]
+        kernels = [*sides, *(gaussian_kernel_minus_one(z, sigma) for z in latents)]
         represented = measure.represent(centre(torch.stack(kernels)))
         zs = represented[len(sides) :]
         total = zs.new_zeros(())
@@ -211,14 +210,8 @@ def regulariser(
         return total.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _gaussian_less_one(z: Tensor, sigma: float) -> Tensor:
-    """`K - 1`, which centring does not tell from `K` but which keeps the digits that float32 loses near 1."""
-    scale = 2 * sigma**2 * z[0].numel()
-    return torch.expm1(squared_distances(z) / -scale)
-
-
 def _rows(z: Tensor) -> Tensor:
-    """`z` as `m d`, without a copy where channels lie last; the order within a row changes no distance."""
+    """Flatten `z` to `m d`, without a copy for channels-last memory; the order within a row changes no distance."""
     if z.dim() == 4 and z.is_contiguous(memory_format=torch.channels_last):
         z = z.movedim(1, -1)
     return z.flatten(1)

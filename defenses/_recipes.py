@@ -1,27 +1,27 @@
 """Published training recipes of targets, as values of the field `recipe`.
 
-`max_steps` is absent on purpose: the budget decides it. Schedules that cannot fire within the published epochs
-(milestone 60 of 50 epochs on CelebA; 20 and 35 of 20 on MNIST) are left out.
+The recipes leave out `max_steps`, which the budget sets, and milestones after the last published epoch (60 of 50 epochs
+on CelebA; 20 and 35 of 20 on MNIST).
 
 References:
     Peng et al.: Bilateral Dependency Optimization: Defending Against Model-inversion Attacks, KDD 2022, App. B.2, and
     the code released with it.
 
 Note:
-    The paper gives one recipe per data set (Adam on all but VMI's). Its released code trains targets without a defense
-    and with MID by SGD, so the published rows compare two recipes: Adam with both lambdas 0 gives 85.31 % on CelebA
-    (Table 5), where the row without a defense (SGD) has 86.21 %. The default presets follow the code; `none` and `mid`
-    also have the paper's recipe as `celeba-adam` and `mnist-adam`.
+    The paper gives one recipe per data set (Adam, except for the VMI experiments). Its released code trains targets
+    without a defense and with MID by SGD, so the published rows compare two recipes: Adam with both lambdas 0 gives
+    85.31 % on CelebA (Table 5), where the row without a defense (SGD) has 86.21 %. The default presets follow the code;
+    `none` and `mid` also have the paper's recipe as `celeba-adam` and `mnist-adam`.
 
 Note:
     The released code has no CIFAR-10 recipe without a defense (no branch) and none for MID (it builds a network of
-    another width). Both take the paper's CIFAR-10 recipe, the only one in print, and so equal BiDO's.
+    another width). Both use the paper's CIFAR-10 recipe, the only printed one, and so equal BiDO's.
 
 Note:
-    Xiao et al. (AAAI 2020), whose task the attributes of CelebA are, state no optimiser, step size, batch size or
-    number of epochs, and BiDO and MID were published for classes only. `celeba_attributes` is our choice for every
-    defense: Adam at 1e-4 with batches of 64, as BiDO on CelebA, and 20 epochs, since the task has 160,000 images and
-    the network starts from ImageNet weights.
+    The attributes of CelebA are the task of Xiao et al. (AAAI 2020), who state no optimiser, step size, batch size or
+    number of epochs; BiDO and MID were published for classes only. `celeba_attributes` is our choice for every defense:
+    Adam at 1e-4 with batches of 64, as BiDO on CelebA, and 20 epochs, since the task has 160,000 images and the network
+    starts from ImageNet weights.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ MNIST_SGD: Values = {**CELEBA_SGD, "learning_rate": 1e-1, "momentum": 0.5, "weig
 #: MCNN with MID on MNIST, released code: no Nesterov.
 MNIST_MID: Values = {**MNIST_SGD, "nesterov": False}
 
-#: VGG16-BN on CIFAR-10: BiDO as released and as printed, and the printed recipe for the other defenses.
+#: VGG16-BN on CIFAR-10: BiDO as released and as printed; the printed recipe for the other defenses.
 CIFAR10_ADAM: Values = {**CELEBA_ADAM, "epochs": 30, "milestones": (25,), "gamma": 0.5}
 
-#: ResNet-34 of the VMI experiments with MID or BiDO; the paper's recipe for every defense.
+#: ResNet-34 in the VMI experiments with MID or BiDO; the paper's recipe for every defense.
 VMI_SGD = _values(
     learning_rate=1e-1,
     momentum=0.9,
@@ -66,13 +66,13 @@ VMI_SGD = _values(
     milestones=(60, 80),
     gamma=0.2,
 )
-#: ResNet-34 of the VMI experiments without a defense, released code: twice the epochs that the paper states.
+#: ResNet-34 in the VMI experiments without a defense, released code: twice the epochs that the paper states.
 VMI_NO_DEFENSE: Values = {**VMI_SGD, "epochs": 200, "milestones": (60, 120, 160)}
 
-#: ResNet-50 on the attributes of CelebA; nothing is published.
+#: ResNet-50 on the attributes of CelebA; no recipe is published.
 CELEBA_ATTRIBUTES: Values = {**CELEBA_ADAM, "epochs": 20}
 
-#: What the budget `quick` spends on a data set; a step of VGG16 costs ten times as much as one of MNIST's network.
+#: Training steps under the budget `quick`; a step of VGG16 costs ten times as much as one of MNIST's network.
 QUICK: dict[str, Mapping[str, Any]] = {
     "digits@quick": {"recipe": {"max_steps": 70}},
     "mnist@quick": {"recipe": {"max_steps": 400}},

@@ -1,29 +1,29 @@
-"""BiDO with the Hilbert-Schmidt independence criterion."""
+"""BiDO with the Hilbert-Schmidt independence criterion (HSIC)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..benchmark.core.config import Recipe, setting
 from . import _recipes
 from ._bido import BiDO, preset
+from ._dependence import HSIC_BIASED, HSIC_NORMALIZED, Measure
 
-if TYPE_CHECKING:
-    from ._dependence import Measure
-
-#: Trained by the authors on CelebA, beside the settings of Table 6: (lambda_x, lambda_y).
+#: Further weights (lambda_x, lambda_y) that the authors trained on CelebA, besides the settings of Table 6.
 _FURTHER = ((0.1, 0.5), (0.1, 1), (0.2, 1), (0.2, 2), (0.2, 10), (0.01, 0.05), (0.01, 0.2), (0.01, 0.5), (0.05, 0.25))
 
 
 class BiDOHSIC(BiDO):
-    """Bilateral dependency optimization with HSIC: latents that depend little on the image and much on the label.
+    """Bilateral dependency optimization with HSIC.
+
+    The loss makes latents depend little on the image and much on the label:
 
     `CE + sum_j [ lambda_x HSIC(X, Z_j) - lambda_y HSIC(Z_j, Y) ]`
 
     Gaussian kernels of bandwidth `sigma sqrt(d)` on X and Z_j, linear kernel on one-hot Y or attributes. The sum is
-    over all latents of the network. With `lambda_x=0` or `lambda_y=0` the term is off (Table 5) and costs nothing. The
-    estimators are
+    over all latents of the network. With `lambda_x=0` or `lambda_y=0` the term is disabled (Table 5) and not computed.
+    The estimators are
 
     - `normalized`: `trace(R_K R_L)`, `R_K = K~ (K~ + eps m I)^-1`, eps = 1e-5, from 0 to m - 1;
     - `biased`: `trace(K H L H) / (m - 1)^2` (Eq. 5).
@@ -34,25 +34,26 @@ class BiDOHSIC(BiDO):
 
     Note:
         The paper prints the biased estimator (Eq. 5, 11), the released code computes the normalized one, and the
-        published weights were tuned with the latter; with Eq. 5 they are nearly inert. `normalized` is the default.
+        published weights were tuned with the latter; with Eq. 5 they have almost no effect. `normalized` is the
+        default.
 
     Note:
         The scale of HSIC(Z, Y) depends on the sampler: it is at most 15 with 16 identities x 4 images, 4 with the five
         classes of MNIST and CIFAR-10, and about 60 when 1000 identities are shuffled, as in the VMI experiments. The
-        paper does not mention its identity sampler; the protocol of CelebA has it.
+        paper does not mention its identity sampler; the protocol of CelebA uses it.
 
     Note:
-        Of A attributes HSIC(Z, Y) is at most min(A, m - 1), and a random ResNet-50 has almost that for CelebA's 40 in a
-        batch of 32 or 64: with so many attributes the normalized estimator hardly tells latents apart and the second
-        term is nearly constant; COCO and `biased` do not saturate.
+        For A attributes HSIC(Z, Y) is at most min(A, m - 1). A random ResNet-50 almost reaches that for CelebA's 40
+        attributes in a batch of 32 or 64: with so many attributes the normalized estimator hardly distinguishes latents
+        and the second term is nearly constant. COCO and `biased` do not saturate.
 
     Note:
-        The released training script has both weights at 0 and trains plain cross-entropy as published; the presets are
-        those of Tables 6 to 8, and further points are named `celeba-LAMBDA_X-LAMBDA_Y`.
+        The released training script has both weights at 0, so it trains plain cross-entropy. The presets are those of
+        Tables 6 to 8; further weights are named `celeba-LAMBDA_X-LAMBDA_Y`.
 
     Note:
-        X is in [0, 1], as in the released code, but for VMI's (preset `vmi`), which has it in [-1, 1]: there the
-        distances in the kernel of X are 4 times ours.
+        X is in [0, 1], as in the released code, except for that of the VMI experiments (preset `vmi`), which has X in
+        [-1, 1]: its squared distances in the kernel of X are 4 times ours.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -74,13 +75,11 @@ class BiDOHSIC(BiDO):
         "vmi-0.1-1": preset(0.1, 1, _recipes.VMI_SGD),
     }
 
-    lambda_x: float = setting(0.05, "weight of HSIC(X, Z_j); 0 switches the term off", ge=0)
-    lambda_y: float = setting(0.5, "weight of HSIC(Z_j, Y); 0 switches the term off", ge=0)
+    lambda_x: float = setting(0.05, "weight of HSIC(X, Z_j); 0 disables the term", ge=0)
+    lambda_y: float = setting(0.5, "weight of HSIC(Z_j, Y); 0 disables the term", ge=0)
     estimator: Literal["normalized", "biased"] = setting("normalized", "as released, or Eq. 5")
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_ADAM), "training of the target")
 
     def measure(self) -> Measure:
-        """The estimator."""
-        from ._dependence import HSIC_BIASED, HSIC_NORMALIZED
-
+        """The dependence measure of the field `estimator`."""
         return HSIC_NORMALIZED if self.estimator == "normalized" else HSIC_BIASED

@@ -1,28 +1,28 @@
-"""No defense."""
+"""Training without a defense."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from ..benchmark.contracts import Defense
-from ..benchmark.core.config import Recipe, Task, setting
+from ..benchmark.core.config import Recipe, setting
+from ..benchmark.networks.classifiers.network import Network
+from ..benchmark.training.optimisation import cross_entropy
 from . import _recipes
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.classifiers.network import Network
 
 
 class NoDefense(Defense):
-    """Plain cross-entropy, `-mean log softmax(logits)_y`: the target that the others are compared with.
+    """Plain cross-entropy, the baseline for all defenses.
 
-    On attributes it is the mean binary cross-entropy, Xiao et al.'s baseline (their lambda_1 = lambda_2 = 0).
+    The loss is `-mean log softmax(logits)_y`. On attributes it is the mean binary cross-entropy, the baseline of
+    Xiao et al. (their lambda_1 = lambda_2 = 0).
 
     Note:
         The default presets are the SGD recipes of BiDO's released code, although the paper's App. B.2 describes Adam
-        for every target; `celeba-adam`, `mnist-adam` and `vmi-printed` are the recipes as printed.
+        for every target; `celeba-adam`, `mnist-adam` and `vmi-printed` are the printed recipes.
 
     Note:
         The released code has no recipe for CIFAR-10; `cifar10` is the printed one.
@@ -31,7 +31,7 @@ class NoDefense(Defense):
         Xiao et al. state no recipe; `celeba_attributes` is our choice.
     """
 
-    tasks: ClassVar[frozenset[Task]] = frozenset({"classes", "attributes"})
+    tasks = frozenset({"classes", "attributes"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mnist": {"recipe": _recipes.MNIST_SGD},
         "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
@@ -48,7 +48,5 @@ class NoDefense(Defense):
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_SGD), "training of the target")
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
-        """Mean cross-entropy in nats, of attributes binary cross-entropy."""
-        from ..benchmark.training.optimisation import cross_entropy
-
+        """Mean cross-entropy in nats; binary cross-entropy for attributes."""
         return cross_entropy(network, x, y)

@@ -21,11 +21,11 @@ def defense(**fields):
     return chosen.component, digits.component
 
 
-def game(**fields):
+def training(**fields):
     chosen, digits = defense(recipe__batch_size=8, **fields)
     context = Context(digits.protocol, CPU, 0, public=lambda: digits.load("public", Path("nowhere")))
     images = digits.load("private_train", Path("nowhere")).select(torch.arange(24))
-    return adversarial_reconstruction._Game(chosen, images, context)
+    return adversarial_reconstruction._AdversarialTraining(chosen, images, context)
 
 
 def weights(module):
@@ -36,11 +36,11 @@ def changed(module, before):
     return {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
 
 
-def test_each_player_moves_its_own_weights_only(monkeypatch):
-    played = game(layer="layer2")
-    network, decoder = played.network, played._adversary.decoder
+def test_each_side_updates_its_own_weights_only(monkeypatch):
+    trained = training(layer="layer2")
+    network, decoder = trained.network, trained._adversary.decoder
     seen = []
-    step = played._adversary.step
+    step = trained._adversary.step
 
     def adversary_step(z, x):
         before = weights(network)
@@ -50,9 +50,9 @@ def test_each_player_moves_its_own_weights_only(monkeypatch):
         seen.append(weights(decoder))
         return losses
 
-    monkeypatch.setattr(played._adversary, "step", adversary_step)
+    monkeypatch.setattr(trained._adversary, "step", adversary_step)
     start, before = weights(decoder), weights(network)
-    played.step(0, torch.Generator())
+    trained.step(0, torch.Generator())
     assert changed(network, before)
     assert len(seen) == 3
     assert all(not torch.equal(start[name], seen[0][name]) for name in start if name.endswith("weight"))
@@ -60,14 +60,14 @@ def test_each_player_moves_its_own_weights_only(monkeypatch):
     assert all(p.requires_grad for p in decoder.parameters())
 
 
-def test_the_protector_makes_a_trained_decoder_fail():
-    """A decoder that has learned, and learns no more, is fooled in a few steps with lambda_1; without it is not."""
+def test_the_defense_makes_a_trained_decoder_fail():
+    """A trained, frozen decoder fails after a few steps with lambda_1, and does not without it."""
 
     def distances(weight):
-        played = game(lambda_1=weight, adversary_steps=30, adversary_learning_rate=5e-3, max_channels=8)
-        first = played.step(0, torch.Generator())["pixels"].item()
-        played._adversary.step = lambda z, x: {}
-        return first, [played.step(i, torch.Generator())["pixels"].item() for i in range(3, 12)]
+        trained = training(lambda_1=weight, adversary_steps=30, adversary_learning_rate=5e-3, max_channels=8)
+        first = trained.step(0, torch.Generator())["pixels"].item()
+        trained._adversary.step = lambda z, x: {}
+        return first, [trained.step(i, torch.Generator())["pixels"].item() for i in range(3, 12)]
 
     (first, with_it), (_, without) = distances(10.0), distances(0.0)
     assert first < 0.3
@@ -75,14 +75,14 @@ def test_the_protector_makes_a_trained_decoder_fail():
 
 
 def test_the_simulated_adversary_can_learn_from_public_images():
-    played = game(simulated_on="public", adversary_steps=2)
+    trained = training(simulated_on="public", adversary_steps=2)
     seen = []
-    played._adversary.step = lambda z, x: seen.append(x)
-    played.step(0, torch.Generator())
-    public = played._public.at(0)[0]
+    trained._adversary.step = lambda z, x: seen.append(x)
+    trained.step(0, torch.Generator())
+    public = trained._public.at(0)[0]
     assert len(seen) == 2
     assert all(torch.equal(x, public) for x in seen)
-    assert played.network.training
+    assert trained.network.training
 
 
 @pytest.fixture(scope="module")

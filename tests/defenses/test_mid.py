@@ -1,4 +1,4 @@
-"""MID: the closed form of its KL, the bottleneck's shape and noise, and what it replaces in a network."""
+"""MID: closed form of its KL, shape and noise of the bottleneck, and its position in a network."""
 
 from typing import Any, cast
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.networks.classifiers.network import Network
-from privbench.defenses._bottleneck import Bottleneck, insert
-from privbench.defenses.mid import MID
+from privbench.defenses.mid import MID, Bottleneck, insert_bottleneck
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional
@@ -23,10 +22,10 @@ def small() -> Network:
 
 
 class Small(MID):
-    """MID on the small network, without the catalogue."""
+    """MID on the small network."""
 
     def network(self, protocol: Protocol) -> Network:
-        return insert(small(), 5, test_noise=self.test_noise)
+        return insert_bottleneck(small(), 5, test_noise=self.test_noise)
 
 
 def protocol() -> Protocol:
@@ -83,10 +82,10 @@ def test_noise() -> None:
                 assert torch.equal(bottleneck(feature), mean)
 
 
-def test_insert_keeps_the_backbone() -> None:
+def test_insert_bottleneck_keeps_the_backbone() -> None:
     original = small()
     state = {name: value.clone() for name, value in original.state_dict().items()}
-    network = insert(original, 5, test_noise=True)
+    network = insert_bottleneck(original, 5, test_noise=True)
     assert network.layers == ("block1", "feature", "bottleneck")
     kept = [name for name in state if not name.startswith("stages.logits")]
     assert kept and all(torch.equal(network.state_dict()[name], state[name]) for name in kept)
@@ -135,7 +134,7 @@ def test_loss_is_cross_entropy_plus_beta_times_the_mean_divergence() -> None:
     assert values[1] - values[0] == pytest.approx(0.5 * float(bottleneck.divergence(mean, scale).mean()), rel=1e-4)
 
 
-def test_penalty_holds_less_of_the_image() -> None:
+def test_penalty_lowers_the_divergence() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(32, *IMAGE, generator=generator), torch.arange(32) % 5
     divergences = []

@@ -1,4 +1,4 @@
-"""What a step of the attacks costs and where the time goes, at published sizes.
+"""Cost of a step of KED-MI and of its parts, at published sizes.
 
 Run by `make bench`, or alone: `python tests/slow/performance/bench_attacks.py`.
 """
@@ -25,7 +25,7 @@ from privbench.benchmark.training.context import Context
 BATCH = 64
 #: Target, image shape and classes of the published GANs.
 SHAPES = {"mnist": ("mcnn", (1, 32, 32), 5), "celeba": ("vgg16_bn", (3, 64, 64), 1000)}
-#: Labels that are attacked together.
+#: Numbers of labels that are attacked together.
 LABELS = (5, 300)
 
 
@@ -74,7 +74,7 @@ def _gan(name: str, repeats: int, device: torch.device) -> dict[str, float]:
     z = torch.randn(BATCH, 100, device=device)
     f = gan.discriminator.features(x).detach()
 
-    def both(run: Callable[[], torch.Tensor]) -> Callable[[], None]:
+    def forward_backward(run: Callable[[], torch.Tensor]) -> Callable[[], None]:
         def action() -> None:
             gan.discriminator.zero_grad(set_to_none=True)
             run().sum().backward()
@@ -82,16 +82,16 @@ def _gan(name: str, repeats: int, device: torch.device) -> dict[str, float]:
         return action
 
     @torch.no_grad()
-    def quiet(run: Callable[[], object]) -> None:
+    def without_gradient(run: Callable[[], object]) -> None:
         run()
 
     actions: dict[str, Callable[[], object]] = {
         "discriminator_step": lambda: gan.update_discriminator(0, real, source),
         "generator_step": lambda: gan.update_generator(0, real, source),
-        "target_labels": lambda: quiet(lambda: view.logits(x[:BATCH])),
-        "generator_forward": lambda: quiet(lambda: gan.generator(z)),
-        "discriminator_convolutions": both(lambda: gan.discriminator.features(x)),
-        "minibatch_discrimination": both(lambda: gan.discriminator.minibatch(f, BATCH)),
+        "target_labels": lambda: without_gradient(lambda: view.logits(x[:BATCH])),
+        "generator_forward": lambda: without_gradient(lambda: gan.generator(z)),
+        "discriminator_convolutions": forward_backward(lambda: gan.discriminator.features(x)),
+        "minibatch_discrimination": forward_backward(lambda: gan.discriminator.minibatch(f, BATCH)),
         "adam": lambda: gan.discriminator_optimizer.step(),
     }
     return {key: _milliseconds(action, repeats, device) for key, action in actions.items()}
@@ -121,10 +121,10 @@ def _attack(name: str, labels: int, repeats: int, device: torch.device) -> float
 
 
 def measure(repeats: int, device: str = "cpu") -> dict[str, float]:
-    """Medians, of KED-MI at MNIST's and CelebA's shapes.
+    """Medians for KED-MI at MNIST's and CelebA's shapes.
 
     `SHAPE.gan.PART` are milliseconds of a step of its GAN (batch 64) and of its parts, forward and backward where they
-    are trained; `SHAPE.attack.LABELS` are iterations a second with so many labels optimised together.
+    are trained; `SHAPE.attack.LABELS` are iterations per second with LABELS labels optimised together.
     """
     where = torch.device(device)
     found: dict[str, float] = {}
