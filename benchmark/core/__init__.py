@@ -1,1 +1,1 @@
-"""Values that everybody uses, without I/O."""
+"""Basic values that all other folders use, without I/O."""

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; equal values give equal text.
+    """Serialise as JSON with sorted keys and no spaces; equal values give equal text.
 
     Example:
         >>> canonical({"b": 1, "a": [0.5, None]})

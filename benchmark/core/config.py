@@ -1,4 +1,4 @@
-"""Configuration of components: fields with budgets, recipes, protocols, definitions of scores."""
+"""Configuration of components: fields with budgets, recipes, protocols and definitions of scores."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def setting(
     """Declare a field of a component.
 
     Args:
-        default: the published value; it is what the budget `full` uses.
+        default: the published value, used under the budget `full`.
         description: unit and meaning, in one phrase.
-        smoke: value under the budget `smoke`, where it differs.
-        quick: value under the budget `quick`, where it differs.
-        stages: the stages whose result depends on the field; `None` means every stage that sees the component.
+        smoke: value under the budget `smoke`, if it differs.
+        quick: value under the budget `quick`, if it differs.
+        stages: the stages whose result depends on the field; `None` means every stage that uses the component.
         constraints: passed to `pydantic.Field` (`ge`, `gt`, `le`, `lt`, ...).
 
     Raises:
@@ -84,11 +84,11 @@ class Protocol(Configuration):
     target_network: str = Field(description="name in `privbench list networks`")
     judge_network: str = Field(description="name in `privbench list networks`")
     second_judge_network: str | None = Field(
-        None, description="name in `privbench list networks`; none where there is no second judge"
+        None, description="name in `privbench list networks`; none without a second judge"
     )
     pretrained: bool = Field(False, description="start target and judges from the published weights")
     judge_pretrained: bool | None = Field(
-        None, description="start the judges from the published weights; none means as `pretrained`"
+        None, description="start the judges from the published weights; none means the value of `pretrained`"
     )
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
@@ -102,9 +102,9 @@ class Protocol(Configuration):
     group: int = Field(60, description="labels that the published attack optimises together", ge=1)
     draws: int = Field(description="reconstructions per label and trial", ge=1)
     trials: int = Field(1, description="independent attacks", ge=1)
-    reference: int = Field(5, description="private training images per label that FID compares with", ge=1)
+    reference: int = Field(5, description="private training images per label in the reference set of FID", ge=1)
     observed: int = Field(
-        1000, description="private test images, evenly spaced, whose encodings an attack on features is given", ge=1
+        1000, description="private test images, evenly spaced, whose encodings an attack on features receives", ge=1
     )
 
     @property
@@ -119,7 +119,7 @@ class Definition(Configuration):
     name: str
     title: str
     measures: Literal["utility", "leakage", "quality"]
-    better: Literal["higher", "lower"] = Field(description="what a defender prefers")
+    better: Literal["higher", "lower"] = Field(description="direction that a defender prefers")
     unit: Literal["fraction", "distance", "similarity", "decibel", "ratio"]
     formula: str
     range: str

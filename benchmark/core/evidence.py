@@ -1,8 +1,11 @@
-"""Frozen values that pass between stages. Images are `uint8 N C H W` at rest, `float32` in [0, 1] inside."""
+"""Evidence (the output of an attack, as the evaluators receive it), images and scores: values passed between stages.
+
+Stored images are `uint8 N C H W`; networks take `float32` in [0, 1].
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Images:
-    """A set of images with what is known of them.
+    """A set of images with their annotations.
 
     Args:
         pixels: `uint8 N C H W`.
@@ -33,30 +36,31 @@ class Images:
         return int(self.pixels.shape[0])
 
     def truth(self, task: Task) -> Tensor:
-        """What a target of `task` is to say: `int64 N` labels, or `bool N A` attributes."""
-        found = self.labels if task == "classes" else self.attributes
-        assert found is not None
-        return found
+        """Return the true outputs for a target of `task`: `int64 N` labels, or `bool N A` attributes."""
+        truth = self.labels if task == "classes" else self.attributes
+        assert truth is not None
+        return truth
 
     def select(self, index: Tensor) -> Images:
-        """The images at `index` (`int64 M` or `bool N`), with their annotations."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        chosen: dict[str, Any] = {name: None if value is None else value[index] for name, value in values.items()}
-        return Images(**chosen)
+        """Select the images at `index` (`int64 M` or `bool N`), with their annotations."""
+        parts: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            parts[name] = None if value is None else value[index]
+        return Images(**parts)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an attack is asked for: `draws` reconstructions of each label in each of `trials` independent attacks.
+    """Task of an attack: `draws` reconstructions of each label in each of `trials` independent attacks.
 
     Args:
         labels: the attacked labels.
         draws: S, reconstructions per label and trial.
         trials: R, independent attacks.
         group: labels that the published attack optimises together.
-        encodings: for an attack on features, `float32 N ...`: the latents Z that it has observed, one of each private
-            image to be reconstructed, on the CPU; else `None`.
-        items: `int64 N`, which private test images those are, by position.
+        encodings: for an attack on features, `float32 N ...`: the latents Z that it has observed, one for each private
+            image to reconstruct, on the CPU; else `None`.
+        items: `int64 N`, positions of these images in the private test images.
     """
 
     labels: tuple[int, ...]
@@ -69,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True)
 class ClassReconstructions:
-    """What a class attack found.
+    """Reconstructions of classes.
 
     Args:
         pixels: `uint8 R S K C H W`: trials, draws, attacked labels, image.
@@ -82,7 +86,7 @@ class ClassReconstructions:
 
 @dataclass(frozen=True)
 class PairedReconstructions:
-    """What an attack on single images found, beside the images.
+    """Reconstructions of single private images.
 
     Args:
         pixels: `uint8 N C H W`, the reconstructions.
@@ -95,7 +99,7 @@ class PairedReconstructions:
 
 @dataclass(frozen=True)
 class FeatureEstimates:
-    """What an attack made of latents Z: estimates M(Z) of the features C(X) of a known network C.
+    """Estimates M(Z), from latents Z, of the features C(X) of a known network C.
 
     The attack's field `embedder` names C.
 
@@ -110,7 +114,7 @@ class FeatureEstimates:
 
 @dataclass(frozen=True)
 class Encodings:
-    """The latents that an attack on features is given. The harness adds them; no attack returns them.
+    """Latents that an attack on features receives. The harness adds them; no attack returns them.
 
     Args:
         z: `float32 N ...`, latents Z at the cut layer.
@@ -127,8 +131,8 @@ class Negatives:
 
     Args:
         pixels: `uint8 N C H W`.
-        labels: `int64 N`, the attacked label that each was pushed towards.
-        fooled: `bool N`, whether the target takes it for the label.
+        labels: `int64 N`, the attacked label that each image was pushed towards.
+        fooled: `bool N`, whether the target classifies the image as the label.
     """
 
     pixels: Tensor
@@ -138,7 +142,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the target says of the private test images.
+    """Outputs of the target for the private test images, with the true labels.
 
     Args:
         logits: `float32 N K`.
@@ -151,10 +155,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that an evaluator may read about one cell.
+    """Everything that an evaluator may read about one cell.
 
     Args:
-        protocol: what was fixed.
+        protocol: of the data set.
         items: evidence by class name (`Predictions`, `ClassReconstructions`, ...).
         private: loads a part of the private data (`private_train`, `private_test`), for evaluators only.
         attack: the attack's fields.
@@ -166,25 +170,25 @@ class Evidence:
     attack: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, kind: type[Any]) -> Any:
-        """The evidence of class `kind`."""
+        """Return the evidence of class `kind`."""
         return self.items[kind.__name__]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number with what is needed to trust it.
+    """One number with its uncertainty and context.
 
     Args:
-        value: the score, or `None` when it is undefined or failed; then `reason` says why.
-        n: how many observations stand behind it.
-        interval: 95 % interval (low, high), or `None` where one observation gives no spread.
+        value: the score, or `None` if it is undefined or failed; then `reason` says why.
+        n: number of observations.
+        interval: 95 % interval (low, high), or `None` if one observation gives no spread.
         intervals: further named intervals, such as `draws` and `classes`.
         spreads: named standard deviations, such as `draws` and `trials` (sample standard deviation, ddof 1).
-        chance: what guessing gives, where that has a meaning.
+        chance: value for random guessing, if defined.
         per_class: one value per attacked label, in the order of the request.
         reason: why `value` is `None`.
-        notes: what a reader must know, such as which network was used.
-        flags: what casts doubt on the value, one sentence by name; the harness puts them among the record's flags.
+        notes: information for the reader, such as the network used.
+        flags: reasons to doubt the value, one sentence by name; the harness adds them to the record's flags.
     """
 
     value: float | None
@@ -199,10 +203,8 @@ class Score:
     flags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        import math
-
         if (self.value is None) == (self.reason is None):
-            raise ValueError("a score has either a value or a reason why there is none")
+            raise ValueError("a score has either a value or a reason for its absence")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"a score is finite or None with a reason, got {self.value}")
         if not all(isinstance(text, str) and text for flag in self.flags.items() for text in flag):

@@ -1,4 +1,4 @@
-"""Where things are kept: what the caller names, else an environment variable, else the platform's usual folder."""
+"""Folders of privbench: given by the caller, else by an environment variable, else the platform's default."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: A protocol has two letters or more: `c:/store` is a folder of Windows.
+from platformdirs import user_cache_path, user_data_path
+
+from ..errors import InvalidConfigurationError, StorageError
+
+#: The scheme of a URL has at least two letters: `c:/store` is a Windows folder.
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _SQUASHED_URL = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a store is, for other processes and machines to open the same one.
+    """Address of a store, with which other processes and machines can open it.
 
     Args:
         root: the local folder.
-        remote: URL of the tier that others share; `None` where the folder is all.
+        remote: URL of the shared tier; `None` for a store with only a local folder.
     """
 
     root: str
@@ -30,20 +34,18 @@ class Address:
 
 
 def cache_root() -> Path:
-    """What can be made or fetched again: `PRIVBENCH_CACHE`, else `privbench` in the user's cache folder."""
-    from platformdirs import user_cache_path
-
+    """Folder of recomputable files: `PRIVBENCH_CACHE`, else `privbench` in the user's cache folder."""
     return _chosen(None, "PRIVBENCH_CACHE") or user_cache_path("privbench", appauthor=False)
 
 
 def store_root(given: str | Path | Address | None = None) -> Address:
-    """The store: `given`, else `PRIVBENCH_STORE`, else `store` in the cache folder.
+    """Address of the store: `given`, else `PRIVBENCH_STORE`, else `store` in the cache folder.
 
     A URL, such as `s3://bucket/path`, `file:///shared/store` or `memory://name`, is a tier that machines share; its
-    local tier is a folder of its own in the cache folder.
+    local tier is a separate folder in the cache folder.
 
     Raises:
-        InvalidConfigurationError: a URL without a path, relative, or with a password in it.
+        InvalidConfigurationError: the URL has no path, is relative, or contains a password.
     """
     if isinstance(given, Address):
         return given
@@ -58,46 +60,39 @@ def store_root(given: str | Path | Address | None = None) -> Address:
     return Address(str(cache_root() / "stores" / f"{slug}-{hashlib.sha256(remote.encode()).hexdigest()[:16]}"), remote)
 
 
-def _checked_url(text: str, protocol: str, rest: str) -> str:
-    """The URL in the one form that names its local tier."""
-    from ..errors import InvalidConfigurationError
-
+def _checked_url(text: str, scheme: str, rest: str) -> str:
+    """Check a URL and return its normal form, from which the local tier gets its name."""
     rest = rest.rstrip("/")
-    fits = bool(rest) and rest.isprintable() and not any(part in rest for part in ("::", *"*?[]# \\"))
-    fits = fits and not re.match("[^/@]*:[^/@]*@", rest)
-    if protocol.lower() in {"file", "local"}:
-        fits = fits and rest.startswith("/") and ".." not in rest.split("/")
-    if not fits:
+    valid = bool(rest) and rest.isprintable() and not any(part in rest for part in ("::", *"*?[]# \\"))
+    valid = valid and not re.match("[^/@]*:[^/@]*@", rest)
+    if scheme.lower() in {"file", "local"}:
+        valid = valid and rest.startswith("/") and ".." not in rest.split("/")
+    if not valid:
         shown = re.sub(r"//[^/]*@", "//...@", text)
         raise InvalidConfigurationError(
-            f"expected a store's URL to be like s3://bucket/path or file:///absolute/path, without passwords and the "
-            f"characters * ? [ ] # and blanks, got {shown!r}; give a folder or such a URL with --store or "
-            f"PRIVBENCH_STORE"
+            "expected a store's URL to be like s3://bucket/path or file:///absolute/path, without passwords, blanks "
+            f"and the characters * ? [ ] #, got {shown!r}; set --store or PRIVBENCH_STORE to a folder or such a URL"
         )
-    return f"{protocol.lower()}://{rest}"
+    return f"{scheme.lower()}://{rest}"
 
 
 def data_root(given: Path | None = None) -> Path:
-    """The data sets: `given`, else `PRIVBENCH_DATA`, else `data` in the user's data folder."""
-    from platformdirs import user_data_path
-
+    """Folder of the data sets: `given`, else `PRIVBENCH_DATA`, else `data` in the user's data folder."""
     return _chosen(given, "PRIVBENCH_DATA") or user_data_path("privbench", appauthor=False) / "data"
 
 
 def weights_root(given: Path | None = None) -> Path:
-    """Weights that the user brings: `given`, else `PRIVBENCH_WEIGHTS`, else `weights` in the user's data folder."""
-    from platformdirs import user_data_path
-
+    """Folder of imported weights: `given`, else `PRIVBENCH_WEIGHTS`, else `weights` in the user's data folder."""
     return _chosen(given, "PRIVBENCH_WEIGHTS") or user_data_path("privbench", appauthor=False) / "weights"
 
 
 def results_root(given: Path | None = None) -> Path:
-    """The results: `given`, else `PRIVBENCH_RESULTS`, else `results` in the working folder."""
+    """Folder of the results: `given`, else `PRIVBENCH_RESULTS`, else `results` in the working directory."""
     return _chosen(given, "PRIVBENCH_RESULTS") or Path("results")
 
 
 def _chosen(given: Path | None, variable: str) -> Path | None:
-    """The caller's folder or the variable's; an empty variable counts as unset, a leading `~` is the home folder."""
+    """Return the caller's folder or the variable's; an empty variable counts as unset, `~` means the home folder."""
     if given is not None:
         return given.expanduser()
     named = os.environ.get(variable, "")
@@ -105,17 +100,13 @@ def _chosen(given: Path | None, variable: str) -> Path | None:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, before anything is computed for it.
+    """Reject a folder that cannot be created or written, before anything is computed for it.
 
     Raises:
-        StorageError: it is below a file, or not writable.
+        StorageError: the folder is below a file, or is not writable.
     """
-    from ..errors import StorageError
-
     parent = folder
     while not os.path.lexists(parent) and parent != parent.parent:
         parent = parent.parent
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-        raise StorageError(
-            f"expected {folder} to be a folder that can be written, got {parent} in the way; choose another"
-        )
+        raise StorageError(f"expected {folder} to be a writable folder, but {parent} prevents that; choose another")

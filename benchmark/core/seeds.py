@@ -1,4 +1,4 @@
-"""Stable seeds: every generator of a run is seeded from names and numbers, never from Python's `hash`."""
+"""Stable seeds: every generator of a run is seeded by names and numbers, never by Python's `hash`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 
 
 def derive(*parts: int | str) -> int:
-    """A 63-bit seed from names and numbers, the same on every machine, process and Python version.
+    """Derive a 63-bit seed from names and numbers, the same on every machine, process and Python version.
 
-    seed = SHA-256(JSON of the parts) mod 2^63, of the first eight bytes read as a big-endian integer. Parts keep their
-    type and their borders: `derive(1)` differs from `derive("1")`, `derive("ab", "c")` from `derive("a", "bc")`.
+    The seed is the first eight bytes of SHA-256(JSON of the parts), read as a big-endian integer, mod 2^63. Types and
+    boundaries of parts matter: `derive(1)` differs from `derive("1")`, `derive("ab", "c")` from `derive("a", "bc")`.
 
     Args:
         parts: integers of any size and strings, in a fixed order.
 
     Returns:
-        An integer in [0, 2^63), which `torch.Generator.manual_seed` takes.
+        An integer in [0, 2^63), as accepted by `torch.Generator.manual_seed`.
 
     Raises:
         TypeError: a part is neither an integer nor a string.
@@ -35,10 +35,10 @@ def derive(*parts: int | str) -> int:
 
 
 def seed_layers(device: torch.device, seed: int) -> None:
-    """Seed the global generators that layers such as dropout draw from, on the CPU and on `device`.
+    """Seed the global generators that layers such as dropout use, on the CPU and on `device`.
 
-    `torch.manual_seed` does the same for every device there may be, and formats a stack trace each time where CUDA has
-    not been used yet: milliseconds, at every step.
+    `torch.manual_seed` does the same for all devices, but takes milliseconds per step if CUDA has not been used yet,
+    since it formats a stack trace.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
