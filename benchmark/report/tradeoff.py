@@ -63,6 +63,16 @@ class Point:
         """The utility."""
         return _value(self.utility)
 
+    @property
+    def seeds(self) -> list[tuple[float, float]]:
+        """Leakage and utility of each seed that has both, if there are at least two."""
+        pairs: dict[int, tuple[float, float]] = {}
+        for record in self.row.records:
+            x, y = (record.scores.get(score.definition.name) for score in (self.leakage, self.utility))
+            if x and y and x.value is not None and y.value is not None:
+                pairs[record.cell.seed] = (x.value, y.value)
+        return list(pairs.values()) if len(pairs) > 1 else []
+
 
 @dataclass(frozen=True)
 class Panel:

@@ -232,35 +232,35 @@ def test_tsne_handles_constant_encodings_and_refuses_invalid_ones():
 def test_a_sweep_is_joined_in_the_order_of_its_field():
     found = tradeoff_series(together(*SWEEP, swept("none", mcc=0.64, ssim=0.31)))
     assert (found.plot.utility.definition.name, found.plot.leakage.definition.name) == ("mcc", "ssim")
-    (members,) = found.series
-    assert found.names == ("none", "adversarial_reconstruction: lambda_2")
-    undefended, sweep = members
+    undefended, sweep = found.series
+    assert (undefended.name, sweep.name) == ("none", "adversarial_reconstruction: lambda_2")
     assert (undefended.joined, sweep.joined) == (False, True)
-    assert [each.note for each in sweep.points] == ["0", "1", "2", "10"]
-    assert [round(each.point.y, 6) for each in sweep.points] == [0.6, 0.55, 0.5, 0.1]
+    points = sweep.points(found.plot.panels[0])
+    assert [note for _, note in points] == ["0", "1", "2", "10"]
+    assert [round(point.y, 6) for point, _ in points] == [0.6, 0.55, 0.5, 0.1]
 
 
 def test_fields_that_vary_together_give_one_line_and_crossed_fields_several():
     pairs = [swept("bido_hsic", lambda_x=x, lambda_y=10 * x) for x in (2.0, 0.5, 1.0)]
-    (series,) = tradeoff_series(together(*pairs)).series[0]
+    (series,) = tradeoff_series(together(*pairs)).series
     assert series.name == "bido_hsic: lambda_x, lambda_y"
-    assert [each.note for each in series.points] == ["0.5, 5", "1, 10", "2, 20"]
+    assert [note for _, note in series.rows] == ["0.5, 5", "1, 10", "2, 20"]
     crossed = [swept(lambda_1=a, lambda_2=b) for a in (1.0, 0.0) for b in (0.0, 2.0, 1.0)]
-    names = tradeoff_series(together(*crossed)).names
+    names = tuple(series.name for series in tradeoff_series(together(*crossed)).series)
     assert names == tuple(f"adversarial_reconstruction, lambda_1 = {a}: lambda_2" for a in (0, 1))
     words = [swept(kernel=kernel) for kernel in ("linear", "gaussian")]
-    (series,) = tradeoff_series(together(*words)).series[0]
+    (series,) = tradeoff_series(together(*words)).series
     assert not series.joined
-    assert {each.note for each in series.points} == {"linear", "gaussian"}
+    assert {note for _, note in series.rows} == {"linear", "gaussian"}
 
 
 def test_seeds_are_averaged_and_shown():
     records = [swept(lambda_2=1.0, seed=seed, mcc=0.5 + 0.1 * seed) for seed in range(3)]
-    (series,) = tradeoff_series(together(*records)).series[0]
-    (each,) = series.points
-    assert round(each.point.y, 6) == 0.6
-    assert sorted(round(y, 6) for _, y in each.seeds) == [0.5, 0.6, 0.7]
-    assert each.point.utility.interval[0] < 0.5
+    (panel,) = tradeoff_series(together(*records)).plot.panels
+    (point,) = panel.points
+    assert round(point.y, 6) == 0.6
+    assert sorted(round(y, 6) for _, y in point.seeds) == [0.5, 0.6, 0.7]
+    assert point.utility.interval[0] < 0.5
 
 
 def test_each_attack_has_a_panel():
@@ -287,7 +287,7 @@ def test_records_that_are_not_comparable_are_refused():
 
 def test_records_without_a_score_are_left_out_with_the_reason():
     found = tradeoff_series(together(*SWEEP, swept("none", ssim=None)), leakage="ssim")
-    assert found.names == ("adversarial_reconstruction: lambda_2",)
+    assert [series.name for series in found.series] == ["adversarial_reconstruction: lambda_2"]
     assert found.left_out == ("none under decoder has no ssim: it is undefined",)
     with pytest.raises(
         InvalidConfigurationError, match="both mcc and ssim, found none: none under decoder has no ssim"
@@ -300,9 +300,9 @@ def test_points_are_drawn_at_their_values_and_bars_at_their_intervals():
     found = tradeoff_series(together(*SWEEP, swept("none", mcc=0.64, ssim=0.31)))
     (axes,) = tradeoff_figure.draw(found).axes
     lines = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in axes.lines}
-    for series in found.series[0]:
-        x = tuple(each.point.x for each in series.points)
-        assert lines[x] == tuple(each.point.y for each in series.points)
+    for series in found.series:
+        points = [point for point, _ in series.points(found.plot.panels[0])]
+        assert lines[tuple(point.x for point in points)] == tuple(point.y for point in points)
     bars = {tuple(np.round(segment.flatten(), 6)) for each in axes.collections for segment in each.get_segments()}
     assert tuple(np.round((0.29, 0.64, 0.33, 0.64), 6)) in bars
     assert tuple(np.round((0.31, 0.59, 0.31, 0.68), 6)) in bars
@@ -325,7 +325,7 @@ def test_notes_do_not_cover_each_other():
 
 def test_the_undefended_target_is_black_and_no_other_is():
     found = tradeoff_series(together(*SWEEP, swept("none"), swept("mid"), swept("bido_hsic")))
-    styles = tradeoff_figure._line_styles(found)
+    styles = tradeoff_figure._line_styles(found.series)
     assert [name for name, style in styles.items() if style.get_color() == COLOURS[0]] == ["none"]
     assert len({style.get_marker() for style in styles.values()}) == 4
 

@@ -12,9 +12,8 @@ from privbench import load_records
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import StorageError
 from privbench.benchmark.records.record import save
-from privbench.benchmark.report.html import charts, output_folder, permalinks
+from privbench.benchmark.report.html import charts, output_folder, permalinks, tradeoff_svg
 from privbench.benchmark.report.html.pages import render_folder, render_single_page
-from privbench.benchmark.report.html.tradeoff_svg import HEIGHT, WIDTH, svg_panels
 from privbench.benchmark.report.tradeoff import pareto
 
 make_record, make_score = samples.make_record, samples.make_score
@@ -434,25 +433,22 @@ def test_the_front_has_the_points_that_no_other_dominates():
     assert pareto(gains) == [True, True, False, True, False]
 
 
-def test_points_of_panels_are_at_their_values(matrix):
+def test_points_of_panels_are_at_their_values(matrix, files):
     section = matrix.sections()[0]
-    utility, leakage = section.columns[:2]
-    panel = svg_panels(section, utility, leakage)[0]
-    assert panel.attack == "gmi"
-    order = {row.defense: row.scores for row in section.rows if row.attack == "gmi"}
-    points = {point.label: point for point in panel.points}
-    assert set(points) == set(order)
-    by_leak = sorted(order, key=lambda name: order[name][leakage.name].value)
-    assert [points[name].x for name in by_leak] == sorted(point.x for point in panel.points)
-    by_use = sorted(order, key=lambda name: -order[name][utility.name].value)
-    assert [points[name].y for name in by_use] == sorted(point.y for point in panel.points)
-    assert all(0 <= point.x <= WIDTH and 0 <= point.y <= HEIGHT for point in panel.points)
-    ticks = panel.x_ticks
-    assert len(ticks) >= 2
-    first, last = ticks[0], ticks[-1]
-    per_percent = (last.at - first.at) / (float(last.label) - float(first.label))
-    value = 100 * order["none"][leakage.name].value
-    assert points["none"].x == pytest.approx(first.at + (value - float(first.label)) * per_percent, abs=0.5)
+    panel = re.search(r'<figure class="panel" data-attack="gmi">.*?</figure>', files["index.html"].decode(), re.S)[0]
+    found = re.findall(r'data-defense="(\w+)".*?cx="([\d.]+)" cy="([\d.]+)"', panel)
+    points = {defense: (float(x), float(y)) for defense, x, y in found}
+    scores = {row.defense.split()[0]: row.scores for row in section.rows if row.attack == "gmi"}
+    assert points.keys() == scores.keys()
+    assert all(0 <= x <= tradeoff_svg.WIDTH and 0 <= y <= tradeoff_svg.HEIGHT for x, y in points.values())
+    for name, axis, anchor in (("attack_acc", 0, "middle"), ("accuracy", 1, "end")):
+        ticks = re.findall(rf'<text x="([\d.]+)" y="([\d.]+)" text-anchor="{anchor}">([\d.]+)</text>', panel)
+        (*first, low), (*last, high) = ticks[0], ticks[-1]
+        start, end = float(first[axis]), float(last[axis])
+        for defense, position in points.items():
+            share = (100 * scores[defense][name].value - float(low)) / (float(high) - float(low))
+            offset = 4 if name == "accuracy" else 0  # from the middle of a number to its baseline
+            assert position[axis] == pytest.approx(start - offset + share * (end - start), abs=0.05)
 
 
 def test_long_curves_keep_their_ends_and_peaks():

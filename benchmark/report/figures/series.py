@@ -19,27 +19,23 @@ PREFERRED = {"utility": ("mcc", "accuracy"), "leakage": ("ssim", "attack_acc")}
 
 
 @dataclass(frozen=True)
-class SeriesPoint:
-    """A point of a series.
+class Series:
+    """Configurations of one defense.
 
     Args:
-        point: leakage and utility.
-        note: values of the fields that vary; empty if none does.
-        seeds: leakage and utility of each seed, if there are at least two.
+        name: for the legend.
+        rows: under all attacks, with the values of the fields that vary; empty text if none does.
+        joined: whether they differ in a number; then a line joins them in its order.
     """
 
-    point: Point
-    note: str
-    seeds: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Series:
-    """Configurations of one defense; joined by a line in the order of a numeric field if they differ in one."""
-
     name: str
-    points: tuple[SeriesPoint, ...]
+    rows: Sequence[tuple[Row, str]]
     joined: bool
+
+    def points(self, panel: Panel) -> list[tuple[Point, str]]:
+        """The points of the series in a panel, with the texts of the rows."""
+        points = {id(point.row): point for point in panel.points}
+        return [(points[id(row)], note) for row, note in self.rows if id(row) in points]
 
 
 @dataclass(frozen=True)
@@ -48,15 +44,13 @@ class TradeoffSeries:
 
     Args:
         plot: axes and panels.
-        series: of each panel.
-        names: of all series, in order.
+        series: of all panels, in order.
         title: what the records have in common.
         left_out: a sentence for each configuration that lacks a score.
     """
 
     plot: Tradeoff
-    series: tuple[tuple[Series, ...], ...]
-    names: tuple[str, ...]
+    series: tuple[Series, ...]
     title: str
     left_out: tuple[str, ...]
 
@@ -81,10 +75,8 @@ def tradeoff_series(records: Records, utility: str | None = None, leakage: str |
         raise InvalidConfigurationError(
             f"expected a record with both {scores[0].name} and {scores[1].name}, found none: {left_out[0]}"
         )
-    lines = _lines([point.row for panel in plot.panels for point in panel.points])
-    series = tuple(tuple(_panel_series(panel, lines)) for panel in plot.panels)
-    names = tuple(line.name for line in lines)
-    return TradeoffSeries(plot, series, names, section_title(section), left_out)
+    series = _series([point.row for panel in plot.panels for point in panel.points])
+    return TradeoffSeries(plot, tuple(series), section_title(section), left_out)
 
 
 def _require_one_section(sections: Sequence[Section]) -> Section:
@@ -129,55 +121,32 @@ def _missing_scores(row: Row, definitions: Iterable[Definition]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The rows of a series with their notes, in all panels."""
-
-    name: str
-    rows: Sequence[tuple[Row, str]]
-    joined: bool
-
-
-def _panel_series(panel: Panel, lines: Iterable[_Line]) -> Iterator[Series]:
-    points = {id(point.row): point for point in panel.points}
-    for line in lines:
-        members = [(points[id(row)], note) for row, note in line.rows if id(row) in points]
-        if members:
-            yield Series(line.name, tuple(SeriesPoint(*each, _seeds(each[0])) for each in members), line.joined)
-
-
-def _seeds(point: Point) -> tuple[tuple[float, float], ...]:
-    pairs: dict[int, tuple[float, float]] = {}
-    for record in point.row.records:
-        x, y = (record.scores.get(score.definition.name) for score in (point.leakage, point.utility))
-        if x and y and x.value is not None and y.value is not None:
-            pairs[record.cell.seed] = (x.value, y.value)
-    return tuple(pairs.values()) if len(pairs) > 1 else ()
-
-
-def _lines(rows: Iterable[Row]) -> list[_Line]:
-    """The lines of all defenses, `none` first."""
+def _series(rows: Iterable[Row]) -> Iterator[Series]:
+    """The series of all defenses, `none` first."""
     groups: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.records[0].cell.defense.name != "none", row.defense)):
         groups.setdefault(row.records[0].cell.defense.name, []).append(row)
-    return [line for name, members in groups.items() for line in _lines_of_defense(name, members)]
+    for name, members in groups.items():
+        yield from _series_of_defense(name, members)
 
 
-def _lines_of_defense(name: str, rows: Sequence[Row]) -> list[_Line]:
-    """The lines of one defense.
+def _series_of_defense(name: str, rows: Sequence[Row]) -> Iterator[Series]:
+    """The series of one defense.
 
-    The numeric field with the most distinct values orders a line. If its values do not identify all configurations,
-    each combination of the other fields has its own line.
+    The numeric field with the most distinct values orders a series. If its values do not identify all configurations,
+    each combination of the other fields has its own series.
     """
     fields = varying_fields(row.records[0].cell.defense for row in rows)
     if not fields:
-        return [_Line(name, [(row, "") for row in rows], joined=False)]
+        yield Series(name, [(row, "") for row in rows], joined=False)
+        return
     values = [flat(row.records[0].cell.defense.fields) for row in rows]
     distinct = {field: {repr(each.get(field)) for each in values} for field in fields}
     numeric = [field for field in fields if all(_is_number(each.get(field)) for each in values)]
     if not numeric:
         notes = [", ".join(format_value(each.get(field), field) for field in fields) for each in values]
-        return [_Line(f"{name}: {', '.join(fields)}", list(zip(rows, notes, strict=True)), joined=False)]
+        yield Series(f"{name}: {', '.join(fields)}", list(zip(rows, notes, strict=True)), joined=False)
+        return
     main = max(numeric, key=lambda field: len(distinct[field]))
     combinations = {tuple(repr(each.get(field)) for field in fields) for each in values}
     others = [field for field in fields if field != main]
@@ -187,12 +156,10 @@ def _lines_of_defense(name: str, rows: Sequence[Row]) -> list[_Line]:
     for row, each in zip(rows, values, strict=True):
         settings = "".join(f", {field} = {format_value(each.get(field), field)}" for field in fixed)
         groups.setdefault(f"{name}{settings}: {', '.join(varying)}", []).append((row, each))
-    lines = []
     for label, members in sorted(groups.items()):
         members.sort(key=lambda member: natural_key(member[1][main]))
         notes = [", ".join(format_value(each.get(field), field) for field in varying) for _, each in members]
-        lines.append(_Line(label, [(row, note) for (row, _), note in zip(members, notes, strict=True)], joined=True))
-    return lines
+        yield Series(label, [(row, note) for (row, _), note in zip(members, notes, strict=True)], joined=True)
 
 
 def _is_number(value: Any) -> bool:

@@ -33,23 +33,23 @@ _Box = tuple[float, float, float, float]
 
 def draw(found: TradeoffSeries) -> Figure:
     """Draw one panel for each attack, with common axes; bars are 95 % intervals."""
-    plot = found.plot
+    plot, names = found.plot, [series.name for series in found.series]
     columns = panel_columns(len(plot.panels), 3)
     rows = -(-len(plot.panels) // columns)
-    styles = _line_styles(found)
+    styles = _line_styles(found.series)
     caption = f"{found.title} · bars: 95 % intervals"
-    entry = max(text_width(name, NORMAL) for name in found.names) + 110
+    entry = max(text_width(name, NORMAL) for name in names) + 110
     content = max(columns * (_WIDE + _BETWEEN) + _LEFT, entry, text_width(caption, SMALL))
     width = round(content) + 2 * _MARGIN
-    legend_columns = min(len(found.names), max(1, int(width / entry)))
+    legend_columns = min(len(names), max(1, int(width / entry)))
     top = _MARGIN + line_height(SMALL)
-    foot = -(-len(found.names) // legend_columns) * 32 + 2 * _MARGIN
+    foot = -(-len(names) // legend_columns) * 32 + 2 * _MARGIN
     height = top + rows * (_TITLE + _HIGH) + _BELOW + foot
     xlim, ylim = ((axis.low, axis.high) for axis in (plot.leakage, plot.utility))
     with privbench_style():
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
         figure.text(_MARGIN / width, 1 - _MARGIN / height, caption, size=SMALL, color=GREY, va="top")
-        for index, (panel, members) in enumerate(zip(plot.panels, found.series, strict=True)):
+        for index, panel in enumerate(plot.panels):
             row, column = divmod(index, columns)
             left = _MARGIN + _LEFT + column * (_WIDE + _BETWEEN)
             bottom = height - top - (row + 1) * (_TITLE + _HIGH)
@@ -58,26 +58,27 @@ def draw(found: TradeoffSeries) -> Figure:
             axes.set_title(panel.attack)
             _draw_axes(axes, plot.leakage, plot.utility, first=column == 0, last=index + columns >= len(plot.panels))
             _draw_chance(axes, panel)
-            for series in members:
-                _draw_series(axes, series, styles[series.name])
-            _annotate(axes, members, styles)
+            lines = [(series.points(panel), styles[series.name]) for series in found.series]
+            for points, style in lines:
+                _draw_line(axes, [point for point, _ in points], style)
+            _annotate(axes, lines)
         figure.legend(handles=list(styles.values()), loc="lower center", ncols=legend_columns, columnspacing=1.4)
     return figure
 
 
-def _line_styles(found: TradeoffSeries) -> dict[str, Line2D]:
+def _line_styles(found: Sequence[Series]) -> dict[str, Line2D]:
     """Colour and marker of each series; only the undefended target is black."""
-    joined = {series.name for members in found.series for series in members if series.joined}
     styles: dict[str, Line2D] = {}
     index = 0
-    for name in found.names:
+    for series in found:
+        name = series.name
         undefended = name.partition(":")[0].partition(",")[0] == "none"
         colour = COLOURS[0] if undefended else COLOURS[1 + index % (len(COLOURS) - 1)]
         marker = MARKERS[0] if undefended else MARKERS[1 + index % (len(MARKERS) - 1)]
         index += not undefended
         styles[name] = Line2D([], [], color=colour, linewidth=1, marker=marker, label=sanitize(name, 80))
         styles[name].set(markersize=5, markeredgecolor="white", markeredgewidth=0.4)
-        styles[name].set_linestyle("-" if name in joined else "none")
+        styles[name].set_linestyle("-" if series.joined else "none")
     return styles
 
 
@@ -101,46 +102,45 @@ def _draw_chance(axes: Axes, panel: Panel) -> None:
         axes.text(panel.chance, 0.01, " chance", color=GREY, size=SMALL, transform=transform)
 
 
-def _draw_series(axes: Axes, series: Series, style: Line2D) -> None:
+def _draw_line(axes: Axes, points: Sequence[Point], style: Line2D) -> None:
+    """Draw the points of a series with intervals and seeds, joined if its style says so."""
     colour = style.get_color()
-    for each in series.points:
-        point = each.point
+    for point in points:
         if point.leakage.interval:
             axes.hlines(point.y, *point.leakage.interval, color=colour, linewidth=0.9, alpha=0.45)
         if point.utility.interval:
             axes.vlines(point.x, *point.utility.interval, color=colour, linewidth=0.9, alpha=0.45)
-        if each.seeds:
-            xs, ys = zip(*each.seeds, strict=True)
+        if point.seeds:
+            xs, ys = zip(*point.seeds, strict=True)
             axes.scatter(xs, ys, s=5, color=colour, alpha=0.4, linewidths=0)
-    line = Line2D([each.point.x for each in series.points], [each.point.y for each in series.points])
+    line = Line2D([point.x for point in points], [point.y for point in points])
     line.update_from(style)
     axes.add_line(line)
 
 
-def _annotate(axes: Axes, members: Sequence[Series], styles: dict[str, Line2D]) -> None:
+def _annotate(axes: Axes, lines: Sequence[tuple[Sequence[tuple[Point, str]], Line2D]]) -> None:
     """Write each note on the side of its point where it covers least."""
     frame = axes.get_window_extent().extents
-    taken = [box for series in members for each in series.points for box in _boxes_of_point(axes, each.point)]
-    taken += [box for series in members if series.joined for box in _boxes_of_line(axes, series)]
-    for series in members:
-        for each in series.points:
-            if not each.note:
+    taken = [box for points, _ in lines for point, _ in points for box in _boxes_of_point(axes, point)]
+    taken += [box for points, style in lines if style.get_linestyle() == "-" for box in _boxes_of_line(axes, points)]
+    for points, style in lines:
+        for point, note in points:
+            if not note:
                 continue
-            position = each.point.x, each.point.y
-            x, y = axes.transData.transform(position)
-            size = text_width(each.note, SMALL) + 4, line_height(SMALL) * 0.8
+            x, y = axes.transData.transform((point.x, point.y))
+            size = text_width(note, SMALL) + 4, line_height(SMALL) * 0.8
             boxes = {side: _note_box(x, y, size, *side) for side in _SIDES}
             side = min(_SIDES, key=lambda side: _cost(boxes[side], taken, frame))
             taken.append(boxes[side])
             text = axes.annotate(
-                each.note,
-                position,
+                note,
+                (point.x, point.y),
                 (_OFFSET * 72 / DPI * side[0], _OFFSET * 72 / DPI * side[1]),
                 textcoords="offset points",
                 ha=("right", "center", "left")[side[0] + 1],
                 va=("top", "center", "bottom")[side[1] + 1],
                 size=SMALL,
-                color=styles[series.name].get_color(),
+                color=style.get_color(),
             )
             text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
 
@@ -160,9 +160,9 @@ def _boxes_of_point(axes: Axes, point: Point) -> list[_Box]:
     return boxes
 
 
-def _boxes_of_line(axes: Axes, series: Series) -> list[_Box]:
-    """Boxes in pixels along the line of a series."""
-    corners = axes.transData.transform([(each.point.x, each.point.y) for each in series.points])
+def _boxes_of_line(axes: Axes, points: Sequence[tuple[Point, str]]) -> list[_Box]:
+    """Boxes in pixels along the line through some points."""
+    corners = axes.transData.transform([(point.x, point.y) for point, _ in points])
     boxes: list[_Box] = []
     for start, end in itertools.pairwise(corners):
         steps = max(1, int(np.abs(end - start).max() / 6))

@@ -35,8 +35,9 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Position of `value`."""
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
+        """Position of a value, which is first moved into the range of the scale."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 2)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def strips(scores: Sequence[tuple[float | None, Interval | None]], unit: str) ->
     scale = Scale(low, high if high > low else low + 1, 2, 98)
 
     def position(value: float | None) -> float | None:
-        return None if value is None else round(scale(min(max(value, scale.low), scale.high)), 1)
+        return None if value is None else round(scale(value), 1)
 
     found: list[Strip | None] = []
     for value, interval in scores:

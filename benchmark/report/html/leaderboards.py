@@ -11,12 +11,12 @@ from ...analysis.cross_cell_flags import cross_cell_flags
 from ...analysis.ranking import Ranking, Standing, rankings
 from ...core.config import Definition
 from ...records.record import Flag, Record
-from ...records.verification import LEVELS, Level
+from ...records.verification import Level
 from ..formatting import FormattedScore, format_score, sanitize, section_title
 from ..tables.leaderboard import format_worst_case
 from . import charts
 from .permalinks import row_anchors, section_anchors
-from .tradeoff_svg import SvgPanel, svg_panels
+from .tradeoff_svg import SvgPlot, svg_plot
 
 #: A section with more defenses or rows has one ranking on the index and a page for each of the others.
 MAX_DEFENSES, MAX_ROWS = 30, 150
@@ -70,7 +70,7 @@ class Leaderboard:
     utility: Definition | None
     attacks: tuple[str, ...]
     rows: tuple[DefenseRow, ...]
-    panels: tuple[SvgPanel, ...]
+    plot: SvgPlot | None
     notes: tuple[str, ...]
     basis: Literal["identity", "score"]
     #: Whether it is on the index; otherwise it has its own page.
@@ -119,12 +119,7 @@ class SectionView:
         return len({row.row.attack for row in self.rows})
 
 
-def _self_reported(records: Iterable[Record]) -> Level:
-    """The lowest level, whatever the records."""
-    return LEVELS[0]
-
-
-def section_views(sections: Sequence[Section], level: LevelOf = _self_reported) -> list[SectionView]:
+def section_views(sections: Sequence[Section], level: LevelOf) -> list[SectionView]:
     """The views of all sections, in order; `level` gives the verification level of records."""
     anchors = section_anchors(sections)
     return [_section_view(section, anchor, level) for section, anchor in zip(sections, anchors, strict=True)]
@@ -218,7 +213,7 @@ def _leaderboard(
         rows=tuple(
             _defense_row(ranking, each, strip, flags, level) for each, strip in zip(standings, strips, strict=True)
         ),
-        panels=tuple(svg_panels(section, utility, score)) if utility else (),
+        plot=svg_plot(section, utility, score) if utility else None,
         notes=tuple(_capitalize(sanitize(note)) for note in ranking.notes),
         basis="identity" if any(each.worst.basis == "identity" for each in standings) else "score",
         on_index=on_index,

@@ -178,7 +178,7 @@ def _environment() -> Environment:
         "cached": _MacroCache(),
         "count": count,
         "charts": charts,
-        "plot": tradeoff_svg,
+        "svg": tradeoff_svg,
         "legend": formatting.LEGEND,
         "arrows": formatting.ARROWS,
         "unit_of": formatting.unit_of,

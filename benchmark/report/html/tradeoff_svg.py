@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...analysis.aggregate import Section, Summary
+from ...analysis.aggregate import Section
 from ...core.config import Definition
 from ..formatting import format_number, sanitize, shorten_labels
-from ..tradeoff import Axis, Panel, Point, tradeoff
+from ..tradeoff import Panel, Point, Tradeoff, tradeoff
 from .charts import Scale
 
 WIDTH, HEIGHT = 360, 270
@@ -23,90 +23,50 @@ _CHARACTER = 6.6
 #: Number of colours of the style sheet.
 _COLOURS = 8
 #: Most points of a panel with labels and intervals.
-_MAX_LABELLED = 24
-
-
-@dataclass(frozen=True)
-class SvgTick:
-    """A mark on an axis."""
-
-    at: float
-    label: str
+MAX_LABELLED = 24
 
 
 @dataclass(frozen=True)
 class SvgPoint:
-    """A row in a panel; the ranges are the ends of its intervals, `key` is that of its first record."""
+    """A point of a panel with its label, which ends at `label_x` if `on_left`, and its description."""
 
-    key: str
-    component: str
-    x: float
-    y: float
-    x_range: tuple[float, float] | None
-    y_range: tuple[float, float] | None
+    point: Point
     label: str
     label_x: float
     label_y: float
-    anchor: str
+    on_left: bool
     colour: int
-    on_front: bool
     text: str
 
 
 @dataclass(frozen=True)
-class SvgPanel:
-    """Utility against leakage of all defenses under one attack."""
+class SvgPlot:
+    """A plot with the scales of its axes, and for each of its panels the points."""
 
-    attack: str
-    component: str
-    x_title: str
-    y_title: str
-    x_ticks: tuple[SvgTick, ...]
-    y_ticks: tuple[SvgTick, ...]
-    points: tuple[SvgPoint, ...]
-    front: str
-    chance: float | None
-    labelled: bool
+    tradeoff: Tradeoff
+    x: Scale
+    y: Scale
+    panels: tuple[tuple[Panel, tuple[SvgPoint, ...]], ...]
 
 
-def svg_panels(section: Section, utility: Definition, leakage: Definition) -> list[SvgPanel]:
-    """One panel for each attack; none if no row has both scores."""
+def svg_plot(section: Section, utility: Definition, leakage: Definition) -> SvgPlot | None:
+    """The trade-off plot of a section; `None` if no row has both scores."""
     plot = tradeoff(section, utility, leakage)
     if plot is None:
-        return []
+        return None
     x = Scale(plot.leakage.low, plot.leakage.high, LEFT, RIGHT)
     y = Scale(plot.utility.low, plot.utility.high, BOTTOM, TOP)
     labels = shorten_labels(dict.fromkeys(row.defense for row in section.rows), 26)
-    styles = {defense: (label, i % _COLOURS) for i, (defense, label) in enumerate(labels.items())}
-    return [
-        SvgPanel(
-            attack=panel.attack,
-            component=panel.points[0].row.records[0].cell.attack.name,
-            x_title=plot.leakage.title,
-            y_title=plot.utility.title,
-            x_ticks=_ticks(plot.leakage, x),
-            y_ticks=_ticks(plot.utility, y),
-            points=_points(panel, x, y, styles),
-            front=" ".join(f"{x(leak)},{y(use)}" for leak, use in panel.front),
-            chance=None if panel.chance is None else x(panel.chance),
-            labelled=len(panel.points) <= _MAX_LABELLED,
-        )
-        for panel in plot.panels
-    ]
-
-
-def _ticks(axis: Axis, scale: Scale) -> tuple[SvgTick, ...]:
-    return tuple(SvgTick(scale(tick.value), tick.label) for tick in axis.ticks)
-
-
-def _points(panel: Panel, x: Scale, y: Scale, styles: dict[str, tuple[str, int]]) -> tuple[SvgPoint, ...]:
-    points = [_point(point, x, y, *styles[point.row.defense]) for point in panel.points]
-    return tuple(_spread_labels(points) if len(points) <= _MAX_LABELLED else points)
+    colours = {defense: i % _COLOURS for i, defense in enumerate(labels)}
+    panels = []
+    for panel in plot.panels:
+        points = [_point(each, x, y, labels[each.row.defense], colours[each.row.defense]) for each in panel.points]
+        panels.append((panel, tuple(_spread_labels(points) if len(points) <= MAX_LABELLED else points)))
+    return SvgPlot(plot, x, y, tuple(panels))
 
 
 def _point(point: Point, x: Scale, y: Scale, label: str, colour: int) -> SvgPoint:
-    at, up = x(point.x), y(point.y)
-    width = len(label) * _CHARACTER
+    at, width = x(point.x), len(label) * _CHARACTER
     on_left = at + 9 + width > RIGHT
     values = [
         f"{sanitize(score.definition.title, 40)} {format_number(score.value, score.definition.unit)}"
@@ -114,27 +74,14 @@ def _point(point: Point, x: Scale, y: Scale, label: str, colour: int) -> SvgPoin
     ]
     front = ", on the Pareto front" if point.on_front else ""
     return SvgPoint(
-        key=point.row.records[0].key,
-        component=point.row.records[0].cell.defense.name,
-        x=at,
-        y=up,
-        x_range=_range(point.leakage, x),
-        y_range=_range(point.utility, y),
+        point=point,
         label=label,
         label_x=max(at - 8, LEFT + width) if on_left else at + 8,
-        label_y=up - 6,
-        anchor="end" if on_left else "start",
+        label_y=y(point.y) - 6,
+        on_left=on_left,
         colour=colour,
-        on_front=point.on_front,
         text=f"{sanitize(point.row.defense, 120)}: {', '.join(values)}{front}",
     )
-
-
-def _range(score: Summary, scale: Scale) -> tuple[float, float] | None:
-    if score.interval is None:
-        return None
-    low, high = (scale(min(max(bound, scale.low), scale.high)) for bound in score.interval)
-    return low, high
 
 
 def _spread_labels(points: Sequence[SvgPoint]) -> list[SvgPoint]:
@@ -150,7 +97,7 @@ def _spread_labels(points: Sequence[SvgPoint]) -> list[SvgPoint]:
 
 def _overlap(a: SvgPoint, b: SvgPoint) -> bool:
     def ends(point: SvgPoint) -> tuple[float, float]:
-        left = point.label_x - (len(point.label) * _CHARACTER if point.anchor == "end" else 0)
+        left = point.label_x - (len(point.label) * _CHARACTER if point.on_left else 0)
         return left, left + len(point.label) * _CHARACTER
 
     (a_low, a_high), (b_low, b_high) = ends(a), ends(b)
