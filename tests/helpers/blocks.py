@@ -1,11 +1,11 @@
 """Code blocks of Markdown pages, and a session that runs them as a reader would, in order, in one folder.
 
-A comment `<!-- test: MODE: REASON -->` right before a block says what is done with it instead:
+A comment `<!-- test: MODE: REASON -->` right before a block selects another mode:
 
 - `plan`: `privbench run` is replaced by `privbench plan`, everything else runs;
-- `parse`: the command line is parsed by the real commands, Python is compiled, nothing is executed;
-- `skip`: nothing; only for what is not privbench's;
-- `exit 1`: it runs, and its last command ends with this code.
+- `parse`: the real commands parse the command line, Python is compiled, nothing is executed;
+- `skip`: nothing; only for commands that are not part of privbench;
+- `exit 1`: it runs, and its last command exits with this code.
 
 A block with a title (```` ```python title="x.py" ````) is written to that file and not executed.
 """
@@ -36,7 +36,7 @@ from typer.models import CommandInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("run", "plan", "parse", "skip", "exit 1", "exit 2")
-NEED_REASON = ("parse", "skip")
+NEEDS_REASON = ("parse", "skip")
 SHELL = ("bash", "console", "sh")
 LANGUAGES = (*SHELL, "python", "toml", "json", "yaml", "text")
 COMMANDS = ("privbench", "pip", "pytest", "make", "python", "ruff")
@@ -57,7 +57,7 @@ class Block:
     reason: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.page}:{self.line}"
 
 
@@ -70,7 +70,7 @@ def pages() -> list[Path]:
 def blocks(text: str, page: str) -> list[Block]:
     """The blocks of a page in order.
 
-    An indented block has no language: it is taken for commands if it begins with one, else for text.
+    An indented block has no language; it counts as commands if it begins with one, else as text.
     """
     found = []
     tokens = MarkdownIt().enable("table").parse(text)
@@ -89,7 +89,7 @@ def blocks(text: str, page: str) -> list[Block]:
 
 
 def lines(block: Block) -> list[list[str]]:
-    """The commands of a block as words, without comments; of a console, those behind a prompt."""
+    """The commands of a block as words, without comments; in a console, the lines with a prompt."""
     text = block.text.replace("\\\n", " ")
     if block.language == "console":
         text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
@@ -103,18 +103,18 @@ def commands(found: typer.Typer) -> Iterator[CommandInfo]:
         yield from commands(group.typer_instance)
 
 
-def idle(function: Callable[..., object]) -> Callable[..., None]:
+def without_effect(function: Callable[..., object]) -> Callable[..., None]:
     """A function with the same parameters that does nothing."""
 
     @functools.wraps(function)
-    def nothing(*args: object, **named: object) -> None:
+    def replacement(*args: object, **named: object) -> None:
         pass
 
-    return nothing
+    return replacement
 
 
 class Session:
-    """Runs the blocks of one page in one folder; Python blocks share their names."""
+    """Runs the blocks of one page in one folder; Python blocks share their variables."""
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
         self.root = root
@@ -126,16 +126,16 @@ class Session:
         patch.setenv("COLUMNS", "160")
 
     def run(self, block: Block) -> None:
-        """Do what the block's language and mode say.
+        """Run a block according to its language and mode.
 
         Raises:
-            AssertionError: it does not work as printed.
+            AssertionError: the block does not work as printed.
         """
-        assert block.language in LANGUAGES, f"{block.place} names no language that is known, {block.language!r}"
-        assert block.mode in MODES, f"{block.place} has the unknown marker {block.mode!r}"
+        assert block.language in LANGUAGES, f"{block.location} has an unknown language, {block.language!r}"
+        assert block.mode in MODES, f"{block.location} has the unknown marker {block.mode!r}"
         if block.mode == "skip":
             return
-        with self._told(block):
+        with self._errors_located(block):
             if block.title and block.mode != "parse":
                 path = Path(block.title)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,24 +146,24 @@ class Session:
                 getattr(self, f"_{block.language}")(block)
 
     @contextlib.contextmanager
-    def _told(self, block: Block) -> Iterator[None]:
+    def _errors_located(self, block: Block) -> Iterator[None]:
         try:
             yield
         except (Exception, SystemExit) as cause:
-            raise AssertionError(f"{block.place}: {type(cause).__name__}: {cause}\n{self.output[-3000:]}") from cause
+            raise AssertionError(f"{block.location}: {type(cause).__name__}: {cause}\n{self.output[-3000:]}") from cause
 
     def _shell(self, block: Block) -> None:
         commands = lines(block)
-        assert commands, "there is no command"
+        assert commands, "the block has no command"
         for number, words in enumerate(commands, 1):
             code = int(block.mode[-1]) if block.mode.startswith("exit") and number == len(commands) else 0
             self.command(words, block.mode, code)
 
     def command(self, words: list[str], mode: str = "run", code: int = 0) -> None:
-        """Run one command line, which must end with `code`."""
-        stray = {"|", "&&", ">", ";"} & set(words)
-        assert not stray, f"{stray} is not understood; write one command a line"
-        assert hasattr(self, f"_{words[0]}"), f"no way to run {words[0]!r}"
+        """Run one command line, which must exit with `code`."""
+        operators = {"|", "&&", ">", ";"} & set(words)
+        assert not operators, f"{operators} is not supported; write one command per line"
+        assert hasattr(self, f"_{words[0]}"), f"{words[0]!r} is not a supported command"
         if mode == "parse" and words[0] != "privbench":
             mode = "run" if words[0] == "make" else mode
             if mode == "parse":
@@ -175,22 +175,22 @@ class Session:
         if mode == "parse" or (mode == "plan" and words[0] == "run"):
             with pytest.MonkeyPatch.context() as patch:
                 for info in commands(app):
-                    patch.setattr(info, "callback", idle(info.callback))
-                self._ended(words, 0)
+                    patch.setattr(info, "callback", without_effect(info.callback))
+                self._expect(words, 0)
         if mode == "parse":
             return
         if mode == "plan" and words[0] == "run":
-            # `plan` has no options on where and how to compute.
+            # `plan` has none of the options that control the execution.
             words = ["plan", *without(words[1:], ("--jobs", "-j", "--results", "--device", "--runner"))]
-        self._ended(words, code)
+        self._expect(words, code)
 
-    def _ended(self, words: list[str], code: int) -> None:
+    def _expect(self, words: list[str], code: int) -> None:
         done, out, error = self.call(words)
         self.output = out + error
-        assert done == code, f"privbench {shlex.join(words)} ended with {done}"
+        assert done == code, f"privbench {shlex.join(words)} exited with {done}"
 
     def call(self, words: list[str]) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of `privbench`, in this process."""
+        """Run `privbench` in this process and return exit code, stdout and stderr."""
         code, out, error = 0, io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             patch.setattr(sys, "argv", ["privbench", *words])
@@ -213,7 +213,7 @@ class Session:
         shutil.copytree(words[-2], words[-1]) if "-r" in words else shutil.copy(*words)
 
     def _pip(self, words: list[str], mode: str, code: int) -> None:
-        """Install a folder of this session; what is there already (privbench, its extras) is looked up."""
+        """Install a folder of this session; only check the name of privbench and its extras, which are installed."""
         assert words[0] == "install", words
         for word in words[1:]:
             name, _, extra = word.rstrip("]").partition("[")
@@ -222,13 +222,13 @@ class Session:
             if (Path(name) / "pyproject.toml").is_file():
                 self.install(Path(name))
             elif not word.startswith("-"):
-                assert name in (".", "privbench"), f"{word} is neither a folder here nor privbench"
+                assert name in (".", "privbench"), f"{word} is neither a folder of the session nor privbench"
                 project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
                 known = set(project["optional-dependencies"])
                 assert not extra or set(extra.split(",")) <= known, f"privbench has no extra {extra}"
 
     def install(self, *folders: Path) -> None:
-        """Install packages by pip, without looking for what they need, into a folder that is on the path."""
+        """Install packages with pip, without their dependencies, into a folder on the path."""
         pytest.importorskip("setuptools")
         words = ["--no-deps", "--no-build-isolation", "--no-index", "--no-compile", "--disable-pip-version-check"]
         command = [sys.executable, "-m", "pip", "install", "--quiet", *words, "--target", str(self.site)]
@@ -246,18 +246,18 @@ class Session:
         command = [sys.executable, "-m", "pytest", *usual, *words]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         self.output = done.stdout + done.stderr
-        assert done.returncode == code, f"pytest ended with {done.returncode}"
+        assert done.returncode == code, f"pytest exited with {done.returncode}"
 
     def _make(self, words: list[str], mode: str, code: int) -> None:
-        rules = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-        assert words[0] in rules, f"the Makefile has no rule {words[0]}"
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert words[0] in targets, f"the Makefile has no target {words[0]}"
 
     def _python(self, block: Block) -> None:
         tree = ast.parse(block.text)
         if block.mode == "run" and not block.title:
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
-                exec(compile(tree, block.place, "exec"), self.names)
+                exec(compile(tree, block.location, "exec"), self.names)
             self.output = out.getvalue()
 
     def _toml(self, block: Block) -> None:
@@ -272,16 +272,16 @@ class Session:
 
     def _text(self, block: Block) -> None:
         for line in block.text.splitlines():
-            assert line.split(" ")[0] not in COMMANDS, f"{line!r} is a command; give the block the language bash"
+            assert line.split(" ")[0] not in COMMANDS, f"{line!r} is a command; set the language of the block to bash"
 
 
 def _expanded(word: str) -> list[str]:
-    """The paths that a pattern stands for, as a shell has it: the pattern itself if there are none."""
+    """The paths that match a pattern, or the pattern itself if there are none, as in a shell."""
     return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 
 def without(words: list[str], options: tuple[str, ...]) -> list[str]:
-    """The words less some options and their values."""
+    """The words without some options and their values."""
     kept: list[str] = []
     skip = False
     for word in words:

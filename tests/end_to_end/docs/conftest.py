@@ -12,18 +12,18 @@ from helpers import blocks as code
 from privbench.benchmark import registry
 from privbench.benchmark.pipeline import resolve
 
-#: Longest that the budgets `quick` and `smoke` are here.
-SHORT = {"max_steps": 2, "iterations": 2, "draws": 2, "trials": 1, "negatives": 2, "observed": 8}
+#: Upper limits for the budgets `quick` and `smoke` in these tests.
+LIMITS = {"max_steps": 2, "iterations": 2, "draws": 2, "trials": 1, "negatives": 2, "observed": 8}
 
 
 @contextlib.contextmanager
-def _session(root: Path, kept: Path) -> Iterator[Any]:
-    """Commands run in `root`, with budgets of a few steps and a store in `kept`."""
+def _session(root: Path, shared: Path) -> Iterator[Any]:
+    """Run commands in `root`, with budgets of a few steps and a store in `shared`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resolve, "budget_values", _short(resolve.budget_values))
+        patch.setattr(resolve, "budget_values", _limited(resolve.budget_values))
         patch.setattr(resolve, "_of_dataset", _of_dataset(resolve._of_dataset))
         for name in ("STORE", "CACHE", "WEIGHTS", "DATA"):
-            patch.setenv(f"PRIVBENCH_{name}", str(kept / name.lower()))
+            patch.setenv(f"PRIVBENCH_{name}", str(shared / name.lower()))
         for name in ("RESULTS", "ZOO"):
             patch.delenv(f"PRIVBENCH_{name}", raising=False)
         made = code.Session(root, patch)
@@ -35,9 +35,9 @@ def _session(root: Path, kept: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    """A store that the pages share, and the records of a first run."""
-    folder = tmp_path_factory.mktemp("kept")
+def shared(tmp_path_factory) -> Path:
+    """A store that the pages share, with the records of a first run."""
+    folder = tmp_path_factory.mktemp("shared")
     with _session(folder, folder) as session:
         session.command(["privbench", "run", "--defense", "none", "--defense", "bido_hsic", "--attack", "kedmi"])
     return folder
@@ -45,20 +45,20 @@ def kept(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def empty_session(tmp_path: Path) -> Iterator[Any]:
-    """A folder with nothing in it, and a store of its own."""
-    with _session(tmp_path, tmp_path / "kept") as session:
+    """An empty folder with its own store."""
+    with _session(tmp_path, tmp_path / "shared") as session:
         yield session
 
 
 @pytest.fixture
-def session(tmp_path: Path, kept: Path) -> Iterator[Any]:
-    """A folder with those records in `results`."""
-    shutil.copytree(kept / "results", tmp_path / "results")
-    with _session(tmp_path, kept) as session:
+def session(tmp_path: Path, shared: Path) -> Iterator[Any]:
+    """A folder with the records of the first run in `results`."""
+    shutil.copytree(shared / "results", tmp_path / "results")
+    with _session(tmp_path, shared) as session:
         yield session
 
 
-def _short(real: Any) -> Any:
+def _limited(real: Any) -> Any:
     def budget_values(cls: type, budget: str) -> Mapping[str, Any]:
         values = real(cls, "smoke" if budget == "quick" else budget)
         return values if budget == "full" else _cut(values)
@@ -68,7 +68,7 @@ def _short(real: Any) -> Any:
 
 def _cut(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: _cut(value) if isinstance(value, dict) else min(value, SHORT[name]) if name in SHORT else value
+        name: _cut(value) if isinstance(value, dict) else min(value, LIMITS[name]) if name in LIMITS else value
         for name, value in values.items()
     }
 

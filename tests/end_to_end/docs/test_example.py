@@ -1,6 +1,6 @@
-"""The example package: a data set, a defense, an attack and an evaluator that pip installs, list, run and report.
+"""The example package: pip installs its four components, and they can be listed, run and reported.
 
-Its README is followed as it is printed, with budgets of a few steps.
+The test runs the commands of its README, with budgets of a few steps.
 """
 
 import json
@@ -16,15 +16,15 @@ NAMES = {"dataset": "letters", "defense": "random_erasing", "attack": "impostors
 
 
 @pytest.fixture
-def followed(empty_session: Any) -> Any:
+def after_readme(empty_session: Any) -> Any:
     for block in code.blocks((PACKAGE / "README.md").read_text(encoding="utf-8"), "README.md of privbench-letters"):
         empty_session.run(block)
     return empty_session
 
 
-def test_the_four_are_listed_run_and_on_the_board(followed: Any) -> None:
-    followed.command(["privbench", "list", "--json"])
-    owners = {(row["kind"], row["name"]): row["from"] for row in json.loads(followed.output)}
+def test_the_components_are_listed_run_and_reported(after_readme: Any) -> None:
+    after_readme.command(["privbench", "list", "--json"])
+    owners = {(row["kind"], row["name"]): row["from"] for row in json.loads(after_readme.output)}
     assert {owners[kind, name] for kind, name in NAMES.items()} == {"privbench-letters 0.1.0"}
     records = [json.loads(path.read_text("utf-8")) for path in Path("results/records").rglob("*.json")]
     cells = {tuple(record["cell"][kind]["name"] for kind in ("dataset", "defense", "attack")) for record in records}

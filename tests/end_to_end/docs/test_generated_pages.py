@@ -1,4 +1,4 @@
-"""The pages that are made from the code when the site is built."""
+"""The pages that are generated from the code when the site is built."""
 
 import importlib
 import importlib.util
@@ -26,7 +26,7 @@ BUILT_IN = [
 
 @pytest.fixture(scope="module")
 def hooks() -> Iterator[dict[str, ModuleType]]:
-    """The modules behind the hook, imported as mkdocs does it."""
+    """The modules behind the hook, imported as mkdocs imports them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HOOKS))
         yield {name: importlib.import_module(name) for name in MODULE_NAMES}
@@ -36,12 +36,12 @@ def hooks() -> Iterator[dict[str, ModuleType]]:
 
 @pytest.fixture(scope="module")
 def pages(hooks: dict[str, ModuleType]) -> dict[str, str]:
-    made = dict(hooks["component_pages"].pages())
-    return made | {"metrics.md": hooks["metric_pages"].page(), "example.md": hooks["example_page"].page()}
+    generated = dict(hooks["component_pages"].pages())
+    return generated | {"metrics.md": hooks["metric_pages"].page(), "example.md": hooks["example_page"].page()}
 
 
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN)
-def test_a_page_says_what_show_says(kind: registry.Kind, name: str, pages: Any, hooks: Any) -> None:
+def test_a_page_contains_the_output_of_show(kind: registry.Kind, name: str, pages: Any, hooks: Any) -> None:
     page = pages[f"components/{kind}s/{name}.md"]
     shown = hooks["component_pages"].shown(kind, name)
     assert page.startswith(f"# {name}\n")
@@ -58,7 +58,7 @@ def test_a_page_says_what_show_says(kind: registry.Kind, name: str, pages: Any, 
     assert f"[`{name}`]({name}.md)" in index
 
 
-def test_a_range_and_the_stages_are_shown(pages: Any) -> None:
+def test_ranges_and_stages_are_shown(pages: Any) -> None:
     page = pages["components/attacks/vmi.md"]
     assert "| `style_mixing` | float, >= 0, <= 1 | `0.9` |" in page
     (line,) = (line for line in page.splitlines() if line.startswith("| `generator` "))
@@ -69,7 +69,7 @@ def test_a_range_and_the_stages_are_shown(pages: Any) -> None:
     assert line.endswith("| judge |")
 
 
-def test_a_preset_shows_what_differs(pages: Any) -> None:
+def test_a_preset_shows_its_differences(pages: Any) -> None:
     lines = pages["components/defenses/bido_hsic.md"].splitlines()
     (line,) = (line for line in lines if line.startswith("| `mnist` | "))
     assert line == (
@@ -86,18 +86,18 @@ def test_a_data_set_shows_its_whole_protocol(name: str, pages: Any) -> None:
         assert f"| `{field}` | " in section
 
 
-def test_every_definition_is_among_the_metrics(pages: Any) -> None:
+def test_the_metrics_contain_every_definition(pages: Any) -> None:
     for kind, name in BUILT_IN:
         for each in registry.load("evaluator", name).scores if kind == "evaluator" else ():
-            entry = pages["metrics.md"].partition(f"{{ #{each.name} }}")[2].partition("\n### ")[0]
+            entry = pages["metrics.md"].partition(f"\n### {each.name}\n")[2].partition("\n### ")[0]
             assert each.formula[1:] in entry
             assert f"| for a defender | {each.better} is better |" in entry
             assert f"| range | {each.range} |" in entry
-            assert f"`{name}`" in entry
+            assert f"[`{name}`](../evaluators/{name}.py)" in entry
             assert f"(../../metrics.md#{each.name})" in pages[f"components/evaluators/{name}.md"]
 
 
-def test_tables_have_as_many_cells_as_heads(pages: Any) -> None:
+def test_rows_have_as_many_cells_as_the_heading(pages: Any) -> None:
     for path, page in pages.items():
         for table in re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE):
             counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
@@ -138,7 +138,7 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/]+\.md", (code.ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     docs = code.ROOT / "docs"
     there = {str(path.relative_to(docs)) for path in docs.rglob("*.md") if not {"examples", "hooks"} & set(path.parts)}
-    assert listed == there | {"components/index.md", "metrics.md", "example.md"}
+    assert listed == there | {"example.md"}
 
 
 def test_networks_and_embedders_have_no_fields(pages: Any) -> None:
