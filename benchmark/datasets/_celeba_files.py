@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import typing
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -153,18 +152,6 @@ def _lines(path: Path, content: bytes) -> list[str]:
         ) from None
 
 
-class Pictures(typing.Protocol):
-    """Encoded images by name, from a folder or an archive."""
-
-    path: Path
-
-    def sizes(self) -> dict[str, int]:
-        """Return the number of bytes of each image."""
-
-    def read(self, name: str) -> bytes:
-        """Read one encoded image."""
-
-
 class Folder:
     """Images of the folder `img_align_celeba`."""
 
@@ -207,6 +194,10 @@ class Archive:
             return self._zip.read(self._members[name])
         except (zipfile.BadZipFile, zipfile.zlib.error, EOFError) as error:  # type: ignore[attr-defined]
             raise MissingDataError(files.damaged(self.path, f"is damaged at {name} ({error})", self._origin)) from None
+
+
+#: Encoded images by name.
+Pictures = Folder | Archive
 
 
 def find_pictures(root: Path) -> Pictures:

@@ -5,13 +5,11 @@ The file is written image by image and mapped into memory when it is read, so it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from ..core.paths import cache_root
 from ..errors import MissingDataError, StorageError
+from ..files.atomic import replaced_file, storage_errors
 
 _log = logging.getLogger(__name__)
 
@@ -91,20 +90,11 @@ def _read(path: Path, key: str, part: str, shape: tuple[int, ...]) -> Tensor | N
 
 
 def _write(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        storage_errors(path.parent, otherwise="set PRIVBENCH_CACHE to a folder with space"),
+        replaced_file(path) as temporary,
+    ):
         _fill(temporary, key, shapes, decode)
-        temporary.replace(path)
-    except MissingDataError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"decoded images cannot be written to {path.parent} ({error}): set PRIVBENCH_CACHE to a folder with space"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _fill(path: Path, key: str, shapes: Shapes, decode: Decode) -> None:

@@ -8,6 +8,7 @@ not a language model. The harness trains or loads judges; evaluators only query 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -81,36 +82,30 @@ class Judges:
         protocol: Protocol,
         second: Callable[[], Judge] | None = None,
     ) -> None:
-        self._make = classifier
+        self._make_classifier = classifier
         self._make_second = second
         self._device = device
         self._protocol = protocol
-        self._classifier: Judge | None = None
-        self._second: Judge | None = None
         self._embedders: dict[str, Embedder] = {}
 
-    @property
+    @cached_property
     def classifier(self) -> Judge:
         """The judge of the protocol."""
-        if self._classifier is None:
-            self._classifier = self._make()
-        return self._classifier
+        return self._make_classifier()
 
-    @property
+    @cached_property
     def second(self) -> Judge:
         """The second judge: a classifier of another architecture and training.
 
         Raises:
             UnsupportedCellError: the evaluator does not name it in `judges`.
         """
-        if self._second is None:
-            if self._make_second is None:
-                raise UnsupportedCellError(
-                    f"expected a second judge on {self._protocol.id}, got none; the evaluator must name 'second' in "
-                    "its attribute judges, and the protocol its network"
-                )
-            self._second = self._make_second()
-        return self._second
+        if self._make_second is None:
+            raise UnsupportedCellError(
+                f"expected a second judge on {self._protocol.id}, got none; the evaluator must name 'second' in "
+                "its attribute judges, and the protocol its network"
+            )
+        return self._make_second()
 
     def embeddings(self, name: str, pixels: Tensor) -> Tensor:
         """Embed images as unit vectors with a registered embedder.

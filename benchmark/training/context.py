@@ -124,7 +124,9 @@ class Context:
         Raises:
             DivergedError: a loss, or the state before a checkpoint and at the end, is infinite or NaN.
         """
-        self._move_to_device(state)
+        for value in state.values():
+            if isinstance(value, nn.Module):
+                value.to(self.device)
         monitor = LoopMonitor(name, steps, state, self.progress, lambda done: self.save(name, done, state), self.device)
         start = self._resume(name, state)
         monitor.begin(start, self.curves.setdefault(name, {}))
@@ -135,12 +137,6 @@ class Context:
                 generator.manual_seed(derive(self.seed, name, "generator", i))
                 monitor.after_step(i, step(i, generator))
         self.progress.end()
-
-    def _move_to_device(self, state: State) -> None:
-        for value in state.values():
-            if isinstance(value, nn.Module):
-                moved = value.to(self.device)
-                assert moved is value
 
     def _resume(self, name: str, state: State) -> int:
         """Restore the checkpoint of loop `name` and return the number of finished steps; 0 without a checkpoint."""
@@ -192,8 +188,8 @@ class Context:
             images: training images with labels.
             recipe: optimiser, schedule and length.
             loss: of `(network, x, y)`.
-            sampler: `shuffle` or `identity`; the protocol's by default.
-            augmentation: `none`, `flip`, `crop_flip` or `cutout`; the protocol's by default.
+            sampler: as in `batches`.
+            augmentation: as in `batches`.
 
         Note:
             The result is the network after the last step. The released code of BiDO selects the epoch with the best
