@@ -1,4 +1,4 @@
-"""Shared fixtures: real data and small disks where the machine has them, few threads."""
+"""Shared fixtures: the command line, real data, small disks; tests use few threads."""
 
 import os
 import subprocess
@@ -7,23 +7,36 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import command_line
 
-# Tests are many and small: workers of pytest-xdist take a core each, a lone process takes two.
+# Tests are many and small: each worker of pytest-xdist uses one thread, a single process uses two.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ or "OMP_NUM_THREADS" in os.environ else 2)
+
+
+@pytest.fixture
+def privbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> command_line.Command:
+    """Run the command line in this process, in an empty folder with folders of its own for data, store and results."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    for name in ("STORE", "RESULTS", "DATA", "CACHE", "WEIGHTS"):
+        monkeypatch.setenv(f"PRIVBENCH_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("PRIVBENCH_ZOO", raising=False)
+    return command_line.run
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets, or a skip where there is none."""
+    """The folder of real data sets; tests that need it are skipped without one."""
     folder = os.environ.get("PRIVBENCH_DATA")
     if not folder:
-        pytest.skip("PRIVBENCH_DATA names no folder with real data")
+        pytest.skip("PRIVBENCH_DATA is not set to a folder with real data")
     return Path(folder)
 
 
 @pytest.fixture(scope="session")
 def mount_disk(tmp_path_factory) -> Iterator[Callable[[str], Path]]:
-    """Makes real disks of a size, such as `256k`, or skips where mounting is not allowed."""
+    """Mounts disks of a size such as `256k`; tests are skipped if mounting is not allowed."""
     mounted: list[Path] = []
 
     def mount(size: str) -> Path:

@@ -1,31 +1,29 @@
-"""`privbench doctor` says what there is, and writes nothing."""
+"""`privbench doctor` lists what is installed, and writes nothing."""
 
 import importlib.metadata
 import json
 
 import pytest
+from helpers import command_line
 from privbench.benchmark import registry
-from privbench.benchmark.cli.main import app
 from privbench.benchmark.store.store import open_store
-from typer.testing import CliRunner
 
 
 @pytest.fixture
 def doctor(tmp_path, monkeypatch):
-    """What it finds, by name."""
+    """Findings by name."""
     for name in ("CACHE", "DATA", "WEIGHTS"):
         monkeypatch.setenv(f"PRIVBENCH_{name}", str(tmp_path / name.lower()))
     monkeypatch.delenv("PRIVBENCH_STORE", raising=False)
 
-    def ask(*words):
-        done = CliRunner().invoke(app, ["doctor", "--json", *map(str, words)])
-        assert done.exit_code == 0, done.output
-        return {finding["what"]: finding for finding in json.loads(done.stdout)}
+    def findings(*words):
+        found = json.loads(command_line.output("doctor", "--json", *words))
+        return {finding["what"]: finding for finding in found}
 
-    return ask
+    return findings
 
 
-def test_it_looks_at_everything_and_writes_nothing(doctor, tmp_path):
+def test_it_checks_everything_and_writes_nothing(doctor, tmp_path):
     found = doctor()
     assert {"CPU", "CUDA", "MPS", "Ray", "data folder", "store folder"} <= found.keys()
     assert {f"data set {name}" for name in registry.names("dataset")} <= found.keys()
@@ -37,7 +35,7 @@ def test_it_looks_at_everything_and_writes_nothing(doctor, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ray_is_named_with_what_it_would_enable(doctor, monkeypatch):
+def test_missing_ray_is_listed_with_what_it_would_enable(doctor, monkeypatch):
     def version(name):
         if name == "ray":
             raise importlib.metadata.PackageNotFoundError(name)
@@ -65,8 +63,6 @@ def test_both_tiers_of_a_shared_store(doctor, tmp_path):
     assert "format.json is damaged" in found["detail"]
 
 
-def test_the_table_for_people(tmp_path, monkeypatch):
+def test_the_table(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    done = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
-    assert done.exit_code == 0
-    assert "data set digits" in done.stdout
+    assert "data set digits" in command_line.output("doctor", "--data", tmp_path)

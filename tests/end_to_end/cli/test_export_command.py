@@ -1,17 +1,13 @@
-"""`privbench export` and `privbench zoo`: as a user sees them."""
+"""`privbench export` and `privbench zoo` as a user sees them."""
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import command_line
 from helpers import zoo_samples as samples
-from privbench.benchmark.cli.main import main
-
-Call = Callable[..., tuple[int, str, str]]
+from helpers.command_line import Command
 
 
 @pytest.fixture(scope="module")
@@ -22,27 +18,11 @@ def trained(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def privbench(trained: Path, monkeypatch, capsys, tmp_path) -> Call:
-    """Run the command line in this process, in an empty folder; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
+def privbench(privbench: Command, trained: Path, monkeypatch) -> Command:
+    """The command line with the store and the results of the trained target."""
     monkeypatch.setenv("PRIVBENCH_STORE", str(trained / "store"))
     monkeypatch.setenv("PRIVBENCH_RESULTS", str(trained / "results"))
-    monkeypatch.setenv("PRIVBENCH_DATA", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "220")
-    monkeypatch.delenv("PRIVBENCH_ZOO", raising=False)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["privbench", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return privbench
 
 
 def record(trained: Path) -> Path:
@@ -50,7 +30,7 @@ def record(trained: Path) -> Path:
     return found
 
 
-def test_a_record_a_folder_and_a_key_mean_the_same_target(privbench: Call, trained: Path) -> None:
+def test_a_record_a_folder_and_a_key_mean_the_same_target(privbench: Command, trained: Path) -> None:
     path = record(trained)
     target = json.loads(path.read_text("utf-8"))["artifacts"]["target"]["key"]
     said = set()
@@ -66,7 +46,7 @@ def test_a_record_a_folder_and_a_key_mean_the_same_target(privbench: Call, train
     assert out.endswith("\nout\n")
 
 
-def test_a_zoo_from_export_to_fetch(privbench: Call, trained: Path, monkeypatch) -> None:
+def test_a_zoo_from_export_to_fetch(privbench: Command, trained: Path, monkeypatch) -> None:
     assert privbench("export", str(record(trained)), "out")[0] == 0
     code, out, err = privbench("zoo", "add", "out", "zoo", "--name", "tiny")
     assert (code, err) == (0, "")
@@ -101,7 +81,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence(privbench: Call, trained: Path, tmp_path: Path, name: str) -> None:
+def test_a_mistake_is_one_sentence(privbench: Command, trained: Path, tmp_path: Path, name: str) -> None:
     words, expected, needles = MISTAKES[name]
     (tmp_path / "notes.json").write_text("{}")
     (tmp_path / "target.pth").write_bytes(b"\x80\x02")
@@ -118,7 +98,7 @@ def test_a_mistake_is_one_sentence(privbench: Call, trained: Path, tmp_path: Pat
     assert not (tmp_path / "zoo").exists()
 
 
-def test_records_of_several_targets(privbench: Call, trained: Path, tmp_path: Path) -> None:
+def test_records_of_several_targets(privbench: Command, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "results", tmp_path / "results")
     path = next((tmp_path / "results").rglob("*.json"))
     value = json.loads(path.read_text("utf-8"))
@@ -132,21 +112,9 @@ def test_records_of_several_targets(privbench: Call, trained: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("words", [["--help"], ["export", "--help"], ["zoo", "--help"], ["zoo", "add", "--help"]])
 def test_help_does_not_import_torch(words: list[str]) -> None:
-    code = (
-        f"import sys; sys.argv = ['privbench', *{words!r}]\n"
-        "from privbench.benchmark.cli.main import main\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert "torch" not in command_line.imported_modules(*words)
 
 
 def test_listing_a_zoo_does_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "zoo.json").write_text('{"format": "privbench zoo", "schema_version": 1, "targets": {}}')
-    code = (
-        "import sys; from privbench.benchmark.exports.zoo import open_zoo\n"
-        f"open_zoo({str(tmp_path)!r}); assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert "torch" not in command_line.imported_modules("zoo", "list", tmp_path)

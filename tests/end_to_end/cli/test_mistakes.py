@@ -1,37 +1,11 @@
-"""Mistakes get one sentence that names what is wrong, the right exit code, and leave nothing behind."""
+"""Mistakes get a message that names what is wrong and the right exit code, and leave nothing behind."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from privbench.benchmark.cli.main import main
 
 RUN = ("run", "--defense", "none", "--attack", "kedmi")
-
-
-@pytest.fixture
-def privbench(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PRIVBENCH_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("PRIVBENCH_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("PRIVBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("PRIVBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["privbench", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 MISTAKES = {

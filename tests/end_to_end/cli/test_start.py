@@ -1,34 +1,20 @@
-"""Help and listings start without torch and without importing a component; README's commands exist."""
+"""Help and listings import neither torch nor a component; the commands of the README exist."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers import command_line
 
 ROOT = Path(__file__).resolve().parents[3]
-CODE = """
-import sys
-sys.argv = ["privbench", *{words!r}]
-from privbench.benchmark.cli.main import main
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
-component = re.compile(r"torch$|privbench\\.(attacks|defenses|evaluators)\\.")
-heavy = sorted(filter(component.match, sys.modules))
-assert not heavy, heavy
-"""
 
 
 @pytest.mark.parametrize(
     "words", [["--help"], ["--version"], ["list"], ["list", "defenses", "--json"], ["run", "--help"]]
 )
 def test_nothing_heavy_is_imported(words: list[str]) -> None:
-    code = "import re\n" + CODE.format(words=words)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    heavy = re.compile(r"torch$|privbench\.(attacks|defenses|evaluators)\.")
+    assert not sorted(filter(heavy.match, command_line.imported_modules(*words)))
 
 
 def commands() -> list[str]:
@@ -45,9 +31,32 @@ def test_commands_of_the_readme_have_their_options(line: str) -> None:
     words = re.sub(r"\[[^]]*\]", "", line).split()[1:]
     command = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
     command = command[:1] if command[0] not in ("data", "store", "paper") else command
-    done = subprocess.run(
-        [sys.executable, "-m", "privbench", *command, "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    shown = command_line.output(*command, "--help")
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
-        assert option in done.stdout, f"{line}: no {option}"
+        assert option in shown, f"{line}: no {option}"
+
+
+@pytest.mark.parametrize("group", [[], ["paper"], ["figure"], ["data"], ["weights"], ["zoo"], ["store"]])
+def test_first_sentences_of_commands_are_not_cut_off(group: list[str]) -> None:
+    listed = command_line.output(*group, "--help").partition("Commands:")[2].splitlines()
+    assert len(listed) > 2
+    assert not [line for line in listed if line.endswith("...")]
+
+
+def options_of(command: str) -> set[str]:
+    return set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", command_line.output(command, "--help"), re.MULTILINE))
+
+
+def test_plan_takes_every_option_of_run() -> None:
+    assert len(options_of("run")) > 15
+    assert options_of("run") == options_of("plan")
+
+
+def test_options_on_how_to_compute_do_not_change_a_plan(privbench: command_line.Command) -> None:
+    words = ["plan", "--defense", "none", "--attack", "gmi", "--budget", "smoke", "--json"]
+    options = ["--jobs", 2, "--runner", "ray", "--address", "host:1", "--stage-timeout", 5, "--device", "cuda"]
+    code, out, err = privbench(*words, *options)
+    assert (code, err) == (0, "")
+    assert out == privbench(*words).out
+    assert privbench(*words, "--stage-timeout", 0).code == 2
+    assert privbench(*words, "--runner", "slurm").code == 2

@@ -1,42 +1,22 @@
-"""`privbench weights`: as a user sees it."""
+"""`privbench weights` as a user sees it."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import command_line
+from helpers.command_line import Command
 from privbench.benchmark import registry
-from privbench.benchmark.cli.main import main
 from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
 from safetensors.torch import save_file
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def privbench(monkeypatch, capsys, tmp_path) -> Call:
-    """Run the command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.setenv("PRIVBENCH_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("COLUMNS", "200")
-    before = torch.hub._hub_dir
-    torch.hub.set_dir(str(tmp_path / "torch" / "hub"))
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["privbench", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    yield call
-    torch.hub._hub_dir = before
+def privbench(privbench: Command, monkeypatch, tmp_path) -> Command:
+    """The command line without downloaded weights."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "torch" / "hub"))
+    return privbench
 
 
 @pytest.fixture
@@ -46,13 +26,13 @@ def file(tmp_path) -> Path:
     return path
 
 
-def rows(privbench: Call) -> dict[str, dict]:
+def rows(privbench: Command) -> dict[str, dict]:
     code, out, _ = privbench("weights", "ls", "--json")
     assert code == 0
     return {row["name"]: row for row in json.loads(out)}
 
 
-def test_import_then_ls_then_damage(privbench: Call, file: Path, tmp_path: Path) -> None:
+def test_import_then_ls_then_damage(privbench: Command, file: Path, tmp_path: Path) -> None:
     before = rows(privbench)
     assert {row["state"] for row in before.values()} == {"missing"}
     assert before["mobilefacenet"]["for"] == ["embedder mobilefacenet"]
@@ -79,7 +59,7 @@ def test_import_then_ls_then_damage(privbench: Call, file: Path, tmp_path: Path)
     assert "does not match its manifest" in out
 
 
-def test_show_lists_what_a_file_must_hold(privbench: Call) -> None:
+def test_show_lists_what_a_file_must_hold(privbench: Command) -> None:
     code, out, _ = privbench("weights", "show", "mobilefacenet", "--json")
     assert code == 0
     wanted = {key: list(value.shape) for key, value in MobileFaceNet(pretrained=False).state_dict().items()}
@@ -98,7 +78,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence(privbench: Call, file: Path, tmp_path: Path, name: str) -> None:
+def test_a_mistake_is_one_sentence(privbench: Command, file: Path, tmp_path: Path, name: str) -> None:
     words, needles = MISTAKES[name]
     code, out, err = privbench("weights", *(str(file) if word == "FILE" else word for word in words))
     assert (code, out) == (1, "")
@@ -110,7 +90,7 @@ def test_a_mistake_is_one_sentence(privbench: Call, file: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in registry.MODULES if kind != "network"])
-def test_networks_that_judge_are_listed_and_shown(privbench: Call, kind: str) -> None:
+def test_networks_that_judge_are_listed_and_shown(privbench: Command, kind: str) -> None:
     code, out, _ = privbench("list", f"{kind}s", "--json")
     assert code == 0
     listed = [row["name"] for row in json.loads(out)]
@@ -125,11 +105,4 @@ def test_networks_that_judge_are_listed_and_shown(privbench: Call, kind: str) ->
 
 @pytest.mark.parametrize("words", [["weights", "--help"], ["weights", "import", "--help"], ["list", "embedders"]])
 def test_help_and_listing_do_not_import_torch(words: list[str]) -> None:
-    code = (
-        f"import sys; sys.argv = ['privbench', *{words!r}]\n"
-        "from privbench.benchmark.cli.main import main\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert "torch" not in command_line.imported_modules(*words)
