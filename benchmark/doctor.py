@@ -106,7 +106,7 @@ def _weights() -> list[Diagnosis]:
     findings = []
     for source, enables in enabled.items():
         found = source.find()
-        detail = str(found) if found else f"would enable {enables}; put {source.url} at {source.place}"
+        detail = str(found) if found else f"would enable {enables}; put {source.url} at {source.path}"
         findings.append(Diagnosis(source.title.removeprefix("the "), found is not None, detail))
     return findings + [
         _named(name, [f"{kind} {network}" for kind, network, _ in using]) for name, using in users().items()

@@ -1,4 +1,4 @@
-"""Targets out of the store into folders that can be passed on."""
+"""Export trained targets from the store to folders that can be shared."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from torch import Tensor
 
 from ..core.config import Protocol
 from ..core.seeds import derive
-from ..errors import (
-    CorruptArtifactError,
-    IncompatibleRecordError,
-    InvalidConfigurationError,
-    MissingDataError,
-)
+from ..errors import CorruptArtifactError, IncompatibleRecordError, InvalidConfigurationError, MissingDataError
 from ..files import atomic
 from ..files.atomic import write_folder
+from ..files.documents import parse_json
 from ..files.tensors import pack
-from ..files.untrusted import parse_json, read_bounded
+from ..files.untrusted import read_bounded
 from ..networks.classifiers.network import Network
 from ..pipeline import record_artifacts
 from ..pipeline.cell import Cell, Choice
@@ -37,22 +33,22 @@ from .load import CPU, local_fields, noise, require_finite, untrained
 from .manifest import MANIFEST, WEIGHTS, Answers, Architecture, Decisions, Exported, Training, Weights
 
 log = logging.getLogger("privbench")
-#: Images of noise whose logits go along.
+#: Images of noise whose logits the manifest contains.
 _NOISE = 2
 #: Significant digits of those logits.
 _DIGITS = 7
 
 
 def export(record: Record, folder: Path, store: Store, data: Path) -> Exported:
-    """Write the target of a record to a folder, whole or not at all; an earlier export there is replaced.
+    """Write the target of a record to a folder, atomically; an earlier export there is replaced.
 
-    Where the private test images are here, the target must still say what it said when it was stored; where they are
-    not, a warning says that this was not checked.
+    If the private test images are available, the target must repeat its stored predictions; otherwise a warning says
+    that this was not checked.
 
     Args:
         record: of any attack on the target.
-        folder: to be made.
-        store: holds the target.
+        folder: to write.
+        store: that contains the target.
         data: the data folder.
 
     Returns:
@@ -60,9 +56,9 @@ def export(record: Record, folder: Path, store: Store, data: Path) -> Exported:
 
     Raises:
         InvalidConfigurationError: something else is in the folder.
-        MissingDataError: the target is not in the store any more.
-        IncompatibleRecordError: a component or the protocol is of another version here.
-        CorruptArtifactError: the weights do not fit, or the target says something else than when it was stored.
+        MissingDataError: the target is no longer in the store.
+        IncompatibleRecordError: a component or the protocol has another version here.
+        CorruptArtifactError: the weights do not fit, or the target does not repeat its stored predictions.
         StorageError: the folder cannot be written.
     """
     require_replaceable(folder)
@@ -70,8 +66,8 @@ def export(record: Record, folder: Path, store: Store, data: Path) -> Exported:
     protocol: Protocol = cell.dataset.component.protocol
     if protocol.id != record.protocol:
         raise IncompatibleRecordError(
-            f"{record_artifacts.name_of(record)} is of protocol {record.protocol}, and here {cell.dataset.name} is "
-            f"{protocol.id}; run its cell again"
+            f"{record_artifacts.name_of(record)} has protocol {record.protocol}, but {cell.dataset.name} is "
+            f"{protocol.id} here; run its cell again"
         )
     artifact = record_artifacts.artifact(record, "target", store)
     _check_predictions(artifact, cell, data)
@@ -98,7 +94,7 @@ def _manifest(cell: Cell, artifact: Artifact, network: Network, content: bytes, 
     protocol: Protocol = cell.dataset.component.protocol
     info = artifact.info
     dataset, left_out = _portable(cell.dataset)
-    defense, also_left_out = _portable(cell.defense)
+    defense, left_out_too = _portable(cell.defense)
     from ... import __version__
 
     values = {
@@ -107,7 +103,7 @@ def _manifest(cell: Cell, artifact: Artifact, network: Network, content: bytes, 
         "protocol": protocol.model_dump(mode="json"),
         "dataset": dataset.model_dump(),
         "defense": defense.model_dump(),
-        "left_out": left_out + also_left_out,
+        "left_out": left_out + left_out_too,
         "network": _architecture(protocol, network).model_dump(),
         "seed": cell.seed,
         "budget": cell.budget,
@@ -127,7 +123,7 @@ def _manifest(cell: Cell, artifact: Artifact, network: Network, content: bytes, 
 
 
 def _portable(choice: Choice) -> tuple[RecordedChoice, tuple[str, ...]]:
-    """A choice without the fields that name files of this machine, and which these were."""
+    """Remove the fields that name files of this machine from a choice; returns it and the names of these fields."""
     identity = choice.identity()
     local = sorted(name for name in local_fields(type(choice.component)) if identity["fields"].get(name) is not None)
     fields = {name: value for name, value in identity["fields"].items() if name not in local}
@@ -167,7 +163,7 @@ def _answers(network: Network, protocol: Protocol, key: str) -> Answers:
 
 
 def _steps(info: Mapping[str, Any]) -> dict[str, int]:
-    """The last step of each loop's curves."""
+    """Last step of each loop, from its curves."""
     found = {}
     for loop, series in info.get("curves", {}).items():
         last = [int(points[-1][0]) for points in series.values() if points]
@@ -177,14 +173,14 @@ def _steps(info: Mapping[str, Any]) -> dict[str, int]:
 
 
 def require_replaceable(folder: Path) -> None:
-    """Refuse to write where something other than an earlier export is.
+    """Refuse to replace anything but an earlier export.
 
     Raises:
-        InvalidConfigurationError: names what is in the way.
+        InvalidConfigurationError: something else is in the folder.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InvalidConfigurationError(
-            f"expected DIR to be a new folder, got {folder}, which is no folder; choose another"
+            f"expected DIR to be a new folder, got {folder}, which is not a folder; choose another"
         )
     if not folder.exists():
         return
@@ -197,7 +193,7 @@ def require_replaceable(folder: Path) -> None:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder says that it is an export, of whatever schema, sound or not."""
+    """Tell whether a folder has the manifest of an export, of any schema, valid or not."""
     try:
         data = read_bounded(folder / MANIFEST, exported.MAX_MANIFEST)
         return parse_json(data, MANIFEST, exported.MAX_MANIFEST).get("format") == exported.FORMAT
@@ -206,14 +202,14 @@ def _is_export(folder: Path) -> bool:
 
 
 def choose(records: Mapping[Path, Record], cell: str) -> Record:
-    """The record that `cell` means, out of loaded ones: all of them must be of one target.
+    """Choose the record that `cell` means; all given records must have the same target.
 
     Args:
         records: by path.
-        cell: what the user wrote, for messages.
+        cell: as the user wrote it, for messages.
 
     Raises:
-        InvalidConfigurationError: they are of several targets.
+        InvalidConfigurationError: they have several targets.
     """
     by_target: dict[str, Record] = {}
     for record in records.values():

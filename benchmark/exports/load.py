@@ -1,4 +1,4 @@
-"""Exported targets into memory: checked piece by piece, and nothing is unpickled."""
+"""Load exported targets, with checks at every step and without unpickling."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .manifest import DECIDING, Answers, Architecture, Exported
 
 log = logging.getLogger("privbench")
 CPU = torch.device("cpu")
-#: How much logits may differ, relative to the largest; leaves room for another machine's rounding.
+#: Tolerance on logits, relative to the largest; allows for rounding on another machine.
 ROUNDING = 1e-3
-#: How much the test accuracy may differ from what was measured; leaves room for another device's rounding.
+#: Tolerance on the test accuracy; allows for rounding on another device.
 TOLERANCE = 0.01
 _TORCH = {getattr(torch, name): name for name in DTYPES.values()}
 
@@ -47,21 +47,21 @@ def load_export(
     check_accuracy: bool = False,
     data: Path | None = None,
 ) -> Network:
-    """The target in a folder that `privbench export` made, in evaluation mode.
+    """Load the target in a folder that `privbench export` made, in evaluation mode.
 
-    In this order: the manifest (against `sha256` where a zoo gives it), the components that it names, its protocol, the
-    file of weights against size and SHA-256, names, types and shapes of the tensors, their values, what the network
-    says of images of noise, and on demand its test accuracy.
+    Checks, in this order: the manifest (its SHA-256 if given), the components that it names, its protocol, size and
+    SHA-256 of the weights, names, types, shapes and values of the tensors, the logits for images of noise, and, if
+    requested, the test accuracy.
 
     Args:
         folder: of the export.
         sha256: of the manifest.
-        device: where to put the target.
+        device: for the target.
         check_accuracy: test it again on the private test images.
         data: the data folder, for `check_accuracy`.
 
     Raises:
-        PrivbenchError: says in one sentence what is missing or does not match.
+        PrivbenchError: something is missing or does not match.
     """
     manifest = exported.read_manifest(folder, sha256)
     dataset, defense = components(manifest, folder)
@@ -80,11 +80,11 @@ def load_export(
 
 
 def components(manifest: Exported, folder: Path) -> tuple[Any, Any]:
-    """The configured data set and defense that an export names, as they are installed here.
+    """Build the data set and defense of an export from the installed components.
 
     Raises:
-        IncompatibleRecordError: one is not installed, or of another package or version.
-        CorruptArtifactError: a field that it does not take.
+        IncompatibleRecordError: one is not installed, or comes from another package or version.
+        CorruptArtifactError: a field is unknown or invalid.
     """
     dataset = _component("dataset", manifest.dataset, folder)
     defense = _component("defense", manifest.defense, folder)
@@ -97,13 +97,15 @@ def _component(kind: Kind, recorded: Choice, folder: Path) -> Any:
     named = sorted(local_fields(cls) & {name for name, value in recorded.fields.items() if value is not None})
     if named:
         raise CorruptArtifactError(
-            f"expected {kind}.{named[0]} to be left out of {folder}, since it names files of another machine, got "
+            f"expected {kind}.{named[0]} to be absent from {folder}, since it names files of another machine, got "
             f"{shown(repr(recorded.fields[named[0]]))}; export the target again"
         )
     try:
         return build(cls, recorded.fields, kind, recorded.name)
     except PrivbenchError as cause:
-        raise CorruptArtifactError(f"{folder} holds a target of another configuration: {shown(cause, 300)}") from None
+        raise CorruptArtifactError(
+            f"the target in {folder} has an invalid configuration: {shown(cause, 300)}"
+        ) from None
 
 
 def _require_installed(kind: Kind, recorded: Choice | Architecture, folder: Path) -> Any:
@@ -120,24 +122,24 @@ def _require_installed(kind: Kind, recorded: Choice | Architecture, folder: Path
     ours = (entry.distribution, cls.version)
     if ours != (recorded.distribution, recorded.version):
         raise IncompatibleRecordError(
-            f"the target in {folder} was made with {kind} {recorded.name} of {theirs}, version {recorded.version}, and "
-            f"here it is of {ours[0]}, version {ours[1]}; get a target of this version"
+            f"the target in {folder} was made with {kind} {recorded.name} of {theirs}, version {recorded.version}, but "
+            f"{ours[0]}, version {ours[1]}, is installed; get a target of this version"
         )
     return cls
 
 
 def local_fields(component: type[Any]) -> set[str]:
-    """Names of the fields of a component that name files or folders of the machine."""
+    """Fields of a component that name files or folders of the machine."""
     return {name for name, info in component.model_fields.items() if "Path" in str(info.annotation)}
 
 
 def _require_protocol(manifest: Exported, protocol: Protocol, folder: Path) -> None:
-    """Refuse a target of another protocol, or of another version of it."""
+    """Refuse a target of another protocol or version."""
     ours, theirs = protocol.model_dump(mode="json"), manifest.protocol
     if manifest.protocol_id != protocol.id:
         raise IncompatibleRecordError(
-            f"the target in {folder} is of protocol {manifest.protocol_id}, and here {manifest.dataset.name} is "
-            f"{protocol.id}, whose numbers are not comparable; get a target of {protocol.id}"
+            f"the target in {folder} has protocol {manifest.protocol_id}, but {manifest.dataset.name} is {protocol.id} "
+            f"here, whose numbers are not comparable; get a target of {protocol.id}"
         )
     for name in DECIDING:
         if ours[name] != theirs[name]:
@@ -153,7 +155,7 @@ def _require_protocol(manifest: Exported, protocol: Protocol, folder: Path) -> N
 
 
 def _rebuilt(manifest: Exported, defense: Any, protocol: Protocol, folder: Path) -> Network:
-    """The network with its weights, on the CPU; made without memory first, so that a wrong size costs none."""
+    """Rebuild the network with its weights on the CPU; sizes are checked before memory is allocated."""
     path = str(folder / exported.WEIGHTS)
     wanted = _expected(defense, protocol)
     most = sum(layout.elements * _bytes(layout) for layout in wanted.values()) + MAX_HEADER
@@ -172,7 +174,7 @@ def _rebuilt(manifest: Exported, defense: Any, protocol: Protocol, folder: Path)
 
 
 def untrained(defense: Any, protocol: Protocol) -> Network:
-    """The network of a defense with weights that do not matter; PyTorch's global generator is left as it was."""
+    """Build the network of a defense with arbitrary weights; PyTorch's global generator is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         network: Network = defense.network(protocol)
@@ -180,13 +182,13 @@ def untrained(defense: Any, protocol: Protocol) -> Network:
 
 
 def _expected(defense: Any, protocol: Protocol) -> dict[str, Layout]:
-    """Types and shapes of a target's weights."""
+    """Types and shapes of the weights of a target."""
     try:
         with torch.device("meta"):
             network = untrained(defense, protocol)
     except PrivbenchError:
         raise
-    except Exception:  # some initialisations need real numbers
+    except Exception:  # some initialisations do not work on the meta device
         network = untrained(defense, protocol)
     return layouts_of(network.state_dict())
 
@@ -203,21 +205,22 @@ def _bytes(layout: Layout) -> int:
 
 
 def require_layouts(given: dict[str, Layout], wanted: dict[str, Layout], source: str) -> None:
-    """Refuse weights of which a name, type or shape is not the network's.
+    """Refuse weights whose names, types or shapes are not those of the network.
 
     Raises:
-        CorruptArtifactError: names the first that is odd.
+        CorruptArtifactError: names the first difference.
     """
     missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing:
         fault = f"no tensor {missing[0]!r} ({wanted[missing[0]]})" + _more(missing)
     elif extra:
-        fault = f"a tensor {shown(repr(extra[0]))} that it does not have" + _more(extra)
+        fault = f"a tensor {shown(repr(extra[0]))} that the network does not have" + _more(extra)
     else:
-        odd = sorted(name for name in wanted if given[name] != wanted[name])
-        if not odd:
+        differing = sorted(name for name in wanted if given[name] != wanted[name])
+        if not differing:
             return
-        fault = f"{odd[0]!r} of {shown(given[odd[0]])} where it has {wanted[odd[0]]}" + _more(odd)
+        name = differing[0]
+        fault = f"{name!r} of {shown(given[name])} instead of {wanted[name]}" + _more(differing)
     raise CorruptArtifactError(f"expected {source} to fit the network of its manifest, got {fault}; get it again")
 
 
@@ -226,7 +229,7 @@ def _more(names: list[str]) -> str:
 
 
 def require_finite(state: dict[str, Tensor], source: str) -> None:
-    """Refuse weights that no network computes with.
+    """Refuse weights that are not finite.
 
     Raises:
         CorruptArtifactError: a value is infinite or not a number.
@@ -239,17 +242,17 @@ def require_finite(state: dict[str, Tensor], source: str) -> None:
 
 
 def noise(answers_seed: int, count: int, protocol: Protocol) -> Tensor:
-    """Images `uint8 N C H W` of noise, the same everywhere."""
+    """Images `uint8 N C H W` of noise, the same on every machine."""
     generator = torch.Generator().manual_seed(answers_seed)
     return torch.randint(0, 256, (count, *protocol.image), dtype=torch.uint8, generator=generator)
 
 
 def _require_answers(network: Network, manifest: Exported, protocol: Protocol, folder: Path) -> None:
-    """Refuse a network that does not compute what the exported one did, as after a change of its code."""
+    """Refuse a network that computes something else than the exported one, such as after a change of its code."""
     answers: Answers = manifest.answers
     if any(len(row) != protocol.classes for row in answers.logits):
         raise CorruptArtifactError(
-            f"expected answers.logits in {folder} to hold {protocol.classes} logits an image, got another number; "
+            f"expected answers.logits in {folder} to hold {protocol.classes} logits per image, got another number; "
             "get the target again"
         )
     stored = torch.tensor(answers.logits, dtype=torch.float64)
@@ -257,19 +260,19 @@ def _require_answers(network: Network, manifest: Exported, protocol: Protocol, f
     difference = float((found - stored).abs().max() / stored.abs().max().clamp_min(1.0))
     if not difference <= ROUNDING:
         raise CorruptArtifactError(
-            f"the target in {folder} does not compute what it did when it was exported: logits of noise differ by "
-            f"{difference:.2g} of the largest, and {ROUNDING:g} is rounding; get it again, or the privbench "
+            f"the target in {folder} does not compute what it did when it was exported: its logits for noise differ by "
+            f"{difference:.2g} of the largest, more than {ROUNDING:g}; get it again, or install the privbench "
             f"{shown(manifest.privbench)} that exported it"
         )
 
 
 def _require_decisions(logits: Tensor, manifest: Exported, protocol: Protocol, folder: Path) -> None:
-    """Refuse a target that says something else of the first private test images than it did when it was exported.
+    """Refuse a target that does not repeat its decisions for the first private test images.
 
     Args:
-        logits: `N K`, what it says now of all private test images.
-        manifest: what it said.
-        protocol: whose task it is.
+        logits: `N K`, of all private test images.
+        manifest: of the export, with the decisions.
+        protocol: of the target.
         folder: of the export, for messages.
     """
     said = manifest.decisions.said
@@ -304,14 +307,14 @@ def recheck(
     Args:
         network: the target.
         test: the private test images.
-        protocol: whose task is tested.
-        claim: the accuracy that is claimed, and on how many images.
-        seed: of the noise of a target that draws some.
-        device: where to compute.
-        source: where the claim stands, for messages.
+        protocol: of the target.
+        claim: the claimed accuracy, and the number of images that it was measured on.
+        seed: of a stochastic target.
+        device: to compute on.
+        source: of the claim, for messages.
 
     Raises:
-        MissingDataError: there is another number of test images.
+        MissingDataError: the number of test images differs.
         CorruptArtifactError: the accuracy differs by more than `TOLERANCE`.
     """
     claimed, n = claim
@@ -324,8 +327,8 @@ def recheck(
     value = accuracy(logits, test.truth(protocol.task))
     if abs(value - claimed) > TOLERANCE:
         raise CorruptArtifactError(
-            f"the target in {source} has a test accuracy of {value:.2%} on {n} images where its manifest claims "
-            f"{claimed:.2%}, {100 * (value - claimed):+.2f} points apart; do not use it"
+            f"the target in {source} has a test accuracy of {value:.2%} on {n} images, but its manifest claims "
+            f"{claimed:.2%}, a difference of {100 * (value - claimed):+.2f} points; do not use it"
         )
     log.info("%s: test accuracy %.2f %%, claimed %.2f %%", source, 100 * value, 100 * claimed)
     return logits

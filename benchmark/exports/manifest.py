@@ -1,39 +1,35 @@
-"""An exported target: a folder of one file of weights and a manifest that says what they are. Imports no torch.
+"""Exported targets: a folder with a file of weights and a manifest that describes it. Imports no torch.
 
-DIR/manifest.json       what the target is, made for review
+DIR/manifest.json       description of the target
 DIR/target.safetensors  its weights
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field, JsonValue, StrictInt, StringConstraints, ValidationError, field_validator
+from pydantic import Field, JsonValue, StrictInt, StringConstraints, field_validator
 
 from ..core.config import Budget, Configuration
-from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError
-from ..files.untrusted import parse_json, read_bounded, shown
+from ..errors import CorruptArtifactError, MissingDataError
+from ..files.documents import Document
+from ..files.safetensors_header import other_kind
+from ..files.untrusted import read_bounded, shown
 from ..records.record import ArtifactReference, Choice, Hash, Name
 
-if TYPE_CHECKING:
-    from typing import Any
-
-#: What every manifest of an export begins with, in words.
-FORMAT = "privbench target"
+FORMAT: Final = "privbench target"
 #: Raised when the meaning or set of fields changes; older readers refuse newer exports.
 SCHEMA = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "target.safetensors"
-#: A larger manifest is not read.
+#: Larger manifests are refused.
 MAX_MANIFEST = 4 << 20
-#: Larger weights are not read.
+#: Larger weights are refused.
 MAX_WEIGHTS = 8 << 30
-#: What of a protocol decides the network and what its accuracy means.
+#: Fields of a protocol that determine the network and the meaning of its accuracy.
 DECIDING = ("name", "version", "task", "image", "classes", "target_network", "attributes")
-_AGAIN = "export it again with `privbench export`, or get it again"
 
 Text = Annotated[str, StringConstraints(max_length=200)]
 
@@ -45,8 +41,8 @@ class Architecture(Configuration):
     distribution: Text = Field(description="package that registers it")
     release: Text = Field(description="of that package, when the target was exported")
     version: int = Field(description="raised when a change of the network alters results")
-    family: Text = Field("", description="the design that networks of other depths or widths share with it")
-    pretraining: Text = Field("", description="the data behind the weights that training started from; empty if none")
+    family: Text = Field("", description="design that it shares with networks of other depths or widths")
+    pretraining: Text = Field("", description="data that the initial weights were trained on; empty if none")
     layers: tuple[Name, ...] = Field(description="names of the latents of the target, from input to output")
 
 
@@ -60,14 +56,14 @@ class Weights(Configuration):
 
     @field_validator("file")
     @classmethod
-    def _stays_here(cls, name: str) -> str:
+    def _is_beside_the_manifest(cls, name: str) -> str:
         if name != WEIGHTS:
             raise ValueError(f"{WEIGHTS}, beside the manifest")
         return name
 
 
 class Answers(Configuration):
-    """Logits for images of noise: whether a network was rebuilt right can be told without any data set.
+    """Logits for images of noise, to verify a rebuilt network without a data set.
 
     The images are `torch.randint(0, 256, (N, C, H, W), dtype=uint8)` of a generator seeded with `seed`.
     """
@@ -77,41 +73,45 @@ class Answers(Configuration):
 
 
 class Decisions(Configuration):
-    """What the target says of the first private test images.
+    """Decisions of the target for the first private test images.
 
-    `said` holds a class for each image, or of attributes one text of `0` and `1` for each image.
+    `said` holds a class for each image, or, for attributes, a string of `0` and `1` for each image.
     """
 
-    seed: int = Field(ge=0, lt=2**63, description="of the noise of a target that draws some")
+    seed: int = Field(ge=0, lt=2**63, description="of a stochastic target")
     said: tuple[StrictInt, ...] | tuple[Annotated[str, StringConstraints(strict=True, pattern="^[01]+$")], ...] = Field(
         max_length=4096
     )
 
 
 class Training(Configuration):
-    """How the target came about; the recipe is among the fields of the defense."""
+    """Training of the target; the recipe is among the fields of the defense."""
 
-    steps: dict[str, int] = Field(default_factory=dict, description="by loop, as far as a curve was recorded")
+    steps: dict[str, int] = Field(default_factory=dict, description="by loop, for loops with a recorded curve")
     seconds: float | None = Field(None, ge=0)
     device: Text = ""
 
 
-class Exported(Configuration):
+class Exported(Document):
     """The manifest of an exported target."""
 
-    format: Literal["privbench target"] = "privbench target"
+    document_kind: ClassVar[str] = "the manifest of an exported target"
+    remedy: ClassVar[str] = "export it again with `privbench export`, or get it again"
+    max_bytes: ClassVar[int] = MAX_MANIFEST
+
+    format: Literal["privbench target"] = FORMAT
     schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
     privbench: Text = Field(description="version that exported")
     created: Text = Field(description="UTC, ISO 8601")
-    protocol: dict[str, JsonValue] = Field(description="all that was fixed, see `Protocol`")
+    protocol: dict[str, JsonValue] = Field(description="see `Protocol`")
     dataset: Choice
     defense: Choice
-    left_out: tuple[Name, ...] = Field((), description="fields that name files of the machine that trained")
+    left_out: tuple[Name, ...] = Field((), description="fields that name files of the machine that trained it")
     network: Architecture
     seed: int = Field(ge=0)
     budget: Budget
-    test_accuracy: float = Field(ge=0, le=1, description="share of right decisions on the private test images")
-    n: int = Field(ge=1, description="private test images")
+    test_accuracy: float = Field(ge=0, le=1, description="fraction of correct decisions on the private test images")
+    n: int = Field(ge=1, description="number of private test images")
     decisions: Decisions
     answers: Answers
     training: Training
@@ -120,10 +120,10 @@ class Exported(Configuration):
 
     @field_validator("protocol")
     @classmethod
-    def _names_what_decides(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _determines_the_network(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         absent = [name for name in DECIDING if name not in value]
         if absent:
-            raise ValueError(f"a protocol with {', '.join(absent)}")
+            raise ValueError(f"expected {', '.join(absent)} in the protocol, found none")
         return value
 
     @property
@@ -136,22 +136,18 @@ class Exported(Configuration):
         """Short name for messages."""
         return f"target {self.defense.name} on {self.protocol_id}, seed {self.seed}"
 
-    def text(self) -> str:
-        """The manifest as its file holds it."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
 
 def read_manifest(folder: Path, sha256: str | None = None) -> Exported:
-    """The manifest of an exported target.
+    """Read the manifest of an exported target.
 
     Args:
         folder: of the export.
-        sha256: what the manifest must be, where a zoo says so; compared before anything is parsed.
+        sha256: of the manifest as its zoo lists it; compared before anything is parsed.
 
     Raises:
-        MissingDataError: there is no such folder, or no manifest in it.
-        CorruptArtifactError: it is no manifest, or not the one that was promised.
-        IncompatibleRecordError: it is of a newer privbench.
+        MissingDataError: the folder or its manifest does not exist.
+        CorruptArtifactError: it is not a manifest, or not the listed one.
+        IncompatibleRecordError: a newer privbench wrote it.
     """
     if not folder.is_dir():
         raise MissingDataError(_no_folder(folder))
@@ -176,7 +172,7 @@ def _no_folder(path: Path) -> str:
 
 
 def parse_manifest(data: bytes, source: str, sha256: str | None = None) -> Exported:
-    """The manifest in the bytes of its file; see `read_manifest`."""
+    """Parse the content of a manifest; see `read_manifest`."""
     if sha256 is not None and len(data) <= MAX_MANIFEST:
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
@@ -184,42 +180,20 @@ def parse_manifest(data: bytes, source: str, sha256: str | None = None) -> Expor
                 f"expected {source} to have the SHA-256 {sha256[:16]}... that its zoo lists, got {found[:16]}...; "
                 "get it again"
             )
-    value = parse_json(data, source, MAX_MANIFEST)
-    schema = value.get("schema_version")
-    if value.get("format") != FORMAT or type(schema) is not int or schema < 1:
-        raise CorruptArtifactError(f"expected {source} to be the manifest of an exported target, got another; {_AGAIN}")
-    if schema > SCHEMA:
-        raise IncompatibleRecordError(
-            f"{source} has schema {shown(schema)} and this privbench reads up to {SCHEMA}; upgrade privbench"
-        )
-    try:
-        return Exported.model_validate(value)
-    except ValidationError as cause:
-        raise CorruptArtifactError(_sentence(source, cause)) from None
-
-
-def _sentence(source: str, cause: ValidationError) -> str:
-    problem: Any = cause.errors(include_url=False)[0]
-    where = shown(".".join(map(str, problem["loc"])) or "it")
-    if problem["type"] == "missing":
-        return f"expected {source} to have {where}, found none; {_AGAIN}"
-    if problem["type"] == "extra_forbidden":
-        return f"expected {source} to have known fields only, got {where}; {_AGAIN}"
-    wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"expected {where} in {source} to be {shown(wanted)}, got {shown(repr(problem['input']))}; {_AGAIN}"
+    return Exported.parse(data, source)
 
 
 def read_weights(folder: Path, weights: Weights) -> bytes:
-    """The file of weights, compared with its size and SHA-256 before anything is made of it.
+    """Read the file of weights and check its size and SHA-256.
 
     Raises:
-        MissingDataError: it is not there.
+        MissingDataError: it does not exist.
         CorruptArtifactError: it is a link, truncated, or another file, such as a web page or a pickle.
     """
     path = folder / weights.file
     data = read_bounded(path, weights.bytes)
-    sound = len(data) == weights.bytes and hashlib.sha256(data).hexdigest() == weights.sha256
-    fault = _fault(path, data, sound, weights)
+    valid = len(data) == weights.bytes and hashlib.sha256(data).hexdigest() == weights.sha256
+    fault = _fault(path, data, valid, weights)
     if fault:
         raise CorruptArtifactError(
             f"expected {path} to be the weights of its manifest, got {fault}; get the file again"
@@ -227,15 +201,13 @@ def read_weights(folder: Path, weights: Weights) -> bytes:
     return data
 
 
-def _fault(path: Path, data: bytes, sound: bool, weights: Weights) -> str | None:
-    """What the file is instead of the weights; `None` if it has their size and hash, and can be safetensors."""
-    from ..files.safetensors_header import other_kind
-
+def _fault(path: Path, data: bytes, valid: bool, weights: Weights) -> str | None:
+    """Describe what the file is instead of the weights; `None` if it has their size and hash and may be safetensors."""
     kind = other_kind(path, data[:512])
-    if kind or sound:
+    if kind or valid:
         return kind
     if len(data) < weights.bytes:
         return f"a truncated file, {len(data):,} of {weights.bytes:,} bytes"
     if len(data) > weights.bytes:
-        return f"a larger file than its {weights.bytes:,} bytes"
-    return f"the SHA-256 {hashlib.sha256(data).hexdigest()[:16]}... where {weights.sha256[:16]}... is due"
+        return f"a file larger than {weights.bytes:,} bytes"
+    return f"the SHA-256 {hashlib.sha256(data).hexdigest()[:16]}... instead of {weights.sha256[:16]}..."

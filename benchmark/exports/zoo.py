@@ -1,6 +1,6 @@
-"""A zoo: exported targets by name, in a folder or behind an https address, with the hashes that each must have.
+"""Zoos: exported targets by name, with their hashes, in a folder or at an https address.
 
-ZOO/zoo.json            name -> folder, hashes, and what the target is
+ZOO/zoo.json            folder, hashes and description of each target
 ZOO/NAME/manifest.json  ZOO/NAME/target.safetensors
 """
 
@@ -10,60 +10,57 @@ import contextlib
 import hashlib
 import logging
 import re
-import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from ..core.config import Budget, Configuration
 from ..core.paths import cache_root
 from ..errors import (
     CorruptArtifactError,
-    IncompatibleRecordError,
     InvalidConfigurationError,
     MissingDataError,
-    PrivbenchError,
     StorageError,
     UnknownComponentError,
 )
 from ..files import atomic, downloads
-from ..files.untrusted import inside, is_relative_folder, parse_json, read_bounded, shown
+from ..files.atomic import write_folder
+from ..files.documents import Document
+from ..files.untrusted import inside, is_relative_folder, read_bounded, shown
 from ..records.record import Hash, Name
 from . import manifest as exported
 from .manifest import MANIFEST, MAX_MANIFEST, MAX_WEIGHTS, WEIGHTS, Exported, Text
 
 log = logging.getLogger("privbench")
-FORMAT = "privbench zoo"
 #: Raised when the meaning or set of fields changes; older readers refuse newer zoos.
 SCHEMA = 1
 INDEX = "zoo.json"
-#: A larger index is not read.
-MAX_INDEX = 16 << 20
 _NAME = r"^[a-z0-9]([a-z0-9_.-]{0,98}[a-z0-9_-])?$"
 _LOCK_SECONDS = 60.0
 
 
 class ManifestFacts(Configuration):
-    """What a target's manifest must be."""
+    """Size and hash of the manifest of a target."""
 
     bytes: int = Field(ge=2, le=MAX_MANIFEST)
     sha256: Hash
 
 
 class WeightsFacts(Configuration):
-    """What a target's weights must be."""
+    """Size and hash of the weights of a target."""
 
     bytes: int = Field(ge=8, le=MAX_WEIGHTS)
     sha256: Hash
 
 
 class ZooEntry(Configuration):
-    """A target of a zoo; all but the first three says what its manifest says."""
+    """A target of a zoo; all fields but the first three repeat its manifest."""
 
     folder: str
     manifest: ManifestFacts
@@ -84,8 +81,12 @@ class ZooEntry(Configuration):
         return folder
 
 
-class Index(Configuration):
+class Index(Document):
     """The file `zoo.json`."""
+
+    document_kind: ClassVar[str] = "the index of a zoo"
+    remedy: ClassVar[str] = "get it again, or tell its owner"
+    max_bytes: ClassVar[int] = 16 << 20
 
     format: Literal["privbench zoo"] = "privbench zoo"
     schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
@@ -97,51 +98,52 @@ class Zoo:
     """An opened zoo.
 
     Args:
-        place: its folder, or its address without `/zoo.json`.
+        address: its folder, or its URL without `/zoo.json`.
         targets: by name.
     """
 
-    place: Path | str
+    address: Path | str
     targets: Mapping[str, ZooEntry]
 
     def entry(self, name: str) -> ZooEntry:
-        """The target of that name.
+        """Return the target of that name.
 
         Raises:
             UnknownComponentError: there is none.
         """
         if name not in self.targets:
-            raise UnknownComponentError(f"target of {self.place}", shown(name), self.targets)
+            raise UnknownComponentError(f"target of {self.address}", shown(name), self.targets)
         return self.targets[name]
 
 
-def open_zoo(place: str | Path) -> Zoo:
+def open_zoo(address: str | Path) -> Zoo:
     """Read the index of a zoo.
 
     Args:
-        place: a folder, a `file://` or an `https://` address; the latter may end in `/zoo.json`.
+        address: a folder, a `file://` or an `https://` URL; the last may end in `/zoo.json`.
 
     Raises:
-        InvalidConfigurationError: it is another kind of address.
-        MissingDataError: there is none, or it cannot be fetched.
+        InvalidConfigurationError: it is another kind of URL.
+        MissingDataError: there is no zoo, or it cannot be fetched.
         CorruptArtifactError: its index is damaged, or names a folder outside.
-        IncompatibleRecordError: it is of a newer privbench.
+        IncompatibleRecordError: a newer privbench made it.
     """
-    found = _place(place)
+    found = _parse_address(address)
     if isinstance(found, str):
-        return Zoo(found, _parse(downloads.fetch(f"{found}/{INDEX}", MAX_INDEX), f"{found}/{INDEX}").targets)
+        url = f"{found}/{INDEX}"
+        return Zoo(found, Index.parse(downloads.fetch(url, Index.max_bytes), url).targets)
     if not (found / INDEX).exists():
         raise MissingDataError(
             f"expected {shown(str(found), 300)} to be a zoo, found no {INDEX} there; make one with "
             "`privbench zoo add EXPORT ZOO`"
         )
-    return Zoo(found, _read(found).targets)
+    return Zoo(found, Index.read(found / INDEX).targets)
 
 
-def _place(place: str | Path) -> Path | str:
-    """The folder of a zoo, or its address without the name of its index."""
-    text = str(place)
-    if isinstance(place, Path) or "://" not in text:
+def _parse_address(address: str | Path) -> Path | str:
+    """Return the folder of a zoo, or its URL without the name of its index."""
+    text = str(address)
+    if isinstance(address, Path) or "://" not in text:
         return Path(text).expanduser()
     try:
         parts = urlsplit(text)
@@ -162,32 +164,8 @@ def _place(place: str | Path) -> Path | str:
     return text.rstrip("/").removesuffix(f"/{INDEX}").rstrip("/")
 
 
-def _read(root: Path) -> Index:
-    return _parse(read_bounded(root / INDEX, MAX_INDEX), str(root / INDEX))
-
-
-def _parse(data: bytes, source: str) -> Index:
-    value = parse_json(data, source, MAX_INDEX)
-    schema = value.get("schema_version")
-    if value.get("format") != FORMAT or type(schema) is not int or schema < 1:
-        raise CorruptArtifactError(f"expected {source} to be the index of a zoo, got another file; get it again")
-    if schema > SCHEMA:
-        raise IncompatibleRecordError(
-            f"{source} has schema {shown(schema)} and this privbench reads up to {SCHEMA}; upgrade privbench"
-        )
-    try:
-        return Index.model_validate(value)
-    except ValidationError as cause:
-        problem = cause.errors(include_url=False)[0]
-        where = shown(".".join(map(str, problem["loc"])))
-        wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise CorruptArtifactError(
-            f"expected {where} in {source} to be {shown(wanted)}, got {shown(repr(problem['input']))}; tell its owner"
-        ) from None
-
-
 def describe(manifest: Exported, folder: str, text: bytes) -> ZooEntry:
-    """The entry of an exported target whose manifest file holds `text`."""
+    """Make the entry of an exported target from its manifest and the content `text` of the manifest file."""
     return ZooEntry(
         folder=folder,
         manifest=ManifestFacts(bytes=len(text), sha256=hashlib.sha256(text).hexdigest()),
@@ -203,34 +181,34 @@ def describe(manifest: Exported, folder: str, text: bytes) -> ZooEntry:
 
 
 def locate(zoo: Zoo, name: str) -> Path:
-    """The folder of a target whose manifest is the one that the zoo lists; one behind an address is fetched first.
+    """Return the folder of a target, whose manifest matches the zoo; a target at a URL is fetched first.
 
-    What was fetched stays in the user's cache, under the hash of its manifest, and is compared with its hashes again.
+    Fetched targets stay in the user's cache, under the hash of their manifest, and are verified again at each use.
 
     Raises:
-        PrivbenchError: there is no such target, it cannot be fetched, or is not what it should be.
+        PrivbenchError: there is no such target, it cannot be fetched, or it does not match its hashes.
     """
     entry = zoo.entry(name)
-    if isinstance(zoo.place, str):
-        return _cached(zoo.place, name, entry)
-    folder = inside(zoo.place, entry.folder)
-    _require_listed(exported.read_manifest(folder, entry.manifest.sha256), entry, f"{zoo.place} {name}")
+    if isinstance(zoo.address, str):
+        return _cached(zoo.address, name, entry)
+    folder = inside(zoo.address, entry.folder)
+    _require_listed(exported.read_manifest(folder, entry.manifest.sha256), entry, f"{zoo.address} {name}")
     return folder
 
 
 def _require_listed(manifest: Exported, entry: ZooEntry, what: str) -> None:
-    """Refuse an index that says something else of a target than its manifest, whose hash it has."""
-    said = entry.model_dump(exclude={"folder", "manifest"})
-    held = describe(manifest, entry.folder, b"{}").model_dump(exclude={"folder", "manifest"})
-    for field, value in said.items():
-        if value != held[field]:
+    """Refuse an index that contradicts the manifest of a target."""
+    listed = entry.model_dump(exclude={"folder", "manifest"})
+    expected = describe(manifest, entry.folder, b"{}").model_dump(exclude={"folder", "manifest"})
+    for field, value in listed.items():
+        if value != expected[field]:
             raise CorruptArtifactError(
-                f"expected the zoo to list {field} {shown(held[field])} for {what}, as its manifest says, got "
+                f"expected the zoo to list {field} {shown(expected[field])} for {what}, as in its manifest, got "
                 f"{shown(value)}; tell its owner"
             )
 
 
-def _cached(place: str, name: str, entry: ZooEntry) -> Path:
+def _cached(url: str, name: str, entry: ZooEntry) -> Path:
     folder = cache_root() / "zoo" / entry.manifest.sha256
     if folder.exists():
         try:
@@ -240,46 +218,30 @@ def _cached(place: str, name: str, entry: ZooEntry) -> Path:
             return folder
         except (CorruptArtifactError, MissingDataError) as damage:
             log.warning("%s; fetching it again", damage)
-    _download(place, name, entry, folder)
+    _download(f"{url}/{entry.folder}", name, entry, folder)
     return folder
 
 
-def _download(place: str, name: str, entry: ZooEntry, folder: Path) -> None:
-    """Fetch a target into `folder`, verified before it is put there."""
-    from ..files.atomic import publish
-
-    base = f"{place}/{entry.folder}"
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    with _storage_errors(folder):
-        atomic.make_folder(folder.parent)
-        temporary.mkdir()
+def _download(url: str, name: str, entry: ZooEntry, folder: Path) -> None:
+    """Fetch a target and verify it before `folder` is replaced."""
+    with _storage_errors(folder), atomic.replaced_folder(folder) as temporary:
+        text = downloads.fetch(f"{url}/{MANIFEST}", entry.manifest.bytes)
+        manifest = exported.parse_manifest(text, f"{url}/{MANIFEST}", entry.manifest.sha256)
+        _require_listed(manifest, entry, name)
+        atomic.write_new(temporary / MANIFEST, text)
+        downloads.save(f"{url}/{WEIGHTS}", temporary / WEIGHTS, entry.weights.bytes)
         try:
-            text = downloads.fetch(f"{base}/{MANIFEST}", entry.manifest.bytes)
-            manifest = exported.parse_manifest(text, f"{base}/{MANIFEST}", entry.manifest.sha256)
-            _require_listed(manifest, entry, name)
-            atomic.write_new(temporary / MANIFEST, text)
-            downloads.save(f"{base}/{WEIGHTS}", temporary / WEIGHTS, entry.weights.bytes)
-            _verify(temporary, manifest, f"{base}/{WEIGHTS}")
-            publish(temporary, folder)
-        finally:
-            with contextlib.suppress(OSError):
-                atomic.remove(temporary)
-
-
-def _verify(folder: Path, manifest: Exported, url: str) -> None:
-    try:
-        exported.read_weights(folder, manifest.weights)
-    except CorruptArtifactError as cause:
-        raise CorruptArtifactError(str(cause).replace(str(folder / WEIGHTS), url)) from None
+            exported.read_weights(temporary, manifest.weights)
+        except CorruptArtifactError as cause:
+            raise CorruptArtifactError(str(cause).replace(str(temporary / WEIGHTS), f"{url}/{WEIGHTS}")) from None
 
 
 def fetch(zoo: Zoo, name: str, folder: Path) -> Exported:
-    """Copy a target of a zoo to a folder of the caller's, verified; an earlier export there is replaced.
+    """Copy a target of a zoo to a folder, verified; an earlier export there is replaced.
 
     Raises:
-        PrivbenchError: there is no such target, it is not what it should be, or the folder cannot be written.
+        PrivbenchError: there is no such target, it does not match its hashes, or the folder cannot be written.
     """
-    from ..files.atomic import write_folder
     from .export import require_replaceable
 
     require_replaceable(folder)
@@ -291,7 +253,7 @@ def fetch(zoo: Zoo, name: str, folder: Path) -> Exported:
 
 
 def add(source: Path, root: Path, name: str | None = None) -> tuple[str, ZooEntry]:
-    """Copy an exported target into a zoo, which is made where there is none; the target must load here.
+    """Copy an exported target to a zoo, which is made if there is none; the target must load here.
 
     Args:
         source: folder of the export.
@@ -299,13 +261,12 @@ def add(source: Path, root: Path, name: str | None = None) -> tuple[str, ZooEntr
         name: in the zoo; by default made of protocol, defense, budget, seed and the hash of the weights.
 
     Returns:
-        The name, and what the zoo now lists.
+        The name and the new entry.
 
     Raises:
-        InvalidConfigurationError: the name is taken by another target, or is no name; or `root` is something else.
-        PrivbenchError: the export is not sound, or the zoo cannot be written.
+        InvalidConfigurationError: another target has the name, the name is invalid, or `root` is something else.
+        PrivbenchError: the export is invalid, or the zoo cannot be written.
     """
-    from ..files.atomic import write_folder
     from .export import require_replaceable
     from .load import load_export
 
@@ -313,14 +274,14 @@ def add(source: Path, root: Path, name: str | None = None) -> tuple[str, ZooEntr
     text = read_bounded(source / MANIFEST, MAX_MANIFEST)
     manifest = exported.parse_manifest(text, str(source / MANIFEST))
     content = exported.read_weights(source, manifest.weights)
-    name = name or _usual_name(manifest)
+    name = name or _default_name(manifest)
     if not re.fullmatch(_NAME, name) or name == INDEX:
         raise InvalidConfigurationError(
-            f"expected --name to be of lower-case letters, digits, '_', '-' and '.', got {shown(repr(name))}; "
+            f"expected --name to consist of lower-case letters, digits, '_', '-' and '.', got {shown(repr(name))}; "
             "choose another"
         )
     entry = describe(manifest, name, text)
-    with _storage_errors(root), _changing(root) as index:
+    with _storage_errors(root), _locked_index(root) as index:
         known = index.targets.get(name)
         if known is not None and (known.manifest, known.weights) != (entry.manifest, entry.weights):
             raise InvalidConfigurationError(
@@ -328,19 +289,20 @@ def add(source: Path, root: Path, name: str | None = None) -> tuple[str, ZooEntr
             )
         require_replaceable(root / name)
         write_folder(root / name, {WEIGHTS: content, MANIFEST: text})
-        _write(root, index.model_copy(update={"targets": {**index.targets, name: entry}}))
+        index = index.model_copy(update={"targets": {**index.targets, name: entry}})
+        atomic.write_file(root / INDEX, index.text().encode())
     return name, entry
 
 
-def _usual_name(manifest: Exported) -> str:
+def _default_name(manifest: Exported) -> str:
     words = f"{manifest.protocol['name']}-{manifest.defense.name}-{manifest.budget}-seed{manifest.seed}"
     plain = re.sub(r"[^a-z0-9_.-]", "-", words.lower()).lstrip("-_.")
     return f"{plain[:80]}-{manifest.weights.sha256[:8]}"
 
 
 @contextlib.contextmanager
-def _changing(root: Path) -> Iterator[Index]:
-    """The index of a zoo, which nobody else changes meanwhile."""
+def _locked_index(root: Path) -> Iterator[Index]:
+    """Yield the index of a zoo while holding the lock of the zoo."""
     from filelock import FileLock, Timeout
 
     if root.exists() and not (root / INDEX).exists():
@@ -352,30 +314,10 @@ def _changing(root: Path) -> Iterator[Index]:
     atomic.make_folder(root.absolute())
     try:
         with FileLock(root / ".zoo.lock", timeout=_LOCK_SECONDS):
-            yield _read(root) if (root / INDEX).exists() else Index()
+            yield Index.read(root / INDEX) if (root / INDEX).exists() else Index()
     except Timeout as cause:
         raise StorageError(f"another process has been changing {root} for {_LOCK_SECONDS:.0f} s; try again") from cause
 
 
-def _write(root: Path, index: Index) -> None:
-    import json
-
-    text = json.dumps(index.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
-    temporary = root / f".{INDEX}.{secrets.token_hex(4)}"
-    try:
-        atomic.write_new(temporary, text.encode())
-        temporary.replace(root / INDEX)
-        atomic.sync_folder(root)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except PrivbenchError:
-        raise
-    except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
-        raise StorageError(f"cannot write {path}: {reason}; choose another folder") from cause
+def _storage_errors(path: Path) -> AbstractContextManager[None]:
+    return atomic.storage_errors(path, otherwise="choose another folder")

@@ -1,4 +1,4 @@
-"""Durable files: written whole and synced, or not at all; each failure is one sentence that says what to do."""
+"""Durable writes of files and folders: after a crash the old or the new content is there, whole and synced."""
 
 from __future__ import annotations
 
@@ -8,49 +8,47 @@ import hashlib
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from io import BufferedReader
 from pathlib import Path
 
-from ..errors import (
-    PrivbenchError,
-    StorageError,
-)
+from ..errors import PrivbenchError, StorageError
+from .untrusted import open_regular
 
 _CHUNK = 1 << 24
-_ELSEWHERE = "with --store or PRIVBENCH_STORE"
-_ADVICE = {
-    errno.ENOSPC: f"free some space or choose a folder on another disk {_ELSEWHERE}",
-    errno.EDQUOT: f"free some of your quota or choose a folder on another disk {_ELSEWHERE}",
-    errno.EFBIG: f"raise the limit on file size or choose a folder on another disk {_ELSEWHERE}",
-    errno.ENAMETOOLONG: f"choose a folder with a shorter name {_ELSEWHERE}",
-    errno.EIO: "check the disk",
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or ",
+    errno.EDQUOT: "free some of your quota, or ",
+    errno.EFBIG: "raise the limit on file size, or ",
+    errno.EIO: "check the disk, or ",
 }
-_DENIED = f"choose a folder that you may read and write {_ELSEWHERE}"
-_ADVICE |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED)
-_ADVICE |= dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), f"choose a folder, not a file, {_ELSEWHERE}")
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn an `OSError` of the block into a sentence about `path`.
+def storage_errors(
+    path: Path, action: str = "write", otherwise: str = "choose another folder with --store or PRIVBENCH_STORE"
+) -> Iterator[None]:
+    """Turn an `OSError` of the block into one sentence about `path`.
+
+    Args:
+        path: of the file or folder.
+        action: what the block does with it, a verb.
+        otherwise: what the user can do if the cause cannot be removed, as an order.
 
     Raises:
         StorageError: the operating system refused.
     """
     try:
         yield
-    except StorageError:
+    except PrivbenchError:
         raise
     except OSError as cause:
         reason = (cause.strerror or str(cause)).lower()
-        advice = _ADVICE.get(cause.errno or 0, f"choose another folder {_ELSEWHERE}")
-        raise StorageError(f"cannot {action} {path}: {reason}; {advice}") from cause
+        remedy = _REMEDIES.get(cause.errno or 0, "")
+        raise StorageError(f"cannot {action} {path}: {reason}; {remedy}{otherwise}") from cause
 
 
 def is_denied(error: StorageError) -> bool:
-    """Whether an error is of a place that may only be read."""
+    """Tell whether an error is due to missing permissions or a read-only file system."""
     return getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -75,39 +73,128 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> str:
     return found.hexdigest()
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in place of an earlier one or none, making its folder; see `replaced_file`."""
+    with replaced_file(path) as temporary:
+        write_new(temporary, content)
+
+
+@contextlib.contextmanager
+def replaced_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yield a path for the block to write a file to, which then replaces `path`; on failure `path` is unchanged.
+
+    Args:
+        path: of the file; its folder is made.
+        temporary: a new path on the same file system; by default a hidden one beside `path`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = path.absolute()
+    temporary = temporary or path.with_name(f".{secrets.token_hex(8)}.partial")
+    make_folder(path.parent)
+    try:
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files in place of an earlier one or none; the caller has checked that it may be replaced.
+
+    Args:
+        folder: to write.
+        files: content by name or relative path with `/`.
+
+    Raises:
+        StorageError: it cannot be written; the earlier folder is unchanged.
+    """
+    with storage_errors(folder, otherwise="choose another folder"), replaced_folder(folder) as temporary:
+        for name, content in files.items():
+            make_folder((temporary / name).parent)
+            write_new(temporary / name, content)
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder for the block to fill, which then replaces `folder`; on failure `folder` is unchanged.
+
+    Args:
+        folder: to replace or make; its parent is made.
+        temporary: a new path on the same file system; by default a hidden one beside `folder`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = folder.absolute()
+    temporary = temporary or folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    make_folder(temporary.parent)
+    try:
+        temporary.mkdir()
+        yield temporary
+        sync_folder(temporary)
+        make_folder(folder.parent)
+        _swap(temporary, folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+        raise
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`; an earlier folder is put back if that fails, and removed if it succeeds."""
+    earlier = folder.with_name(f"{temporary.name}.earlier")
+    existed = os.path.lexists(folder)
+    if existed:
+        folder.rename(earlier)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if existed:
+            earlier.rename(folder)
+        raise
+    sync_folder(folder.parent)
+    if existed:
+        remove(earlier)
+
+
 def read(path: Path) -> bytes:
-    """The bytes of a regular file; a symbolic link is refused with `OSError`."""
-    with _open(path) as file:
+    """Return the bytes of a regular file; a symbolic link is refused with `OSError`."""
+    with open_regular(path) as file:
         return file.read()
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a regular file, 64 hexadecimal digits; a symbolic link is refused with `OSError`."""
-    with _open(path) as file:
+    """Return the SHA-256 of a regular file, 64 hexadecimal digits; a symbolic link is refused with `OSError`."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(path: Path) -> BufferedReader:
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags), "rb")
-
-
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, where the file system knows how."""
+    """Make the names in a folder durable, where the file system supports it."""
     if os.name == "nt":
         return
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(path, os.O_RDONLY)
     except OSError as cause:
         if cause.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, durably; nothing happens where it exists."""
+    """Make a folder and its parents, durably; do nothing if it exists."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -119,7 +206,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder; nothing happens where there is none."""
+    """Remove a file, a link or a whole folder; do nothing if it does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -127,7 +214,7 @@ def remove(path: Path) -> None:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; what cannot be read, or vanishes meanwhile, counts as none."""
+    """Count the bytes of a file, or of all files below a folder, without those that cannot be read or vanish."""
     files = [path]
     if path.is_dir() and not path.is_symlink():
         files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
@@ -139,86 +226,9 @@ def size(path: Path) -> int:
 
 
 def children(folder: Path) -> list[Path]:
-    """What is in a folder, sorted by name; empty where there is no such folder."""
+    """List the entries of a folder, sorted by name; empty if the folder does not exist."""
     with storage_errors(folder, "read"):
         try:
             return sorted(folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make a folder of files, whole or not at all; the caller has made sure that one there may be replaced.
-
-    Args:
-        folder: to be made.
-        files: by name, or by a relative path with `/`.
-
-    Raises:
-        StorageError: it cannot be written; what was there stays.
-    """
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    with _storage_errors(folder):
-        make_folder(folder.absolute().parent)
-        try:
-            temporary.mkdir()
-            for name, content in files.items():
-                make_folder((temporary / name).parent)
-                write_new(temporary / name, content)
-            sync_folder(temporary)
-            publish(temporary, folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                remove(temporary)
-            raise
-
-
-def publish(temporary: Path, folder: Path) -> None:
-    """Put a finished folder in place of `folder`; one that is there is put back if that fails.
-
-    Raises:
-        OSError: it cannot be moved.
-    """
-    away = folder.with_name(f"{temporary.name}.earlier")
-    had = os.path.lexists(folder)
-    if had:
-        folder.rename(away)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        if had:
-            away.rename(folder)
-        raise
-    sync_folder(folder.absolute().parent)
-    if had:
-        remove(away)
-
-
-@contextlib.contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except PrivbenchError:
-        raise
-    except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
-        raise StorageError(f"cannot write {folder}: {reason}; choose another folder") from cause
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in place of another, at once or not at all; its folder is there.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

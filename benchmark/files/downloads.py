@@ -1,4 +1,4 @@
-"""Files over https: bounded in size and time, verified while they arrive, never followed to plain http."""
+"""Downloads over https: limited in size and time, hashed on arrival, without redirects to plain http."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError
 from .untrusted import shown
 
-#: Seconds that a server may keep silent.
+#: Seconds to wait for the next bytes of a server.
 TIMEOUT = 30.0
-#: Seconds for a file, whatever its size, plus those for its bytes at the slowest rate that is put up with.
-_PATIENCE, _SLOWEST = 120.0, 20_000
-#: Hosts that may answer by plain http: none; tests put 127.0.0.1 here.
+#: Seconds that a download may take: a constant, plus its size over the slowest accepted rate in bytes per second.
+_BASE_SECONDS, _MIN_RATE = 120.0, 20_000
+#: Hosts that may be reached by plain http: none; tests add 127.0.0.1.
 PLAIN_HTTP_HOSTS: frozenset[str] = frozenset()
 _CHUNK = 1 << 16
 _PROXIES_AND_ERRORS = (
@@ -32,25 +32,25 @@ _PROXIES_AND_ERRORS = (
 
 
 def require_https(url: str) -> None:
-    """Refuse addresses other than https.
+    """Refuse an address that is not https.
 
     Raises:
-        InvalidConfigurationError: it is of another kind.
+        InvalidConfigurationError: it has another scheme, or is not an address.
     """
     try:
         parts = urlsplit(url)
         plain = parts.scheme == "http" and parts.hostname in PLAIN_HTTP_HOSTS
-        sound = (parts.scheme == "https" or plain) and bool(parts.hostname) and url.isprintable() and " " not in url
+        valid = (parts.scheme == "https" or plain) and bool(parts.hostname) and url.isprintable() and " " not in url
     except ValueError:
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise InvalidConfigurationError(
-            f"expected an address that begins with https://, got {shown(repr(url))}; give one"
+            f"expected an address that begins with https://, got {shown(repr(url))}; correct it"
         )
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to https only."""
+    """Redirects to https only."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         try:
@@ -62,23 +62,23 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def download(url: str, limit: int, write: Callable[[bytes], object]) -> str:
-    """Hand the bytes of a file to `write` piece by piece; returns their SHA-256.
+    """Download a file and pass its bytes to `write`, block by block; returns their SHA-256.
 
     Args:
         url: https.
-        limit: bytes; a file that has more is refused as soon as that shows.
-        write: takes each piece.
+        limit: bytes; a larger file is refused when this many have arrived.
+        write: called with each block.
 
     Raises:
-        InvalidConfigurationError: the address, or one that it leads to, is not https.
-        MissingDataError: it cannot be fetched.
-        CorruptArtifactError: it is larger than `limit`.
+        InvalidConfigurationError: the address, or one that it redirects to, is not https.
+        MissingDataError: the file cannot be downloaded.
+        CorruptArtifactError: the file is larger than `limit`.
     """
     require_https(url)
     opener = urllib.request.OpenerDirector()
     for handler in (*_PROXIES_AND_ERRORS, _Redirects):
         opener.add_handler(handler())
-    deadline = time.monotonic() + _PATIENCE + limit / _SLOWEST
+    deadline = time.monotonic() + _BASE_SECONDS + limit / _MIN_RATE
     digest, size = hashlib.sha256(), 0
     try:
         with opener.open(urllib.request.Request(url, headers={"User-Agent": "privbench"}), timeout=TIMEOUT) as source:
@@ -86,10 +86,10 @@ def download(url: str, limit: int, write: Callable[[bytes], object]) -> str:
                 size += len(block)
                 if size > limit:
                     raise CorruptArtifactError(
-                        f"expected {url} to give at most {limit:,} bytes, got more; tell its owner"
+                        f"expected {url} to have at most {limit:,} bytes, got more; tell its owner"
                     )
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"only {size:,} bytes came in time")
+                    raise TimeoutError(f"only {size:,} bytes arrived in time")
                 digest.update(block)
                 write(block)
     except (OSError, http.client.HTTPException, ValueError) as cause:
@@ -108,13 +108,13 @@ def _reason(cause: Exception) -> object:
 
 
 def fetch(url: str, limit: int) -> bytes:
-    """The bytes of a small file; see `download`."""
+    """Download a small file to memory; see `download`."""
     data = bytearray()
     download(url, limit, data.extend)
     return bytes(data)
 
 
 def save(url: str, path: Path, limit: int) -> str:
-    """Download into a file that does not exist yet; returns its SHA-256. See `download`."""
+    """Download to a file that does not exist yet; returns its SHA-256. See `download`."""
     with path.open("xb") as file:
         return download(url, limit, file.write)

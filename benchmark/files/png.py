@@ -1,20 +1,20 @@
-"""The header of a PNG, read before anything is made of the picture."""
+"""The header of a PNG, checked before the picture is decoded."""
 
 from __future__ import annotations
 
 from ..errors import CorruptArtifactError
 
-#: A larger file is no picture of a record.
+#: Pictures of records are smaller.
 MAX_BYTES = 4 << 20
-#: More pixels are not decoded: a small file can declare enough of them to fill any memory.
+#: Larger pictures are not decoded: a small file can declare enough pixels to fill any memory.
 MAX_PIXELS = 1 << 24
-#: How every PNG begins: signature, then the chunk IHDR of 13 bytes.
+#: Signature of a PNG and the start of its first chunk, IHDR, of 13 bytes.
 START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _HEADER = len(START) + 8
 
 
 def fault_of_png(data: bytes) -> str | None:
-    """What keeps bytes from being a PNG that can be shown: at most 4 MiB and 16,777,216 pixels; `None` if nothing."""
+    """Describe what the bytes are if not a PNG of at most 4 MiB and 16,777,216 pixels; `None` if they are one."""
     if not data.startswith(START) or len(data) < _HEADER:
         return "another kind of file"
     if len(data) > MAX_BYTES:
@@ -26,7 +26,7 @@ def fault_of_png(data: bytes) -> str | None:
 
 
 def require_png(data: bytes, source: str) -> None:
-    """Refuse bytes that are no PNG that can be shown.
+    """Refuse bytes that are not a PNG within the limits; see `fault_of_png`.
 
     Raises:
         CorruptArtifactError: says what they are instead.

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read in bounds before anything is made of the file."""
+"""The header of a safetensors file, read up to a limit before any tensor is decoded."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
-    CorruptArtifactError,
-)
-from .untrusted import parse_json, shown
+from ..errors import CorruptArtifactError
+from .documents import parse_json
+from .untrusted import shown
 
-#: A larger header is not read; that of a network of a thousand tensors takes a hundred kilobytes.
+#: Larger headers are refused; the header of a network of a thousand tensors takes a hundred kilobytes.
 MAX_HEADER = 8 << 20
 _SIZE = 8
-#: Types of tensors by their name in a header.
+#: Names of types in torch, by their names in a header.
 DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -33,10 +32,10 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What a tensor is without its values.
+    """Type and shape of a tensor.
 
     Args:
-        dtype: as torch names it, such as `float32`.
+        dtype: its name in torch, such as `float32`.
         shape: sizes of its dimensions.
     """
 
@@ -49,24 +48,24 @@ class Layout:
 
     @property
     def elements(self) -> int:
-        """How many values it has."""
+        """Number of values."""
         return math.prod(self.shape)
 
 
 def begins_like(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` can be safetensors.
+    """Tell whether a file of `size` bytes that begins with `head` can be safetensors.
 
-    The first eight bytes are a length, which by chance can look like another kind of file.
+    The first eight bytes are a length, which by chance can equal the signature of another kind of file.
     """
     length = int.from_bytes(head[:_SIZE], "little")
     return head[_SIZE : _SIZE + 1] == b"{" and 2 <= length <= size - _SIZE
 
 
 def layouts(data: bytes, source: str) -> dict[str, Layout]:
-    """Names, types and shapes of the tensors of a safetensors file.
+    """Read names, types and shapes of the tensors from the header of a safetensors file.
 
     Raises:
-        CorruptArtifactError: the header is too large, runs past the file, or is no header.
+        CorruptArtifactError: the header is too large, exceeds the file, or is not a safetensors header.
     """
     length = int.from_bytes(data[:_SIZE], "little")
     if len(data) < _SIZE or length > len(data) - _SIZE:
@@ -99,10 +98,10 @@ def _layout(value: Any, name: str, source: str) -> Layout:
 
 
 def other_kind(file: Path, head: bytes) -> str | None:
-    """Which kind of file it is, other than safetensors, as far as that can be told from its beginning.
+    """Recognise a file that is not safetensors by its first bytes; `None` if it may be safetensors or is unknown.
 
     Args:
-        file: to look into, where it is an archive.
+        file: opened if it is an archive.
         head: its first bytes.
     """
     if begins_like(head, file.stat().st_size):

@@ -1,4 +1,4 @@
-"""Named tensors as safetensors bytes and back, bit for bit. Equal tensors give equal bytes; torch is imported late."""
+"""Named tensors to safetensors bytes and back, bit for bit; equal tensors give equal bytes. Imports torch late."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..errors import CorruptArtifactError, InvalidConfigurationError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: The name that the safetensors header keeps for itself.
-_TAKEN = "__metadata__"
+#: Reserved by the safetensors format.
+_RESERVED = "__metadata__"
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
-    """The safetensors file of dense tensors of any shape, on any device, whether or not they share memory.
+    """Encode dense tensors of any shape, on any device, whether or not they share memory, as a safetensors file.
 
     Raises:
         InvalidConfigurationError: a name or value that safetensors cannot hold.
@@ -36,10 +36,10 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU, sorted by name.
+    """Decode a safetensors file to tensors on the CPU, sorted by name.
 
     Raises:
-        CorruptArtifactError: `data` is no safetensors file.
+        CorruptArtifactError: `data` is not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -53,12 +53,12 @@ def unpack(data: bytes) -> dict[str, Tensor]:
 
 def _check_name(name: Any) -> None:
     try:
-        if name == _TAKEN:
+        if name == _RESERVED:
             raise ValueError
         name.encode()
     except (ValueError, AttributeError):
         raise InvalidConfigurationError(
-            f"expected each tensor's name to be text other than {_TAKEN!r}, got {name!r}; rename it"
+            f"expected each tensor's name to be text other than {_RESERVED!r}, got {name!r}; rename it"
         ) from None
 
 

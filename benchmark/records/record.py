@@ -1,33 +1,28 @@
-"""The JSON result of one cell: schema, reading and writing.
+"""Records: the JSON result of one cell, its schema, reading and writing.
 
-A record stands alone: it can be read and reported without the components that made it, and its command runs the cell
-again. Files are small and made for review: sorted keys, one line per number or per short list.
+A record is self-contained: it can be read and reported without the components that made it, and its command runs the
+cell again. Files are small and easy to review: sorted keys, one line per number or per short list.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
-from pydantic_core import from_json
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from ..core.config import Access, Budget, Configuration, Definition
-from ..errors import IncompatibleRecordError, StorageError
-from ..files.atomic import replace
+from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError, StorageError
+from ..files import atomic
+from ..files.documents import Document
 from . import schema1
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
 SCHEMA = 2
-#: A larger file is not read.
+#: Larger files are neither read nor written.
 MAX_BYTES = 8 << 20
-#: Deeper nesting is not read; a record needs about eight levels.
-MAX_DEPTH = 24
-_LINE = 110
-#: Parts of a record with JSON of any form in them.
-_ANY_JSON = ("cell", "changed", "judge")
+_MAX_LINE = 110
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$")]
@@ -45,7 +40,7 @@ class Choice(Configuration):
 
 
 class CellIdentity(Configuration):
-    """What was run."""
+    """Components, seed and budget of a cell."""
 
     dataset: Choice
     defense: Choice
@@ -73,12 +68,12 @@ class RecordedScore(Configuration):
     @model_validator(mode="after")
     def _has_value_or_reason(self) -> RecordedScore:
         if (self.value is None) == (self.reason is None):
-            raise ValueError("a score has either a value or a reason why there is none")
+            raise ValueError("expected either a value or a reason why there is none")
         return self
 
 
 class Cost(Configuration):
-    """What a stage took on the machine that computed it."""
+    """Resources that a stage used on the machine that computed it."""
 
     seconds: float = Field(ge=0)
     peak_memory_bytes: int | None = Field(None, ge=0)
@@ -126,8 +121,14 @@ class NotRun(Configuration):
     reason: str
 
 
-class Record(Configuration):
+class Record(Document):
     """The result of one cell."""
+
+    document_kind: ClassVar[str] = "a record"
+    remedy: ClassVar[str] = "run its cell again or remove it"
+    max_bytes: ClassVar[int] = MAX_BYTES
+    #: A record needs about eight levels.
+    max_depth: ClassVar[int] = 24
 
     schema_version: int = Field(SCHEMA, ge=SCHEMA, le=SCHEMA)
     key: Hash
@@ -157,41 +158,48 @@ class Record(Configuration):
     def _is_utc(cls, value: str) -> str:
         import datetime
 
-        if datetime.datetime.fromisoformat(value).utcoffset() != datetime.timedelta(0):
+        try:
+            offset = datetime.datetime.fromisoformat(value).utcoffset()
+        except ValueError:
+            offset = None
+        if offset != datetime.timedelta(0):
             raise ValueError("a UTC time such as 2026-01-31T12:00:00+00:00")
         return value
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Record:
         if self.picture not in (None, f"{self.key}.png"):
-            raise ValueError("picture is named after the key")
-        strangers = {score.evaluator for score in self.scores.values()} - {
-            choice.name for choice in self.cell.evaluators
-        }
-        if strangers:
-            raise ValueError(f"scores of {', '.join(sorted(strangers))}, which the cell does not list")
+            raise ValueError("expected picture to be named after the key")
+        unknown = {score.evaluator for score in self.scores.values()} - {choice.name for choice in self.cell.evaluators}
+        if unknown:
+            raise ValueError(f"got scores of {', '.join(sorted(unknown))}, which the cell does not list")
         return self
 
+    @classmethod
+    def upgrade(cls, value: dict[str, Any], schema: int) -> dict[str, Any]:
+        """Convert a parsed record of an older schema to the newest one."""
+        return schema1.convert(value) if schema == 1 else value
+
     def evaluator(self, score: str) -> Choice:
-        """The configured evaluator behind a score."""
+        """Return the configured evaluator of a score."""
         return next(choice for choice in self.cell.evaluators if choice.name == self.scores[score].evaluator)
 
     def text(self) -> str:
-        """The content of the file."""
+        """Return the content of the file."""
         return _layout(self.model_dump(mode="json")) + "\n"
 
 
 def location(record: Record, results_root: Path) -> Path:
-    """Where a record is kept: `records/PROTOCOL/DEFENSE/ATTACK/KEY.json`."""
+    """Path of a record in the results: `records/PROTOCOL/DEFENSE/ATTACK/KEY.json`."""
     parts = (record.protocol.replace("/", "-"), record.cell.defense.name, record.cell.attack.name)
     return results_root.joinpath("records", *parts, f"{record.key}.json")
 
 
 def save(record: Record, results_root: Path, picture_png: bytes | None = None) -> Path:
-    """Write a record, and the picture before it, each at once or not at all.
+    """Write a picture, then its record, each atomically.
 
     Args:
-        record: what to write.
+        record: to write.
         results_root: the results folder.
         picture_png: the picture that `record.picture` names.
 
@@ -206,14 +214,10 @@ def save(record: Record, results_root: Path, picture_png: bytes | None = None) -
     content = record.text().encode()
     if len(content) > MAX_BYTES:
         raise StorageError(f"expected a record of at most {MAX_BYTES} bytes, got {len(content)}; record fewer curves")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.storage_errors(path, otherwise="choose another results folder"):
         if picture_png is not None:
-            replace(path.with_suffix(".png"), picture_png)
-        replace(path, content)
-    except OSError as cause:
-        reason = cause.strerror or str(cause)
-        raise StorageError(f"record {path} cannot be written: {reason}; choose another results folder") from cause
+            atomic.write_file(path.with_suffix(".png"), picture_png)
+        atomic.write_file(path, content)
     return path
 
 
@@ -221,66 +225,22 @@ def read(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        IncompatibleRecordError: the file cannot be read, is not a record, or is of a newer schema.
+        IncompatibleRecordError: the file cannot be read, is not a record, or has a newer schema.
     """
-    value = _parse(path)
-    schema = value.get("schema_version") if isinstance(value, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise IncompatibleRecordError(f"{path} is not a record: it has no schema_version; remove it from the results")
-    if schema > SCHEMA:
-        raise IncompatibleRecordError(
-            f"record {path} has schema {schema} and this privbench reads up to {SCHEMA}; upgrade privbench"
-        )
-    if schema == 1:
-        value = schema1.convert(value)
     try:
-        return Record.model_validate(value)
-    except ValidationError as cause:
-        problem = cause.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "the whole"
-        message = f"record {path} is damaged: {where}: {problem['msg']}; run its cell again or remove it"
-        raise IncompatibleRecordError(message) from None
-
-
-def _parse(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-        value = from_json(content, allow_inf_nan=False)
-        _check(value)
-    except OSError as cause:
-        raise IncompatibleRecordError(
-            f"record {path} cannot be read: {cause.strerror or cause}; check the path and its permissions"
-        ) from cause
-    except ValueError as cause:
-        raise IncompatibleRecordError(
-            f"record {path} cannot be read: {cause}; run its cell again or remove it"
-        ) from None
-    return value
-
-
-def _check(value: Any) -> None:
-    """Refuse deep nesting and numbers that overflow where the schema takes any JSON; elsewhere it refuses both."""
-    level = [value[part] for part in _ANY_JSON if part in value] if isinstance(value, dict) else []
-    for _ in range(MAX_DEPTH):
-        if any(type(item) is float and not math.isfinite(item) for item in level):
-            raise ValueError("a number is out of range")
-        containers = (item.values() if type(item) is dict else item for item in level if type(item) in (dict, list))
-        level = [child for items in containers for child in items]
-    if level:
-        raise ValueError("it is nested too deeply")
+        return Record.read(path, follow_links=True)
+    except (CorruptArtifactError, MissingDataError) as cause:
+        raise IncompatibleRecordError(str(cause)) from cause
 
 
 def _layout(value: Any, indent: int = 0) -> str:
-    """JSON with sorted keys and an indent of 1; a list without containers stays on one line if it is short."""
+    """Format JSON with sorted keys and an indent of 1; a short list without containers stays on one line."""
     if isinstance(value, dict) and value:
         lines = [f"{json.dumps(key, ensure_ascii=False)}: {_layout(value[key], indent + 1)}" for key in sorted(value)]
         return _block("{", lines, "}", indent)
     if isinstance(value, list) and value:
         line = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        if len(line) <= _LINE and not any(isinstance(item, dict | list) and item for item in value):
+        if len(line) <= _MAX_LINE and not any(isinstance(item, dict | list) and item for item in value):
             return line
         return _block("[", [_layout(item, indent + 1) for item in value], "]", indent)
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,56 +1,54 @@
-"""A submission: one folder of plain data, with records and what their scores were made from. Imports no torch.
+"""Submissions: folders of records and of the evidence that their scores were computed from. Imports no torch.
 
-DIR/submission.json                              who, which paper, and size and SHA-256 of every other file
-DIR/records/PROTOCOL/DEFENSE/ATTACK/KEY.json     records, as in the results; KEY.png their pictures
-DIR/evidence/KIND-HASH.safetensors               what the evaluators read, shared by all records that have the same
+DIR/submission.json                              contact, paper, and size and SHA-256 of every other file
+DIR/records/PROTOCOL/DEFENSE/ATTACK/KEY.json     records, as in the results; KEY.png are their pictures
+DIR/evidence/KIND-HASH.safetensors               input of the evaluators; records with equal evidence share a file
 
-A submission is read in bounds, through no link, and nothing in it is executed.
+Files are read up to a limit and not through links, and nothing in them is executed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, StringConstraints, ValidationError
+from pydantic import Field, JsonValue, StringConstraints
 
 from ..core.canonical import canonical
 from ..core.config import Configuration
-from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError
-from ..files.untrusted import parse_json, read_bounded, shown
+from ..errors import CorruptArtifactError, MissingDataError
+from ..files.documents import Document
+from ..files.untrusted import read_bounded, shown
 from ..store.manifest import TENSORS
 from .record import Hash, Record, location, read
 
-FORMAT = "privbench submission"
 #: Raised when the meaning or set of fields changes; older readers refuse newer submissions.
 SCHEMA = 1
 INDEX = "submission.json"
 #: Folder of submissions in the results.
 FOLDER = "submissions"
-#: A larger index is not read.
+#: Larger indexes are refused.
 MAX_INDEX = 4 << 20
-#: A larger file is not read; the usual hosts of git repositories refuse such files, too.
+#: Larger files are refused, as by the usual hosts of git repositories.
 MAX_FILE = 100 << 20
-#: All files of a submission together take no more.
+#: Limit on all files of a submission together, in bytes.
 MAX_TOTAL = 2 << 30
-#: A submission has no more files.
 MAX_FILES = 4096
-#: Folders are nested no deeper; records are four folders down.
-_MOST_FOLDERS = 4
+#: Levels of nested folders; records are four folders deep.
+_MAX_FOLDERS = 4
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"
 _LAYOUT = re.compile(
     rf"records/(?:{_PART}/){{3}}[0-9a-f]{{64}}\.(?:json|png)|evidence/[A-Za-z]+-[0-9a-f]{{16}}\.safetensors"
 )
 _ENDINGS = (".json", ".png", TENSORS)
-_AGAIN = "make the submission again with `privbench submit`"
+_REMEDY = "create the submission again with `privbench submit`"
 
 Kind = Literal[
     "ClassReconstructions", "PairedReconstructions", "FeatureEstimates", "Encodings", "Predictions", "Negatives"
@@ -62,24 +60,28 @@ FilePath = Annotated[str, StringConstraints(max_length=500)]
 
 
 class Facts(Configuration):
-    """What a file must be."""
+    """Size and hash that a file must have."""
 
     bytes: int = Field(ge=0, le=MAX_FILE)
     sha256: Hash
 
 
 class SubmittedRecord(Configuration):
-    """A record with the files that belong to it."""
+    """A record and the files that belong to it."""
 
     record: FilePath
-    evidence: dict[Kind, FilePath] = Field(description="by kind of evidence, the file that holds it")
+    evidence: dict[Kind, FilePath] = Field(description="file by kind of evidence")
     probe: dict[str, JsonValue] = Field(
-        default_factory=dict, description="how the target answered when it was asked twice, see `probe.examine`"
+        default_factory=dict, description="results of the check for gradient masking, see `gradient_masking.examine`"
     )
 
 
-class Index(Configuration):
+class Index(Document):
     """The file `submission.json`."""
+
+    document_kind: ClassVar[str] = "the index of a submission"
+    remedy: ClassVar[str] = _REMEDY
+    max_bytes: ClassVar[int] = MAX_INDEX
 
     format: Literal["privbench submission"] = "privbench submission"
     schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
@@ -87,24 +89,20 @@ class Index(Configuration):
     created: Text = Field(description="UTC, ISO 8601")
     contact: Text = Field(description="whom to ask")
     paper: Text = Field(description="title or address of the publication")
-    seeds: tuple[int, ...] = Field(min_length=1, description="what every defense under every attack was run with")
+    seeds: tuple[int, ...] = Field(min_length=1, description="seeds that every defense was run with under every attack")
     records: tuple[SubmittedRecord, ...] = Field(min_length=1)
-    files: dict[FilePath, Facts] = Field(description="every file but this one")
-
-    def text(self) -> str:
-        """The content of the file, made for review."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    files: dict[FilePath, Facts] = Field(description="every file except this one")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A submission whose files are those of its index, with the hashes that they must have.
+    """A submission whose files match its index.
 
     Args:
-        folder: where it is.
-        index: what it says.
-        sha256: of `submission.json`, which stands for the whole.
-        records: as they were read, in the order of the index.
+        folder: of the submission.
+        index: its `submission.json`.
+        sha256: of `submission.json`, which identifies the whole submission.
+        records: in the order of the index.
     """
 
     folder: Path
@@ -118,11 +116,11 @@ class Submission:
         return self.folder.resolve().name
 
     def file(self, path: str) -> bytes:
-        """The bytes of a file that the index lists, compared with size and SHA-256.
+        """Read a file that the index lists and check its size and SHA-256.
 
         Raises:
-            MissingDataError: it is not there, or cannot be read.
-            CorruptArtifactError: it is another file.
+            MissingDataError: it does not exist, or cannot be read.
+            CorruptArtifactError: it does not match the index.
         """
         return read_listed(self.folder, path, self.index.files[path])
 
@@ -132,8 +130,8 @@ def read_submission(folder: Path) -> Submission:
 
     Raises:
         MissingDataError: there is no submission in the folder, or a file is missing.
-        CorruptArtifactError: something is there that must not be, or is not what the index says.
-        IncompatibleRecordError: a record is damaged, or the submission is of a newer privbench.
+        CorruptArtifactError: a file is not in the index, or does not match it.
+        IncompatibleRecordError: a record is damaged, or a newer privbench made the submission.
     """
     index, sha256 = read_index(folder)
     present = dict(_scan(folder))
@@ -143,22 +141,22 @@ def read_submission(folder: Path) -> Submission:
             f"expected {folder} to hold the files of its {INDEX} and no others, got {shown(repr(path))}; remove it"
         )
     for path in sorted(listed - present.keys()):
-        raise MissingDataError(f"expected {folder / path} as {INDEX} lists it, found none; {_AGAIN}")
+        raise MissingDataError(f"expected {folder / path} as {INDEX} lists it, found none; {_REMEDY}")
     for path, facts in index.files.items():
         read_listed(folder, path, facts)
     records = tuple(read_record(folder, entry, index) for entry in index.records)
     if len({record.key for record in records}) < len(records):
-        raise CorruptArtifactError(f"expected {folder} to hold each record once, got one twice; {_AGAIN}")
+        raise CorruptArtifactError(f"expected {folder} to hold each record once, got one twice; {_REMEDY}")
     return Submission(folder, index, sha256, records)
 
 
 def read_index(folder: Path) -> tuple[Index, str]:
-    """The index of a submission, whose paths all stay in the folder, and the SHA-256 of its file.
+    """Read the index of a submission, whose paths all stay in the folder; returns it and the SHA-256 of its file.
 
     Raises:
         MissingDataError: there is none.
-        CorruptArtifactError: it is no index, or names a file that no submission holds.
-        IncompatibleRecordError: it is of a newer privbench.
+        CorruptArtifactError: it is not an index, or lists a file that no submission contains.
+        IncompatibleRecordError: a newer privbench made it.
     """
     source = str(folder / INDEX)
     if folder.is_symlink():
@@ -168,35 +166,13 @@ def read_index(folder: Path) -> tuple[Index, str]:
             f"expected {folder} to be a submission, found no {INDEX} there; make one with `privbench submit`"
         )
     data = read_bounded(folder / INDEX, MAX_INDEX)
-    value = parse_json(data, source, MAX_INDEX)
-    schema = value.get("schema_version")
-    if value.get("format") != FORMAT or type(schema) is not int or schema < 1:
-        raise CorruptArtifactError(f"expected {source} to be the index of a submission, got another file; {_AGAIN}")
-    if schema > SCHEMA:
-        raise IncompatibleRecordError(
-            f"{source} has schema {shown(schema)} and this privbench reads up to {SCHEMA}; upgrade privbench"
-        )
-    try:
-        index = Index.model_validate(value)
-    except ValidationError as cause:
-        raise CorruptArtifactError(_sentence(source, cause)) from None
+    index = Index.parse(data, source)
     require_consistent(index, source)
     return index, hashlib.sha256(data).hexdigest()
 
 
-def _sentence(source: str, cause: ValidationError) -> str:
-    problem: Any = cause.errors(include_url=False)[0]
-    where = shown(".".join(map(str, problem["loc"])) or "it")
-    if problem["type"] == "missing":
-        return f"expected {source} to have {where}, found none; {_AGAIN}"
-    if problem["type"] == "extra_forbidden":
-        return f"expected {source} to have known fields only, got {where}; {_AGAIN}"
-    wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"expected {where} in {source} to be {shown(wanted)}, got {shown(repr(problem['input']))}; {_AGAIN}"
-
-
 def require_consistent(index: Index, source: str) -> None:
-    """Refuse paths that leave the folder or have another layout, and files that nothing refers to or that are gone."""
+    """Refuse paths outside the folder or the layout, files that no record refers to, and references to no file."""
     for path in index.files:
         _require_plain(path, source)
     total = sum(facts.bytes for facts in index.files.values())
@@ -214,53 +190,52 @@ def require_consistent(index: Index, source: str) -> None:
         for path in wrong:
             raise CorruptArtifactError(
                 f"expected records in {source} to name files of their kind that it lists, got {shown(repr(path))}; "
-                f"{_AGAIN}"
+                f"{_REMEDY}"
             )
     if len(set(used)) < len(used):
-        raise CorruptArtifactError(f"expected {source} to list each record once, got one twice; {_AGAIN}")
+        raise CorruptArtifactError(f"expected {source} to list each record once, got one twice; {_REMEDY}")
     shared = {path for entry in index.records for path in entry.evidence.values()}
     for path in sorted(index.files.keys() - set(used) - shared - pictures):
         raise CorruptArtifactError(
-            f"expected {source} to list files of its records only, got {shown(repr(path))}; {_AGAIN}"
+            f"expected {source} to list files of its records only, got {shown(repr(path))}; {_REMEDY}"
         )
 
 
 def _require_plain(path: str, source: str) -> None:
-    """Refuse the path of a file that no submission holds."""
+    """Refuse the path of a file that no submission contains."""
     parts = path.split("/")
     if path.startswith(("/", "\\", "~")) or ".." in parts or "\\" in path or ":" in path:
         raise CorruptArtifactError(
-            f"expected files in {source} to be inside the submission, got {shown(repr(path))}, which leaves it; "
-            "use plain relative paths"
+            f"expected files in {source} to be inside the submission, got {shown(repr(path))}; use plain relative paths"
         )
     _require_kind(path, source)
     if not _LAYOUT.fullmatch(path):
         raise CorruptArtifactError(
             f"expected files in {source} to be records/PROTOCOL/DEFENSE/ATTACK/KEY.json, their PNGs, or "
-            f"evidence/KIND-HASH{TENSORS}, got {shown(repr(path))}; {_AGAIN}"
+            f"evidence/KIND-HASH{TENSORS}, got {shown(repr(path))}; {_REMEDY}"
         )
 
 
 def _require_kind(path: str, source: str) -> None:
-    """Refuse a file by its name alone, whether listed or found."""
+    """Refuse a file by its name alone."""
     name = path.rpartition("/")[2].lower()
     if name.startswith("verification"):
         raise CorruptArtifactError(
-            f"expected {source} to leave verification to others, got {shown(repr(path))}; remove it, since a "
-            "submission's level comes from who verified it"
+            f"expected {source} to contain no verification, got {shown(repr(path))}; remove it, since only others can "
+            "verify a submission"
         )
     if not name.endswith(_ENDINGS):
         raise CorruptArtifactError(
             f"expected {source} to hold JSON, PNG and safetensors only, got {shown(repr(path))}, which may run code "
-            "when it is read; remove it"
+            "when read; remove it"
         )
 
 
 def _scan(folder: Path) -> Iterator[tuple[str, int]]:
-    """Relative path and size of every file, none of them a link.
+    """Yield relative path and size of every file.
 
     Raises:
-        CorruptArtifactError: a link, a device, or too many or too large files.
+        CorruptArtifactError: there is a link or a device, or there are too many or too large files.
     """
     count = total = 0
     for path, status in _walk(folder, ""):
@@ -285,9 +260,9 @@ def _scan(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    if prefix.count("/") > _MOST_FOLDERS:
+    if prefix.count("/") > _MAX_FOLDERS:
         raise CorruptArtifactError(
-            f"expected {folder} to be at most {_MOST_FOLDERS} folders deep, got {shown(repr(prefix))}; remove it"
+            f"expected {folder} to be at most {_MAX_FOLDERS} folders deep, got {shown(repr(prefix))}; remove it"
         )
     try:
         with os.scandir(folder / prefix) as found:
@@ -305,63 +280,63 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def read_listed(folder: Path, path: str, facts: Facts) -> bytes:
-    """The bytes of a file, compared with what the index says of it; see `Submission.file`."""
+    """Read a file and check it against its entry in the index; see `Submission.file`."""
     data = read_bounded(folder / path, facts.bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     if len(data) != facts.bytes:
         raise CorruptArtifactError(
-            f"expected {folder / path} to take {facts.bytes:,} bytes as {INDEX} says, got "
-            f"{'fewer' if len(data) < facts.bytes else 'more'}; {_AGAIN}"
+            f"expected {folder / path} to have {facts.bytes:,} bytes as {INDEX} lists, got "
+            f"{'fewer' if len(data) < facts.bytes else 'more'}; {_REMEDY}"
         )
     if sha256 != facts.sha256:
         raise CorruptArtifactError(
             f"expected {folder / path} to have the SHA-256 {facts.sha256[:16]}... that {INDEX} lists, got "
-            f"{sha256[:16]}...; {_AGAIN}"
+            f"{sha256[:16]}...; {_REMEDY}"
         )
     return data
 
 
 def read_record(folder: Path, entry: SubmittedRecord, index: Index) -> Record:
-    """A record of a submission, which is where its contents say.
+    """Read a record of a submission.
 
     Raises:
         IncompatibleRecordError: it is damaged.
-        CorruptArtifactError: it belongs elsewhere, or a picture is listed that it does not name.
+        CorruptArtifactError: its path does not match its content, or a picture is listed that it does not name.
     """
     record = read(folder / entry.record)
     due = location(record, Path()).as_posix()
     if due != entry.record:
         raise CorruptArtifactError(
-            f"expected the record {folder / entry.record} to be kept at {due} by what it says, got another place; "
-            f"{_AGAIN}"
+            f"expected the record {folder / entry.record} to have the path {due}, which follows from its content; "
+            f"{_REMEDY}"
         )
     picture = Path(due).with_suffix(".png").as_posix()
     if record.picture is None and picture in index.files:
         raise CorruptArtifactError(
             f"expected {INDEX} to list a picture of {folder / entry.record} only if the record names one, got one; "
-            f"{_AGAIN}"
+            f"{_REMEDY}"
         )
     return record
 
 
 def picture_path(entry: SubmittedRecord) -> str:
-    """Where the picture of a record is, if it has one."""
+    """Path of the picture of a record, if it has one."""
     return Path(entry.record).with_suffix(".png").as_posix()
 
 
 def files_of(contents: Mapping[str, bytes]) -> dict[str, Facts]:
-    """The table of files of an index."""
+    """Make the table of files of an index."""
     return {path: Facts(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in contents.items()}
 
 
 def group_of(record: Record) -> str:
-    """Equal for records that differ in nothing but the seed."""
+    """Key that is equal for records that differ only in the seed."""
     cell = record.cell.model_dump(mode="json", exclude={"seed", "evaluators"})
     return canonical([record.protocol, cell])
 
 
 def by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records that differ in nothing but the seed."""
+    """Group records that differ only in the seed."""
     found: dict[str, list[Record]] = {}
     for record in records:
         found.setdefault(group_of(record), []).append(record)

@@ -1,4 +1,4 @@
-"""Submissions beside the records of a results folder, with the level that somebody else's finding gives them."""
+"""Records of submissions in a results folder, with the level that their verification gives them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..errors import PrivbenchError
 from . import submission
 from .record import Record
 from .submission import INDEX, Index, picture_path, read_index, read_listed, read_record
-from .verification import FOLDER, LEVELS, CheckedRecord, Level, Verification, place_of, read_verification
+from .verification import FOLDER, LEVELS, CheckedRecord, Level, Verification, verification_path
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a submitted record comes from, and how far it was verified.
+    """Source of a submitted record and the level of its verification.
 
     Args:
         submission: name of the submission.
@@ -24,7 +24,7 @@ class Provenance:
         paper: title or address of the publication.
         level: of the record.
         by: who verified it; empty if nobody did.
-        verified: when, in UTC; empty if it was not.
+        verified: time of the verification, UTC; empty if there is none.
         notes: what was not checked.
     """
 
@@ -39,7 +39,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A record of a submission; or a problem with it."""
+    """A record of a submission."""
 
     record: Record
     path: Path
@@ -47,7 +47,7 @@ class Submitted:
 
 
 def submissions(path: Path) -> list[Path]:
-    """The folders of submissions in a results folder, or in a folder of submissions, or the one that `path` is."""
+    """List the submissions in a results folder or a folder of submissions, or `path` if it is a submission itself."""
     if os.path.lexists(path / INDEX):
         return [path]
     inside = path / submission.FOLDER
@@ -59,13 +59,13 @@ def _folders(path: Path) -> list[Path]:
     return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 
-def is_stray(file: Path, root: Path, folders: Sequence[Path]) -> bool:
-    """Whether a JSON file below `root` is no record of the results: of a submission, or a finding about one."""
+def is_of_submission(file: Path, root: Path, folders: Sequence[Path]) -> bool:
+    """Tell whether a JSON file below `root` belongs to a submission or is a verification, not a record of its own."""
     return any(file.is_relative_to(folder) for folder in folders) or file.is_relative_to(root / FOLDER)
 
 
 def load(folder: Path) -> Iterator[Submitted | str]:
-    """The records of a submission, whose bytes are those of its index; where one is not, the sentence why.
+    """Yield the records of a submission that match its index, and an error message for each that does not.
 
     Evidence is not read.
     """
@@ -74,9 +74,9 @@ def load(folder: Path) -> Iterator[Submitted | str]:
     except PrivbenchError as problem:
         yield str(problem)
         return
-    found, problem_ = _finding(folder, sha256)
-    if problem_:
-        yield problem_
+    found, mismatch = _verification(folder, sha256)
+    if mismatch:
+        yield mismatch
     for entry in index.records:
         try:
             for path in (entry.record, picture_path(entry)):
@@ -89,21 +89,21 @@ def load(folder: Path) -> Iterator[Submitted | str]:
         yield Submitted(record, folder / entry.record, _source(folder, index, record, found))
 
 
-def _finding(folder: Path, sha256: str) -> tuple[Verification | None, str]:
-    """The finding about a submission in just this state, or why there is none although there is a file."""
+def _verification(folder: Path, sha256: str) -> tuple[Verification | None, str]:
+    """Read the verification of a submission; if it cannot be read or is of another state, return a message instead."""
     name = folder.resolve().name
-    path = place_of(folder.resolve().parent.parent, name)
+    path = verification_path(folder.resolve().parent.parent, name)
     if not os.path.lexists(path):
         return None, ""
     try:
-        found = read_verification(path)
+        found = Verification.read(path)
     except PrivbenchError as problem:
         return None, str(problem)
     if found.submission == sha256:
         return found, ""
     return None, (
-        f"expected {path} to be about the submission {name} as it is, got a finding about another state of it, which "
-        f"counts for nothing; verify it again with `privbench verify {folder} --write`"
+        f"expected {path} to verify the submission {name} in its present state, got a verification of another state, "
+        f"which is ignored; verify it again with `privbench verify {folder} --write`"
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from .. import registry
 from ..errors import InvalidConfigurationError, StorageError
+from ..files.atomic import remove, storage_errors, write_file, write_folder
 from ..registry import Kind
 
 #: Kinds of components with a template.
@@ -45,12 +44,19 @@ def create(kind: str, name: str, folder: Path) -> Path:
     _check_name(chosen, name)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise StorageError(f"expected {folder} not to exist or to be an empty folder, got one in use; choose another")
-    files = _render(chosen, name)
-    try:
-        _write(files, folder)
-    except OSError as cause:
-        reason = cause.strerror or str(cause)
-        raise StorageError(f"package {folder} cannot be written: {reason}; choose another folder") from cause
+    content = {path: text.encode() for path, text in _render(chosen, name).items()}
+    if not folder.exists():
+        write_folder(folder, content)
+        return folder
+    # An empty folder is filled in place, because it may be the working folder.
+    with storage_errors(folder, otherwise="choose another folder"):
+        try:
+            for path, data in content.items():
+                write_file(folder / path, data)
+        except BaseException:
+            for entry in folder.iterdir():
+                remove(entry)
+            raise
     return folder
 
 
@@ -103,34 +109,3 @@ def _render(kind: Kind, name: str) -> Mapping[str, str]:
         f"tests/test_{name}.py": f"test_{kind}.py.j2",
     }
     return {path: environment.get_template(source).render(values) for path, source in sources.items()}
-
-
-def _write(files: Mapping[str, str], folder: Path) -> None:
-    """Write to a temporary folder beside `folder` and move it, so that no partial package appears."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    parent = folder.resolve().parent
-    staged = Path(tempfile.mkdtemp(dir=parent, prefix=".privbench-new-"))
-    try:
-        for path, text in files.items():
-            (staged / path).parent.mkdir(parents=True, exist_ok=True)
-            (staged / path).write_text(text, encoding="utf-8")
-        staged.chmod(0o755)
-        if folder.exists():
-            _move(staged, folder)
-        else:
-            staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _move(staged: Path, folder: Path) -> None:
-    """Move into an empty folder, which may be the working folder; undo everything if that fails."""
-    moved: list[Path] = []
-    try:
-        for entry in sorted(staged.iterdir()):
-            moved.append(folder / entry.name)
-            entry.rename(folder / entry.name)
-    except OSError:
-        for path in moved:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        raise

@@ -1,4 +1,4 @@
-"""State of an unfinished stage, one file a loop: a sealed line of JSON, then the tensors as safetensors."""
+"""Checkpoints of an unfinished stage, one file for each loop: a sealed line of JSON, then safetensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import CorruptArtifactError
 from ..files import atomic
 from ..files.tensors import pack, unpack
 from .layout import StoreLayout
-from .manifest import FORMAT, seal, unseal
+from .manifest import Sealed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +23,20 @@ ENDING = ".checkpoint"
 Groups = dict[str, dict[str, "Tensor"]]
 
 
+class Header(Sealed):
+    """First line of a checkpoint."""
+
+    name: str
+    groups: list[str]
+    info: dict[str, Any]
+    sha256: str
+
+
 class Checkpoint:
     """Checkpoints of one unfinished stage, whose lock the caller holds.
 
     Args:
-        layout: where they lie.
+        layout: of the store.
         kind: of the stage.
         key: of the stage.
     """
@@ -37,51 +46,42 @@ class Checkpoint:
         self._folder = layout.checkpoints(kind, key)
 
     def load(self, name: str) -> tuple[Groups, dict[str, Any]] | None:
-        """Groups of tensors and facts of loop `name`; `None` where there are none.
+        """Load the groups of tensors and the JSON values of loop `name`; `None` if there is no checkpoint.
 
-        A damaged file is dropped with a warning: the loop starts anew.
+        A damaged checkpoint is deleted with a warning: the loop restarts.
         """
         path = self._path(name)
         with atomic.storage_errors(path, "read"):
             try:
                 header, tensors = verify(atomic.read(path), self._kind, self._key, name)
-                return _grouped(header["groups"], unpack(tensors)), header["info"]
+                return _grouped(header.groups, unpack(tensors)), header.info
             except FileNotFoundError:
                 return None
             except CorruptArtifactError as damage:
                 path.unlink(missing_ok=True)
-                log.warning("checkpoint %r of %s %s is damaged (%s); dropped", name, self._kind, self._key[:12], damage)
+                log.warning("checkpoint %r of %s %s is damaged (%s); deleted", name, self._kind, self._key[:12], damage)
                 return None
 
     def save(self, name: str, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]) -> None:
-        """Replace the checkpoint of loop `name`; after a crash the old one or the new one is there, whole.
+        """Replace the checkpoint of loop `name`; after a crash the old or the new one is there, whole.
 
         Raises:
-            StorageError: it cannot be written; the old one is still there.
+            StorageError: it cannot be written; the old one is kept.
         """
         names = sorted(groups)
         tensors = pack({f"{i}/{key}": value for i, group in enumerate(names) for key, value in groups[group].items()})
-        header = seal(
-            {
-                "format": FORMAT,
-                "kind": self._kind,
-                "key": self._key,
-                "name": name,
-                "groups": names,
-                "info": dict(info),
-                "sha256": hashlib.sha256(tensors).hexdigest(),
-            }
-        )
+        header = Header(
+            kind=self._kind,
+            key=self._key,
+            name=name,
+            groups=names,
+            info=dict(info),
+            sha256=hashlib.sha256(tensors).hexdigest(),
+        ).encode()
         self._layout.prepare()
-        temporary = self._layout.temporary(self._kind, self._key)
-        with atomic.storage_errors(self._folder):
-            try:
-                atomic.make_folder(self._folder)
-                atomic.write_new(temporary, header + tensors)
-                temporary.replace(self._path(name))
-                atomic.sync_folder(self._folder)
-            finally:
-                temporary.unlink(missing_ok=True)
+        path, temporary = self._path(name), self._layout.temporary(self._kind, self._key)
+        with atomic.storage_errors(self._folder), atomic.replaced_file(path, temporary):
+            atomic.write_new(temporary, header + tensors)
 
     def clear(self) -> None:
         """Remove the checkpoints of all loops of the stage."""
@@ -92,23 +92,23 @@ class Checkpoint:
         return self._folder / (quote(name, safe="") + ENDING)
 
 
-def verify(data: bytes, kind: str, key: str, name: str | None = None) -> tuple[dict[str, Any], bytes]:
-    """Header and safetensors bytes of a checkpoint.
+def verify(data: bytes, kind: str, key: str, name: str | None = None) -> tuple[Header, bytes]:
+    """Check a checkpoint; returns its header and its safetensors bytes.
 
     Args:
-        data: the file.
-        kind: what the header must say.
-        key: what the header must say.
-        name: what the header must say, if given.
+        data: content of the file.
+        kind: that the header must have.
+        key: that the header must have.
+        name: of the loop, that the header must have, if given.
 
     Raises:
-        CorruptArtifactError: a byte was changed, or it is of another stage or loop.
+        CorruptArtifactError: a byte was changed, or the checkpoint belongs to another stage or loop.
     """
     line, _, tensors = data.partition(b"\n")
-    header = unseal(line + b"\n")
-    if (header["format"], header["kind"], header["key"]) != (FORMAT, kind, key) or name not in (None, header["name"]):
-        raise CorruptArtifactError(f"it is of loop {header['name']!r} of {header['kind']} {header['key'][:12]}")
-    if hashlib.sha256(tensors).hexdigest() != header["sha256"]:
+    header = Header.decode(line + b"\n", kind, key)
+    if name not in (None, header.name):
+        raise CorruptArtifactError(f"it belongs to loop {header.name!r}")
+    if hashlib.sha256(tensors).hexdigest() != header.sha256:
         raise CorruptArtifactError("its checksum does not match")
     return header, tensors
 

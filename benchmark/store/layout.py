@@ -1,7 +1,7 @@
-"""Folders and locks of a store: where a key's files lie, who works on a key, where damaged files go.
+"""Folders, locks and format of a store.
 
-One lock a key governs all that is written for the key: the artifact, its checkpoints, and the temporary files of
-both. Whoever holds it may therefore remove any temporary file of the key, since its writer must be dead.
+One lock for each key protects all that is written for the key: the artifact, its checkpoints, and the temporary files
+of both. Whoever holds it may therefore remove any temporary file of the key, since its writer must be dead.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from filelock import FileLock, Timeout
 
 from ..errors import InvalidConfigurationError, StorageError
 from ..files import atomic
+from ..files.documents import decode
 from .manifest import FORMAT
 
 log = logging.getLogger("privbench")
 FORMAT_FILE = "format.json"
 LOCKS, TEMPORARY, QUARANTINE, CHECKPOINTS = "locks", "tmp", "quarantine", "checkpoints"
 RESERVED = (LOCKS, TEMPORARY, QUARANTINE, CHECKPOINTS)
-#: Of the shared tier, which has artifacts of the same kinds beside it.
+#: Folder of blobs in the shared tier, and the name of that tier's layout in its format file.
 BLOBS = "blobs"
-#: Under this kind downloads are locked, so that nobody waits for one who computes the same.
+#: Kind of the locks of downloads, so that a download does not wait for a process that computes the same artifact.
 DOWNLOAD = "download"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _KEY = re.compile(r"[0-9a-z_]{3,128}")
@@ -39,45 +40,45 @@ _POLL_SECONDS = 0.1
 
 
 def is_kind(name: str) -> bool:
-    """Whether a folder of this name in a store may hold artifacts."""
+    """Tell whether a folder of this name in a store may hold artifacts."""
     return bool(_KIND.fullmatch(name)) and name not in (*RESERVED, BLOBS)
 
 
 def is_key(name: str) -> bool:
-    """Whether `name` may be a key."""
+    """Tell whether `name` may be a key."""
     return bool(_KEY.fullmatch(name))
 
 
-def place(kind: str, key: str) -> Path:
-    """Where an artifact is, relative to its store.
+def relative_path(kind: str, key: str) -> Path:
+    """Path of an artifact in its store.
 
     Raises:
-        InvalidConfigurationError: kind or key are no names.
+        InvalidConfigurationError: `kind` or `key` is not a valid name.
     """
     if not is_kind(kind) or not is_key(key):
         raise InvalidConfigurationError(
-            f"expected kind and key to be of lower-case letters, digits and '_', got {kind!r} and {key!r}"
+            f"expected kind and key to consist of lower-case letters, digits and '_', got {kind!r} and {key!r}"
         )
     return Path(kind, key[:2], key)
 
 
 class StoreLayout:
-    """Folders and locks of the store at `root`; nothing is made before something is written."""
+    """Folders and locks of the store at `root`; no folder is made before something is written."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).expanduser().absolute()
         self._holders: dict[tuple[str, str], tuple[int, int]] = {}
 
     def folder(self, kind: str, key: str) -> Path:
-        """Of an artifact."""
-        return self.root / place(kind, key)
+        """Folder of an artifact."""
+        return self.root / relative_path(kind, key)
 
     def checkpoints(self, kind: str, key: str) -> Path:
-        """Of the checkpoints of a stage."""
-        return self.root / CHECKPOINTS / place(kind, key)
+        """Folder of the checkpoints of a stage."""
+        return self.root / CHECKPOINTS / relative_path(kind, key)
 
     def exists(self) -> bool:
-        """Whether there is a store, of a format that this version reads.
+        """Tell whether there is a store, of a format that this version reads.
 
         Raises:
             StorageError: `root` is something else, or a store of a newer format.
@@ -85,62 +86,42 @@ class StoreLayout:
         with atomic.storage_errors(self.root, "read"):
             found = self._format()
             if found is None:
-                # In this order: what is there and no folder has not just been made one by another process.
+                # Children first: what is not a folder now cannot become one if another process makes the store.
                 if not atomic.children(self.root) and (not self.root.exists() or self.root.is_dir()):
                     return False
-                # Another process may have made the store, this file first, between the two looks.
+                # Another process may have made the store, this file first, in the meantime.
                 found = self._format()
             if found is None:
-                raise StorageError(
-                    f"{self.root} is no store of privbench: it has no {FORMAT_FILE}; choose an empty or new folder "
-                    f"with --store or PRIVBENCH_STORE"
-                )
+                raise not_a_store(self.root)
         # A process that died between making and filling the file leaves it empty.
-        return not found or self._is_readable(found)
+        if found:
+            check_format(found, str(self.root), shared=False)
+        return True
 
     def _format(self) -> bytes | None:
-        """What the file of the format holds; `None` if there is no such file."""
+        """Content of the format file; `None` if it does not exist."""
         try:
             return atomic.read(self.root / FORMAT_FILE)
         except FileNotFoundError:
             return None
 
-    def _is_readable(self, found: bytes) -> bool:
-        try:
-            facts = json.loads(found)
-            number, layout = facts["format"], facts.get("layout")
-            if type(number) is not int or number < 1:
-                raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise StorageError(
-                f"{self.root / FORMAT_FILE} is damaged; write {_format_text()} into it and run privbench store check"
-            ) from None
-        if number > FORMAT:
-            raise StorageError(
-                f"the store {self.root} has format {number} and this privbench reads up to {FORMAT}; update privbench "
-                f"or choose another folder with --store or PRIVBENCH_STORE"
-            )
-        if layout is not None:
-            raise StorageError(f"{self.root} is a store that machines share; name it file://{self.root} with --store")
-        return True
-
     def prepare(self) -> None:
-        """Make what is missing of the store's own folders."""
+        """Make the format file and the reserved folders if they are missing."""
         self.exists()
         with atomic.storage_errors(self.root):
             atomic.make_folder(self.root)
             path = self.root / FORMAT_FILE
             if not atomic.size(path):
-                path.write_text(_format_text(), encoding="utf-8")
+                path.write_text(format_text(shared=False), encoding="utf-8")
             for name in RESERVED:
                 atomic.make_folder(self.root / name)
 
     def temporary(self, kind: str, key: str) -> Path:
-        """A new name for a temporary file or folder of a key, whose lock the caller holds."""
+        """Name a new temporary file or folder of a key whose lock the caller holds."""
         return self.root / TEMPORARY / f"{kind}-{key}-{secrets.token_hex(4)}"
 
     def quarantine(self, path: Path, kind: str = "unknown", key: str = "unknown") -> Path:
-        """Move what is damaged out of the way; returns where it went."""
+        """Move something damaged to the quarantine; returns its new path."""
         self.prepare()
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}{secrets.token_hex(3)}"
         target = self.root / QUARANTINE / f"{kind}-{key}-{stamp}"
@@ -149,33 +130,33 @@ class StoreLayout:
         return target
 
     def discard(self, path: Path, kind: str, key: str) -> None:
-        """Remove at once what the holder of a key's lock no longer wants: renamed first, so none sees a half of it."""
+        """Remove a file or folder of a key whose lock the caller holds; it is renamed first, so no one reads a part."""
         with atomic.storage_errors(path, "remove"):
             if not os.path.lexists(path):
                 return
-            away = self.temporary(kind, key)
-            path.rename(away)
-            atomic.remove(away)
+            renamed = self.temporary(kind, key)
+            path.rename(renamed)
+            atomic.remove(renamed)
 
     def is_held(self, kind: str, key: str) -> bool:
-        """Whether this thread holds the lock of a key."""
-        return self._holders.get((kind, key)) == _me()
+        """Tell whether this thread holds the lock of a key."""
+        return self._holders.get((kind, key)) == _current_thread()
 
     @contextlib.contextmanager
     def lock(self, kind: str, key: str) -> Iterator[None]:
-        """Hold the lock of a key, waiting for whoever holds it; within one thread it may be taken again."""
+        """Hold the lock of a key, waiting until it is free; a thread that holds it may take it again."""
         if self.is_held(kind, key):
             yield
             return
         lock = self._acquired(kind, key, wait=True)
         assert lock is not None
         with self._holding(lock, kind, key):
-            self._sweep(kind, key)
+            self._remove_leftovers(kind, key)
             yield
 
     @contextlib.contextmanager
     def lock_if_free(self, kind: str, key: str) -> Iterator[bool]:
-        """Hold the lock of a key if nobody else does; the value says whether. Leftovers of dead processes stay."""
+        """Hold the lock of a key if it is free; yields whether it was. Leftovers of dead processes are kept."""
         if self.is_held(kind, key):
             yield True
             return
@@ -190,13 +171,13 @@ class StoreLayout:
         self.folder(kind, key)
         self.prepare()
         path = self.root / LOCKS / f"{kind}-{key}.lock"
-        lock, told = FileLock(path), False
-        while not _try(lock, path):
+        lock, warned = FileLock(path), False
+        while not _try_acquire(lock, path):
             if not wait:
                 return None
-            if not told:
-                log.warning("waiting for %s, which works on %s", self._owner(kind, key), _title(kind, key))
-                told = True
+            if not warned:
+                log.warning("waiting for the lock on %s, held by %s", _title(kind, key), self._owner(kind, key))
+                warned = True
             time.sleep(_POLL_SECONDS)
         return lock
 
@@ -204,7 +185,7 @@ class StoreLayout:
     def _holding(self, lock: FileLock, kind: str, key: str) -> Iterator[None]:
         owner = self._owner_file(kind, key)
         try:
-            self._holders[kind, key] = _me()
+            self._holders[kind, key] = _current_thread()
             with atomic.storage_errors(owner):
                 owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
             yield
@@ -214,8 +195,8 @@ class StoreLayout:
                 owner.unlink()
             lock.release()
 
-    def _sweep(self, kind: str, key: str) -> None:
-        """Remove temporary files that dead processes left of a key whose lock the caller holds."""
+    def _remove_leftovers(self, kind: str, key: str) -> None:
+        """Remove temporary files of dead processes, of a key whose lock the caller holds."""
         folder = self.root / TEMPORARY
         with atomic.storage_errors(folder, "clean"):
             for path in folder.glob(f"{kind}-{key}-*"):
@@ -225,7 +206,7 @@ class StoreLayout:
         return self.root / LOCKS / f"{kind}-{key}.json"
 
     def _owner(self, kind: str, key: str) -> str:
-        """Who holds a lock, as far as is known."""
+        """Describe the process that holds a lock."""
         try:
             owner = json.loads(self._owner_file(kind, key).read_text(encoding="utf-8"))
             return f"process {owner['pid']} on {owner['host']}"
@@ -234,13 +215,13 @@ class StoreLayout:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Kind and key of a file in the temporary folder or the quarantine; `None` where the name is not one of ours."""
+    """Kind and key of a file in the temporary folder or the quarantine; `None` if its name holds none."""
     kind, _, rest = name.partition("-")
     key, dash, _ = rest.partition("-")
     return (kind, key) if dash and is_kind(kind) and is_key(key) else None
 
 
-def _try(lock: FileLock, path: Path) -> bool:
+def _try_acquire(lock: FileLock, path: Path) -> bool:
     try:
         with atomic.storage_errors(path, "lock"):
             try:
@@ -257,9 +238,52 @@ def _title(kind: str, key: str) -> str:
     return f"{'the download of ' if kind == DOWNLOAD else ''}{artifact} {rest[:12]}"
 
 
-def _format_text() -> str:
-    return json.dumps({"format": FORMAT})
+def format_text(*, shared: bool) -> str:
+    """Content of the format file."""
+    return json.dumps({"format": FORMAT, "layout": BLOBS} if shared else {"format": FORMAT})
 
 
-def _me() -> tuple[int, int]:
+def check_format(data: bytes, address: str, *, shared: bool) -> None:
+    """Check the content of a format file.
+
+    Args:
+        data: the content.
+        address: folder or URL of the store.
+        shared: the file belongs to a shared tier.
+
+    Raises:
+        StorageError: the file is damaged, or the store is of a newer format or of the other layout.
+    """
+    try:
+        facts = decode(data)
+        number, layout = facts["format"], facts.get("layout")
+        if type(number) is not int or number < 1:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise StorageError(
+            f"{address}/{FORMAT_FILE} is damaged; write {format_text(shared=shared)} into it and run privbench store "
+            f"check"
+        ) from None
+    if number > FORMAT:
+        raise StorageError(
+            f"the store {address} has format {number} and this privbench reads up to {FORMAT}; update privbench or "
+            f"choose another store with --store or PRIVBENCH_STORE"
+        )
+    if shared and layout != BLOBS:
+        raise StorageError(
+            f"{address} is a store for one machine; give its path, or choose another URL for a shared store"
+        )
+    if not shared and layout is not None:
+        raise StorageError(f"{address} is a shared store; give it as file://{address} with --store")
+
+
+def not_a_store(address: Path | str) -> StorageError:
+    """Error for a folder or URL that holds something other than a store."""
+    return StorageError(
+        f"{address} is not a privbench store: it has no {FORMAT_FILE}; choose an empty or new folder with --store or "
+        f"PRIVBENCH_STORE"
+    )
+
+
+def _current_thread() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()

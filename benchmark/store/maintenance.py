@@ -1,4 +1,4 @@
-"""Looking after a store: what is in it, what is wrong with it, what can go."""
+"""Maintenance of a store: list what it contains, find and repair damage, remove what is not needed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .layout import (
 from .manifest import examine
 
 Keep: TypeAlias = "Callable[[StoreEntry], bool] | Collection[str] | None"
-#: Says in one phrase what is wrong with the file or folder of a kind and key; `None` if nothing is, or it is gone.
-Damage = Callable[[Path, str, str], str | None]
+#: Describes the damage of the file or folder of a kind and key in one phrase; `None` if it is intact or was removed.
+DescribeDamage = Callable[[Path, str, str], str | None]
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class StoreEntry:
     """Something in a store.
 
     Args:
-        kind: of its stage; empty where unknown.
-        key: of its stage; empty where unknown.
+        kind: of its stage; empty if unknown.
+        key: of its stage; empty if unknown.
         bytes: on disk.
-        created: when, UTC in ISO 8601; `None` where unknown.
-        inputs: keys it was made from, by role.
-        path: where it lies.
-        state: what it is; `damaged` is an artifact whose manifest does not fit, `leftover` a dead process's file.
-        tier: which it is in; the path of something shared is relative to the URL of the store.
+        created: UTC, ISO 8601; `None` if unknown.
+        inputs: keys of the artifacts it was made from, by role.
+        path: its file or folder; in the shared tier, relative to the URL of the store.
+        state: `damaged` is an artifact that does not match its manifest, `leftover` a file of a dead process.
+        tier: that contains it.
     """
 
     kind: str
@@ -58,15 +58,15 @@ class StoreEntry:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a store that is not as it should be.
+    """A fault of a store.
 
     Args:
-        path: where.
-        reason: what is wrong, one phrase.
-        kind: of its stage; empty where unknown.
-        key: of its stage; empty where unknown.
+        path: file or folder; in the shared tier, relative to the URL of the store.
+        reason: what is wrong, in one phrase.
+        kind: of its stage; empty if unknown.
+        key: of its stage; empty if unknown.
         repaired: it was moved to the quarantine or removed.
-        tier: which it is in; the path of something shared is relative to the URL of the store.
+        tier: that contains it.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class Problem:
 
 
 def entries(layout: StoreLayout) -> Iterator[StoreEntry]:
-    """Every artifact, by kind and key; only manifests are read, and damage is tolerated."""
+    """Yield every artifact, by kind and key, damaged ones included; only manifests are read."""
     if not layout.exists():
         return
     for kind, key, path in _folders(layout.root):
@@ -94,7 +94,7 @@ def entries(layout: StoreLayout) -> Iterator[StoreEntry]:
 
 
 def check(layout: StoreLayout, repair: bool) -> list[Problem]:
-    """Every problem of a store, by path; with `repair` damaged and unknown things go to the quarantine."""
+    """Find the problems of a store, by path; `repair` moves damaged and unknown files to the quarantine."""
     if not layout.exists():
         return []
     with atomic.storage_errors(layout.root, "check"):
@@ -107,7 +107,7 @@ def check(layout: StoreLayout, repair: bool) -> list[Problem]:
 
 
 def collect(layout: StoreLayout, keep: Keep, older_than_days: float | None, dry_run: bool) -> list[StoreEntry]:
-    """Remove what is not needed; `Store.gc` says what that is."""
+    """Remove what is not needed, as `Store.gc` defines it."""
     if not layout.exists():
         return []
     limit = None if older_than_days is None else time.time() - 86400 * older_than_days
@@ -117,22 +117,22 @@ def collect(layout: StoreLayout, keep: Keep, older_than_days: float | None, dry_
         *(entry for entry in entries(layout) if not is_kept(entry, keep) and _is_older(entry, limit)),
         *(entry for entry in _checkpoints(layout) if _is_finished(layout, entry) or _is_abandoned(entry, keep, limit)),
     ]
-    return [entry for entry in unwanted if _removed(layout, entry, dry_run)]
+    return [entry for entry in unwanted if _remove_entry(layout, entry, dry_run)]
 
 
 def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
-    """Kind, key and folder of whatever stands where an artifact or checkpoint folder belongs."""
+    """Yield kind, key and path of everything at the path of an artifact or of checkpoints."""
     for kind in atomic.children(root):
         if not is_kind(kind.name):
             continue
         for prefix in atomic.children(kind):
             for path in atomic.children(prefix):
-                if _is_place(path):
+                if _is_artifact_path(path):
                     yield kind.name, path.name, path
 
 
 def _strays(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
-    """What has no place in the layout."""
+    """Find what is not part of the layout."""
     locks = (path for path in atomic.children(layout.root / LOCKS) if path.suffix not in {".lock", ".json"})
     own = {FORMAT_FILE, *RESERVED}
     for path in [*_misplaced(layout.root, own), *_misplaced(layout.root / CHECKPOINTS, set()), *locks]:
@@ -150,17 +150,17 @@ def _misplaced(root: Path, known: Collection[str]) -> Iterator[Path]:
             continue
         for prefix in atomic.children(path):
             if prefix.is_dir() and len(prefix.name) == 2:
-                yield from (child for child in atomic.children(prefix) if not _is_place(child))
+                yield from (child for child in atomic.children(prefix) if not _is_artifact_path(child))
             else:
                 yield prefix
 
 
-def _is_place(path: Path) -> bool:
+def _is_artifact_path(path: Path) -> bool:
     return is_key(path.name) and path.name[:2] == path.parent.name
 
 
 def _damaged(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
-    """Artifacts and checkpoints that are not what they should be."""
+    """Find damaged artifacts and checkpoints."""
     for kind, key, path in _folders(layout.root):
         yield from _problem(layout, path, kind, key, _damage, repair)
     for kind, key, folder in _folders(layout.root / CHECKPOINTS):
@@ -168,8 +168,10 @@ def _damaged(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
             yield from _problem(layout, path, kind, key, _checkpoint_damage, repair)
 
 
-def _problem(layout: StoreLayout, path: Path, kind: str, key: str, damage: Damage, repair: bool) -> Iterator[Problem]:
-    """The problem of one path, if any; it is looked at again once nobody else can change it."""
+def _problem(
+    layout: StoreLayout, path: Path, kind: str, key: str, damage: DescribeDamage, repair: bool
+) -> Iterator[Problem]:
+    """Find the problem of one path, if any; before a repair it is checked again under the lock of its key."""
     reason = damage(path, kind, key)
     if reason is None:
         return
@@ -177,11 +179,11 @@ def _problem(layout: StoreLayout, path: Path, kind: str, key: str, damage: Damag
         yield Problem(path, reason, kind, key)
         return
     with layout.lock_if_free(kind, key) as free:
-        again = damage(path, kind, key)
-        if again is not None and free:
+        reason = damage(path, kind, key)
+        if reason is not None and free:
             layout.quarantine(path, kind, key)
-        if again is not None:
-            yield Problem(path, again, kind, key, repaired=free)
+        if reason is not None:
+            yield Problem(path, reason, kind, key, repaired=free)
 
 
 def _damage(path: Path, kind: str, key: str) -> str | None:
@@ -194,7 +196,7 @@ def _damage(path: Path, kind: str, key: str) -> str | None:
 
 def _checkpoint_damage(path: Path, kind: str, key: str) -> str | None:
     if path.is_symlink() or path.is_dir() or not path.name.endswith(ENDING):
-        return "it is no checkpoint"
+        return "it is not a checkpoint"
     try:
         verify(atomic.read(path), kind, key)
     except FileNotFoundError:
@@ -206,12 +208,12 @@ def _checkpoint_damage(path: Path, kind: str, key: str) -> str | None:
 
 def _leftover_problems(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
     for entry in _leftovers(layout):
-        repaired = repair and _removed(layout, entry, dry_run=False)
+        repaired = repair and _remove_entry(layout, entry, dry_run=False)
         yield Problem(entry.path, "an interrupted process left it", entry.kind, entry.key, repaired)
 
 
 def _leftovers(layout: StoreLayout) -> Iterator[StoreEntry]:
-    """Temporary files whose key nobody works on."""
+    """Yield temporary files of keys that no process has locked."""
     for path in atomic.children(layout.root / TEMPORARY):
         kind, key = split_name(path.name) or ("", "")
         if kind:
@@ -233,7 +235,7 @@ def _checkpoints(layout: StoreLayout) -> Iterator[StoreEntry]:
 
 
 def is_kept(entry: StoreEntry, keep: Keep) -> bool:
-    """Whether an artifact is to be kept."""
+    """Tell whether an artifact is to be kept."""
     if keep is None:
         return True
     return keep(entry) if callable(keep) else entry.key in keep
@@ -249,7 +251,7 @@ def _is_older(entry: StoreEntry, limit: float | None) -> bool:
 
 
 def seconds(created: str | None) -> float | None:
-    """Seconds since 1970 of a time in a manifest; `None` where there is no such time."""
+    """Convert a time of a manifest to seconds since 1970; `None` if it is not a real time."""
     try:
         return None if created is None else datetime.fromisoformat(created).timestamp()
     except (ValueError, OverflowError):
@@ -268,8 +270,8 @@ def _is_abandoned(entry: StoreEntry, keep: Keep, limit: float | None) -> bool:
     return limit is not None and not is_kept(entry, keep) and _is_older(entry, limit)
 
 
-def _removed(layout: StoreLayout, entry: StoreEntry, dry_run: bool) -> bool:
-    """Whether the entry is gone, or would be; what somebody works on stays."""
+def _remove_entry(layout: StoreLayout, entry: StoreEntry, dry_run: bool) -> bool:
+    """Remove an entry unless its key is locked; returns whether it was removed, or would be."""
     with atomic.storage_errors(entry.path, "remove"):
         if entry.state == "quarantined" or not entry.kind:
             if not dry_run:

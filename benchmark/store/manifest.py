@@ -1,7 +1,7 @@
-"""What an artifact is made of: its manifest, the check of a folder against it, and reading what it holds.
+"""Manifests of artifacts: their format, the check of a folder against its manifest, and reading verified files.
 
-A manifest is one line of canonical JSON whose last member is the SHA-256 of all that stands before it, so that any
-changed byte shows. It lists size and SHA-256 of every other file of the folder.
+A manifest is one line of canonical JSON whose last member is the SHA-256 of everything before it, which detects any
+changed byte. It lists the size and SHA-256 of every other file of the folder.
 """
 
 from __future__ import annotations
@@ -10,67 +10,77 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
 from ..core.config import Configuration
 from ..errors import CorruptArtifactError, InvalidConfigurationError
 from ..files import atomic
-from ..files.documents import MAX_DEPTH, depth
-from ..files.tensors import unpack
+from ..files.documents import MAX_DEPTH, decode, depth
+from ..files.tensors import pack, unpack
+from ..files.untrusted import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Of the store, its manifests and its checkpoints; raised when an older privbench could not read them.
+#: Format of the store, its manifests and its checkpoints; raised when an older privbench could not read them.
 FORMAT = 1
 NAME = "manifest.json"
 TENSORS = ".safetensors"
 MAX_BYTES = 1 << 26
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
-#: Digits alone, in UTC; whether it is a real date shows when its age is asked for.
+#: A time in UTC; `maintenance.seconds` tells whether it is a real date.
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?([+]00:00|Z)$"
 _SEAL = b',"checksum":"%s"}\n'
 _SEAL_BYTES = len(_SEAL % (b"0" * 64))
 
 
+class Sealed(Configuration):
+    """One line of JSON that belongs to a kind and key and ends with a checksum of itself."""
+
+    format: int = FORMAT
+    kind: str
+    key: str
+
+    def encode(self) -> bytes:
+        """Return the line."""
+        return seal(self.model_dump(mode="python"))
+
+    @classmethod
+    def decode(cls, line: bytes, kind: str | None = None, key: str | None = None) -> Self:
+        """Validate a line; its kind and key must be the given ones, and its format the current one, if given.
+
+        Raises:
+            CorruptArtifactError: says in one phrase what is wrong.
+        """
+        try:
+            found = cls.model_validate(unseal(line))
+        except ValidationError as cause:
+            raise CorruptArtifactError(f"it is not a valid {cls.__name__.lower()}") from cause
+        if kind is not None and (found.format, found.kind, found.key) != (FORMAT, kind, key):
+            other = f"{found.kind} {found.key[:12]}, format {found.format}"
+            raise CorruptArtifactError(f"it belongs to {shown(other)}")
+        return found
+
+
 class FileFacts(Configuration):
-    """What a file must be."""
+    """Size and hash that a file must have."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Manifest(Configuration):
-    """What an artifact says of itself."""
+class Manifest(Sealed):
+    """Description of an artifact."""
 
-    format: int = FORMAT
-    kind: str
-    key: str
     created: str = Field(pattern=_TIME)
     inputs: dict[str, str]
     info: dict[str, Any]
     files: dict[str, FileFacts]
-
-    def encode(self) -> bytes:
-        """The bytes of the manifest file."""
-        return seal(self.model_dump(mode="python"))
-
-    @classmethod
-    def decode(cls, data: bytes) -> Manifest:
-        """The manifest in the bytes of its file.
-
-        Raises:
-            CorruptArtifactError: a byte was changed, or it is no manifest.
-        """
-        try:
-            return cls.model_validate(unseal(data))
-        except ValidationError as cause:
-            raise CorruptArtifactError("it is no manifest") from cause
 
 
 @dataclass(frozen=True)
@@ -78,10 +88,10 @@ class Artifact:
     """A stored result.
 
     Args:
-        kind: the stage that made it.
-        key: SHA-256 of all that decides it.
+        kind: of the stage that made it.
+        key: SHA-256 of everything that determines it.
         path: its folder.
-        manifest: its facts.
+        manifest: its description.
     """
 
     kind: str
@@ -91,12 +101,12 @@ class Artifact:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The JSON facts given when it was written."""
+        """JSON values given when it was written."""
         return self.manifest.info
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Keys of the artifacts it was made from, by role."""
+        """Keys of the artifacts that it was made from, by role."""
         return self.manifest.inputs
 
     @property
@@ -107,12 +117,12 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the names and SHA-256 of its files; equal for equal results, whenever and wherever made."""
+        """SHA-256 of the names and SHA-256 of its files; equal for equal results, whenever and wherever computed."""
         pairs = sorted((name, facts.sha256) for name, facts in self.manifest.files.items())
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
     def tensors(self, group: str) -> dict[str, Tensor]:
-        """The tensors of a group, on the CPU, sorted by name.
+        """Read the tensors of a group, on the CPU, sorted by name.
 
         Raises:
             CorruptArtifactError: there is no such group, or its file does not match the manifest.
@@ -120,7 +130,7 @@ class Artifact:
         return unpack(self.file(group + TENSORS))
 
     def file(self, name: str) -> bytes:
-        """The bytes of a file, checked against the manifest.
+        """Read a file and check it against the manifest.
 
         Raises:
             CorruptArtifactError: there is no such file, or it does not match the manifest.
@@ -137,12 +147,12 @@ class Artifact:
             except FileNotFoundError as cause:
                 raise CorruptArtifactError(f"{path} was removed while {title} was in use; run it again") from cause
         if hashlib.sha256(data).hexdigest() != facts.sha256:
-            raise CorruptArtifactError(f"{path} does not match its manifest; run it again to make it anew")
+            raise CorruptArtifactError(f"{path} does not match its manifest; run it again to recompute it")
         return data
 
 
 def seal(value: dict[str, Any]) -> bytes:
-    """One line of canonical JSON that ends with the checksum of what stands before it.
+    """Encode a value as one line of canonical JSON that ends with the checksum of the rest.
 
     Raises:
         InvalidConfigurationError: `value` is not JSON, or is deeper or larger than a manifest may be.
@@ -150,19 +160,17 @@ def seal(value: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as cause:
-        raise InvalidConfigurationError(
-            f"expected stored facts to be JSON, got a value that is not: {cause}"
-        ) from cause
+        raise InvalidConfigurationError(f"expected stored values to be JSON, got one that is not: {cause}") from cause
     if len(text) > MAX_BYTES or depth(value) > MAX_DEPTH:
         raise InvalidConfigurationError(
-            f"expected stored facts to take at most {MAX_BYTES} bytes and {MAX_DEPTH} levels, "
+            f"expected stored values to take at most {MAX_BYTES} bytes and {MAX_DEPTH} levels, "
             f"got {len(text)} and {depth(value)}; store tensors instead"
         )
     return _sealed(text[:-1].encode())
 
 
 def unseal(line: bytes) -> dict[str, Any]:
-    """The value of a sealed line.
+    """Decode a sealed line.
 
     Raises:
         CorruptArtifactError: a byte was changed, lost or added.
@@ -171,9 +179,9 @@ def unseal(line: bytes) -> dict[str, Any]:
     if not body.startswith(b"{") or line != _sealed(body):
         raise CorruptArtifactError("its checksum does not match")
     try:
-        value: dict[str, Any] = json.loads(body + b"}")
-    except (ValueError, RecursionError) as cause:
-        raise CorruptArtifactError("it is not JSON") from cause
+        value: dict[str, Any] = decode(body + b"}")
+    except ValueError as cause:
+        raise CorruptArtifactError(f"it is not valid JSON: {cause}") from cause
     return value
 
 
@@ -182,14 +190,14 @@ def _sealed(body: bytes) -> bytes:
 
 
 def check_file_names(files: Iterable[str], groups: Iterable[str]) -> None:
-    """Refuse names that are not plain file names, or that some file systems take for the same.
+    """Refuse names that are not plain file names, or that differ only in case.
 
     Args:
         files: names of files other than groups of tensors.
         groups: names of groups of tensors.
 
     Raises:
-        InvalidConfigurationError: names the culprit.
+        InvalidConfigurationError: says which name is wrong.
     """
     seen = {NAME}
     for name, is_group in [*((name, False) for name in files), *((name, True) for name in groups)]:
@@ -203,14 +211,37 @@ def check_file_names(files: Iterable[str], groups: Iterable[str]) -> None:
         seen.add(file.casefold())
 
 
-def examine(folder: Path, kind: str, key: str, *, contents: bool = True) -> Manifest:
-    """The manifest of an artifact, after checking the folder against it.
+def write_files(
+    folder: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, bytes]
+) -> Manifest:
+    """Write all files of an artifact to an existing folder, the manifest last; returns the complete manifest.
 
     Args:
         folder: of the artifact.
-        kind: what the manifest must say.
-        key: what the manifest must say.
-        contents: also compare the SHA-256 of every file, not only names and sizes.
+        manifest: without files.
+        tensors: named tensors by group.
+        files: other files by name.
+    """
+    facts = {
+        name: FileFacts(bytes=len(data), sha256=atomic.write_new(folder / name, data)) for name, data in files.items()
+    }
+    for group, members in tensors.items():
+        data = pack(members)
+        name = group + TENSORS
+        facts[name] = FileFacts(bytes=len(data), sha256=atomic.write_new(folder / name, data))
+    sealed = manifest.model_copy(update={"files": facts}).encode()
+    atomic.write_new(folder / NAME, sealed)
+    return Manifest.decode(sealed)
+
+
+def examine(folder: Path, kind: str, key: str, *, contents: bool = True) -> Manifest:
+    """Check the folder of an artifact against its manifest, which is returned.
+
+    Args:
+        folder: of the artifact.
+        kind: that the manifest must have.
+        key: that the manifest must have.
+        contents: compare the SHA-256 of every file, too, not only names and sizes.
 
     Raises:
         CorruptArtifactError: says in one phrase what does not match.
@@ -227,11 +258,9 @@ def _examine(folder: Path, kind: str, key: str, contents: bool) -> Manifest:
     if sizes.get(NAME, 0) > MAX_BYTES + _SEAL_BYTES:
         raise CorruptArtifactError(f"{NAME} is too large")
     try:
-        manifest = Manifest.decode(atomic.read(folder / NAME))
+        manifest = Manifest.decode(atomic.read(folder / NAME), kind, key)
     except CorruptArtifactError as cause:
         raise CorruptArtifactError(f"{NAME} is damaged: {cause}") from cause
-    if (manifest.format, manifest.kind, manifest.key) != (FORMAT, kind, key):
-        raise CorruptArtifactError(f"{NAME} is of {manifest.kind} {manifest.key[:12]}, format {manifest.format}")
     for name in sorted(sizes.keys() ^ {NAME, *manifest.files}):
         raise CorruptArtifactError(f"{name} is {'not in the manifest' if name in sizes else 'missing'}")
     for name, facts in manifest.files.items():
@@ -241,7 +270,7 @@ def _examine(folder: Path, kind: str, key: str, contents: bool) -> Manifest:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Sizes of the files of an artifact, which are all regular files."""
+    """Sizes of the files of an artifact; anything but regular files is refused."""
     if folder.is_symlink() or not folder.is_dir():
         raise CorruptArtifactError(f"{folder.name} is not a folder")
     with os.scandir(folder) as found:

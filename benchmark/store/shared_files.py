@@ -1,4 +1,4 @@
-"""Files of the second tier: what fails for a moment is tried again, and what fails for good is one sentence."""
+"""Files of the shared tier: temporary failures are retried, and permanent ones become one sentence."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .shared_folder import Folder
 from .shared_fsspec import Objects
 
 log = logging.getLogger("privbench")
-#: Seconds before each further attempt.
+#: Seconds to wait before each retry.
 PAUSES = (0.5, 2.0)
 CHUNK = 1 << 24
 _T = TypeVar("_T")
-_FOR_GOOD = {
+_PERMANENT = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -33,22 +33,22 @@ _FOR_GOOD = {
     errno.ENAMETOOLONG,
     errno.EFBIG,
 }
-#: Errors of botocore for a user's mistakes, which do not derive from any of Python's.
-_MISTAKES = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"}
+#: Errors of botocore for mistakes of the user, which derive from no built-in error.
+_USER_ERRORS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"}
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Backend(Protocol):
-    """What a file system must do; `Folder` and `Objects` say how."""
+    """Interface of a file system; `Folder` and `Objects` implement it and document its methods."""
 
     def read(self, name: str, start: int, end: int) -> bytes:
-        """Bytes of a file."""
+        """Read bytes of a file."""
 
     def put(self, name: str, source: Path) -> None:
-        """Copy a file there, whole."""
+        """Copy a file to it."""
 
     def create(self, name: str, data: bytes) -> None:
-        """Make a file that does not exist yet, whole."""
+        """Create a file that does not exist yet."""
 
     def move(self, name: str, target: str) -> None:
         """Rename a file."""
@@ -57,13 +57,13 @@ class Backend(Protocol):
         """Remove a file."""
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file."""
+        """Size of every file in bytes."""
 
     def modified(self, name: str) -> datetime | None:
-        """When a file was written, where a time is kept."""
+        """Time when a file was written, if one is kept."""
 
     def top(self) -> set[str]:
-        """Names at the top."""
+        """Names at the top level."""
 
 
 class RemoteFiles:
@@ -78,36 +78,36 @@ class RemoteFiles:
         self._backend: Backend | None = None
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """A file, or its first `limit + 1` bytes where it has more; `None` where there is none."""
+        """Read a file, or its first `limit + 1` bytes if it is larger; `None` if it does not exist."""
         try:
-            return self._ask("read", lambda files: files.read(name, 0, limit + 1))
+            return self._call("read", lambda files: files.read(name, 0, limit + 1))
         except FileNotFoundError:
             return None
 
     def chunks(self, name: str, size: int) -> Iterator[bytes]:
-        """The bytes of a file, at most `size + 1` of them.
+        """Yield the bytes of a file, at most `size + 1`.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
         for start in range(0, max(size, 1), CHUNK):
             end = start + CHUNK if start + CHUNK < size else size + 1
-            chunk = self._ask("read", partial(_read, name, start, end))
+            chunk = self._call("read", partial(_read, name, start, end))
             yield chunk
             if len(chunk) < end - start:
                 return
 
     def put(self, name: str, source: Path) -> None:
-        """Make a copy of a file visible under a name, whole, in place of what is there."""
+        """Copy a local file to `name`, atomically, replacing an earlier file."""
         try:
-            self._ask("write", lambda files: files.put(name, source))
+            self._call("write", lambda files: files.put(name, source))
         except (FileNotFoundError, FileExistsError) as cause:
             raise self._refusal("write", cause) from cause
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make bytes visible under a name, whole; `False` where the name is taken."""
+        """Write a new file, atomically; returns `False` if `name` exists."""
         try:
-            self._ask("write", lambda files: files.create(name, data))
+            self._call("write", lambda files: files.create(name, data))
         except FileExistsError:
             return False
         except FileNotFoundError as cause:
@@ -115,42 +115,42 @@ class RemoteFiles:
         return True
 
     def move(self, name: str, target: str) -> None:
-        """Rename a file; nothing happens where there is none."""
+        """Rename a file; do nothing if it does not exist."""
         self._change("move", lambda files: files.move(name, target))
 
     def remove(self, name: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file; do nothing if it does not exist."""
         self._change("remove", lambda files: files.remove(name))
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file, by name."""
-        return self._ask("list", lambda files: files.sizes())
+        """Size of every file in bytes, by name."""
+        return self._call("list", lambda files: files.sizes())
 
     def modified(self, name: str) -> datetime | None:
-        """When a file was written, by the clock of the server; `None` where it is gone or no time is kept."""
+        """Time when a file was written, by the server's clock; `None` if it does not exist or no time is kept."""
         try:
-            found = self._ask("read", lambda files: files.modified(name))
+            found = self._call("read", lambda files: files.modified(name))
         except FileNotFoundError:
             return None
         return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
     def top(self) -> set[str]:
-        """Names of the files and folders at the top."""
-        return self._ask("list", lambda files: files.top())
+        """Names of the files and folders at the top level."""
+        return self._call("list", lambda files: files.top())
 
     def _change(self, action: str, call: Callable[[Backend], None]) -> None:
         try:
-            self._ask(action, call)
+            self._call(action, call)
         except FileNotFoundError:
             return
 
-    def _ask(self, action: str, call: Callable[[Backend], _T]) -> _T:
-        """What the call returns, after further attempts where it fails for a moment.
+    def _call(self, action: str, call: Callable[[Backend], _T]) -> _T:
+        """Call the backend, retrying after temporary failures.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            FileExistsError: there is one.
-            StorageError: it fails for good, or still.
+            FileNotFoundError: the file does not exist.
+            FileExistsError: the file exists.
+            StorageError: the failure is permanent, or the retries failed, too.
         """
         for pause in (*PAUSES, None):
             try:
@@ -160,9 +160,9 @@ class RemoteFiles:
             except (PrivbenchError, FileNotFoundError, FileExistsError):
                 raise
             except Exception as cause:
-                if pause is None or not _is_passing(cause):
+                if pause is None or not _is_temporary(cause):
                     raise self._refusal(action, cause) from cause
-                log.debug("cannot %s %s yet (%s); trying again", action, self.url, shown(cause))
+                log.debug("cannot %s %s (%s); retrying", action, self.url, shown(cause))
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -171,10 +171,10 @@ class RemoteFiles:
         reason = shown(strerror or cause).rstrip(".") or type(cause).__name__
         if isinstance(cause, PermissionError) or getattr(cause, "errno", None) in _DENIED:
             advice = "ask for permission, or choose another store with --store or PRIVBENCH_STORE"
-        elif _is_passing(cause):
-            advice = "what was computed is kept in the local tier, and the same command goes on from there"
+        elif _is_temporary(cause):
+            advice = "what was computed is kept in the local tier; run the same command again to continue"
         else:
-            advice = "mend that, or choose another store with --store or PRIVBENCH_STORE"
+            advice = "fix the cause, or choose another store with --store or PRIVBENCH_STORE"
         return StorageError(f"cannot {action} the shared store {self.url}: {reason}; {advice}")
 
 
@@ -187,10 +187,10 @@ def _opened(url: str) -> Backend:
     return Folder(Path(rest)) if protocol in {"file", "local"} else Objects(url)
 
 
-def _is_passing(cause: Exception) -> bool:
-    """Whether another attempt may succeed."""
+def _is_temporary(cause: Exception) -> bool:
+    """Tell whether a retry may succeed."""
     if isinstance(
         cause, PermissionError | FileNotFoundError | TypeError | ValueError | ImportError | NotImplementedError
     ):
         return False
-    return getattr(cause, "errno", None) not in _FOR_GOOD and type(cause).__name__ not in _MISTAKES
+    return getattr(cause, "errno", None) not in _PERMANENT and type(cause).__name__ not in _USER_ERRORS

@@ -1,4 +1,4 @@
-"""A shared folder as the second tier: files are renamed or linked into place, so that each is seen whole or not."""
+"""A shared folder as the shared tier: files are renamed or linked into place, so that nobody reads a part of one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import CorruptArtifactError
 from ..files import atomic
+from ..files.untrusted import open_regular
+from .layout import TEMPORARY
 
-TEMPORARY = "tmp"
-#: What a file system says that knows no hard links.
+#: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _CHUNK = 1 << 24
 
@@ -31,39 +31,33 @@ class Folder:
         self._root = root
 
     def read(self, name: str, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` of a regular file, fewer where it is shorter."""
-        path = self._root / name
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        """Read bytes `start` to `end` of a regular file, fewer if it is shorter."""
         try:
-            descriptor = os.open(path, flags)
+            with open_regular(self._root / name) as file:
+                file.seek(start)
+                return file.read(end - start)
         except OSError as cause:
-            if cause.errno in (errno.ELOOP, errno.ENXIO):
+            if cause.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise CorruptArtifactError(f"{name} is not a regular file") from cause
             raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise CorruptArtifactError(f"{name} is not a regular file")
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(start)
-            return file.read(end - start)
 
     def put(self, name: str, source: Path) -> None:
-        """Make a copy of a file visible under a name, whole, in place of what is there."""
-        with self._temporary() as temporary, source.open("rb") as file:
+        """Copy a local file to `name`, atomically, replacing an earlier file."""
+        temporary = self._temporary()
+        with source.open("rb") as file, atomic.replaced_file(self._root / name, temporary):
             atomic.write_chunks(temporary, iter(lambda: file.read(_CHUNK), b""))
-            self._place(temporary, name)
 
     def create(self, name: str, data: bytes) -> None:
-        """Make bytes visible under a name, whole; of all who try at once one succeeds.
+        """Write a new file, atomically; if several processes create it at once, one succeeds.
 
         Raises:
-            FileExistsError: the name is taken.
+            FileExistsError: the file exists.
 
         Note:
-            Without hard links the last of several who try within milliseconds wins.
+            Without hard links, the last of several that create it within milliseconds wins.
         """
-        path = self._root / name
-        with self._temporary() as temporary:
+        path, temporary = self._root / name, self._temporary()
+        try:
             atomic.write_new(temporary, data)
             atomic.make_folder(path.parent)
             try:
@@ -75,19 +69,25 @@ class Folder:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from cause
                 temporary.rename(path)
             atomic.sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def move(self, name: str, target: str) -> None:
-        """Rename a file, or whatever bears its name."""
-        self._place(self._root / name, target)
+        """Rename a file, or whatever has its name."""
+        destination = self._root / target
+        atomic.make_folder(destination.parent)
+        (self._root / name).replace(destination)
+        atomic.sync_folder(destination.parent)
 
     def remove(self, name: str) -> None:
         """Remove a file."""
         atomic.remove(self._root / name)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file, by name; links and devices count 0."""
+        """Size of every file in bytes, by name; 0 for links and devices."""
         found = {}
-        for folder, _, names in os.walk(self._root, onerror=_unless_gone):
+        for folder, _, names in os.walk(self._root, onerror=_raise_unless_missing):
             for name in names:
                 path = Path(folder, name)
                 with contextlib.suppress(FileNotFoundError):
@@ -96,33 +96,22 @@ class Folder:
         return found
 
     def modified(self, name: str) -> datetime:
-        """When a file was written, by the clock of the folder's server."""
+        """Time when a file was written, by the clock of the folder's server."""
         return datetime.fromtimestamp((self._root / name).lstat().st_mtime, tz=UTC)
 
     def top(self) -> set[str]:
-        """Names of the files and folders at the top."""
+        """Names of the files and folders at the top level."""
         try:
             return {path.name for path in self._root.iterdir()}
         except FileNotFoundError:
             return set()
 
-    @contextlib.contextmanager
-    def _temporary(self) -> Iterator[Path]:
+    def _temporary(self) -> Path:
         path = self._root / TEMPORARY / secrets.token_hex(16)
         atomic.make_folder(path.parent)
-        try:
-            yield path
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-    def _place(self, path: Path, name: str) -> None:
-        target = self._root / name
-        atomic.make_folder(target.parent)
-        path.replace(target)
-        atomic.sync_folder(target.parent)
+        return path
 
 
-def _unless_gone(error: OSError) -> None:
+def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error

@@ -1,4 +1,4 @@
-"""Any file system that fsspec knows as the second tier."""
+"""Any file system of fsspec as the shared tier."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidConfigurationError
+from .layout import TEMPORARY
 
-TEMPORARY = "tmp"
-#: Object stores: what is put is seen whole or not at all, and creation can be exclusive.
+#: Object stores: writes are atomic, and creation can be exclusive.
 _ATOMIC = {"s3", "s3a", "gs", "gcs"}
 _CHUNK = 1 << 24
-#: The file system in memory has no exclusive creation of its own.
-_CREATING = threading.Lock()
+#: Makes creation exclusive in fsspec's file system in memory.
+_CREATION = threading.Lock()
 
 
 class Objects:
@@ -47,21 +47,21 @@ class Objects:
             ) from cause
 
     def read(self, name: str, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` of a file, fewer where it is shorter."""
+        """Read bytes `start` to `end` of a file, fewer if it is shorter."""
         path = self._path(name)
         try:
             return bytes(self._fs.cat_file(path, start=start, end=end))
         except (FileNotFoundError, PermissionError, TimeoutError, ConnectionError):
             raise
         except (OSError, ValueError):
-            # Object stores refuse a range that begins at the end.
+            # Object stores refuse a range that starts at the end of the file.
             self._fs.invalidate_cache()
             if self._fs.info(path)["size"] > start:
                 raise
             return b""
 
     def put(self, name: str, source: Path) -> None:
-        """Make a copy of a file visible under a name, whole, in place of what is there."""
+        """Copy a local file to `name`, atomically, replacing an earlier file."""
         path = self._path(name)
         if self._protocol in _ATOMIC:
             self._fs.put_file(str(source), path)
@@ -72,20 +72,20 @@ class Objects:
                 self._put(path, file)
 
     def create(self, name: str, data: bytes) -> None:
-        """Make bytes visible under a name, whole; of all who try at once one succeeds, where the protocol allows it.
+        """Write a new file, atomically; if several processes create it at once, one succeeds.
 
         Raises:
-            FileExistsError: the name is taken.
+            FileExistsError: the file exists.
 
         Note:
-            Of protocols other than S3 and Google Cloud Storage no exclusive creation is known; there the last of
-            several who try within milliseconds wins.
+            Only S3 and Google Cloud Storage have exclusive creation; on other protocols the last of several that
+            create the file within milliseconds wins.
         """
         path = self._path(name)
         if self._protocol in _ATOMIC:
             self._fs.pipe_file(path, data, mode="create")
         elif self._protocol == "memory":
-            with _CREATING:
+            with _CREATION:
                 self._fs.pipe_file(path, data, mode="create")
         elif self._fs.exists(path):
             raise FileExistsError(path)
@@ -112,12 +112,12 @@ class Objects:
         self._fs.mv(self._path(name), self._path(target))
 
     def remove(self, name: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file; do nothing if it does not exist."""
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file, by name."""
+        """Size of every file in bytes, by name."""
         self._fs.invalidate_cache()
         try:
             found = self._fs.find(self._root, detail=True)
@@ -128,7 +128,7 @@ class Objects:
         return {path.removeprefix(below): int(facts["size"] or 0) for path, facts in files.items()}
 
     def modified(self, name: str) -> datetime | None:
-        """When a file was written, by the clock of the server; `None` where no time is kept."""
+        """Time when a file was written, by the server's clock; `None` if no time is kept."""
         self._fs.invalidate_cache()
         try:
             found: datetime = self._fs.modified(self._path(name))
@@ -137,7 +137,7 @@ class Objects:
         return found
 
     def top(self) -> set[str]:
-        """Names of the files and folders at the top."""
+        """Names of the files and folders at the top level."""
         self._fs.invalidate_cache()
         try:
             found = {path.rstrip("/") for path in self._fs.ls(self._root, detail=False)} - {self._root}

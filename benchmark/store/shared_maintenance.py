@@ -1,4 +1,4 @@
-"""Looking after the shared tier of a store: what is published, what is wrong with it, what can go."""
+"""Maintenance of the shared tier: list what is published, find and repair damage, remove what is not needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .manifest import FileFacts, Manifest
 from .shared import Remote, blob_name, checked
 
 log = logging.getLogger("privbench")
-#: Younger blobs stay although no manifest names them: their writer may be about to publish it.
+#: Younger blobs are kept although no manifest lists them: their writer may still publish it.
 GRACE_SECONDS = 86400.0
 _READERS = 8
 _BLOB = re.compile(rf"{BLOBS}/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}")
@@ -27,7 +27,7 @@ _BLOB = re.compile(rf"{BLOBS}/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}")
 
 @dataclasses.dataclass(frozen=True)
 class _Published:
-    """A manifest as it was read."""
+    """A manifest as read from the tier, unchecked."""
 
     kind: str
     key: str
@@ -52,14 +52,14 @@ class _Published:
 
 
 def entries(remote: Remote) -> list[StoreEntry]:
-    """Every published artifact, by kind and key; only manifests are read, and damage is tolerated."""
+    """List every published artifact, by kind and key, damaged ones included; only manifests are read."""
     if not remote.exists():
         return []
     return [each.entry() for each in _published(remote, remote.files.sizes())]
 
 
 def check(remote: Remote, repair: bool) -> list[Problem]:
-    """Every problem of the tier, by name, after reading all that its manifests name; unnamed blobs are none."""
+    """Find the problems of the tier, by name, reading all blobs of its manifests; other blobs are not problems."""
     if not remote.exists():
         return []
     sizes = remote.files.sizes()
@@ -70,22 +70,22 @@ def check(remote: Remote, repair: bool) -> list[Problem]:
 def collect(
     remote: Remote, keep: Keep, older_than_days: float | None, dry_run: bool, *, artifacts: bool
 ) -> list[StoreEntry]:
-    """Remove blobs that no manifest names, leftovers and the quarantine, where older than the grace period.
+    """Remove blobs that no manifest lists, leftovers and quarantined files, if older than the grace period.
 
     Args:
         remote: the tier.
         keep: artifacts to keep.
-        older_than_days: spare younger artifacts.
+        older_than_days: keep younger artifacts.
         dry_run: remove nothing.
-        artifacts: remove those that are not kept, too.
+        artifacts: also remove artifacts that are not kept.
 
     Returns:
-        What was removed, or would be.
+        Entries that were removed, or would be.
     """
     if not remote.exists():
         return []
     now = datetime.now(UTC) if dry_run else remote.now()
-    old = _ages(remote, now)
+    is_old = _age_check(remote, now)
     sizes = remote.files.sizes()
     published = list(_published(remote, sizes))
     limit = None if older_than_days is None else time.time() - 86400 * older_than_days
@@ -93,14 +93,14 @@ def collect(
     unwanted: set[str] = set()
     for each in published if artifacts else ():
         entry = each.entry()
-        if not is_kept(entry, keep) and _is_older(entry, limit) and old(each.name):
+        if not is_kept(entry, keep) and _is_older(entry, limit) and is_old(each.name):
             if not dry_run:
                 remote.withdraw(each.kind, each.key, each.data)
             removed.append(entry)
             unwanted.add(each.name)
     named = {blob for each in published if each.name not in unwanted for blob in _blobs(each)}
-    for entry in _rubbish(sizes, named):
-        if old(entry.path.as_posix()):
+    for entry in _unlisted(sizes, named):
+        if is_old(entry.path.as_posix()):
             if not dry_run:
                 remote.files.remove(entry.path.as_posix())
             removed.append(entry)
@@ -108,16 +108,16 @@ def collect(
 
 
 def _published(remote: Remote, names: Iterable[str]) -> Iterator[_Published]:
-    """All manifests, several read at a time; those that vanish meanwhile are left out."""
-    pairs = [pair for pair in map(_pair, sorted(names)) if pair is not None]
+    """Yield all manifests, reading several at a time, without those that vanish meanwhile."""
+    pairs = [pair for pair in map(_kind_and_key, sorted(names)) if pair is not None]
     with ThreadPoolExecutor(_READERS) as readers:
         for (kind, key), data in zip(pairs, readers.map(lambda pair: remote.manifest(*pair), pairs), strict=True):
             if data is not None:
                 yield _Published(kind, key, f"{kind}/{key[:2]}/{key}.json", data)
 
 
-def _pair(name: str) -> tuple[str, str] | None:
-    """Kind and key of a manifest; `None` for other names."""
+def _kind_and_key(name: str) -> tuple[str, str] | None:
+    """Kind and key of a manifest by its name; `None` for other files."""
     kind, _, rest = name.partition("/")
     prefix, _, file = rest.partition("/")
     key = file.removesuffix(".json")
@@ -128,7 +128,7 @@ def _pair(name: str) -> tuple[str, str] | None:
 def _strays(remote: Remote, names: Iterable[str], repair: bool) -> Iterator[Problem]:
     for name in names:
         begin = name.partition("/")[0]
-        if name == FORMAT_FILE or begin in (TEMPORARY, QUARANTINE) or _pair(name) or _BLOB.fullmatch(name):
+        if name == FORMAT_FILE or begin in (TEMPORARY, QUARANTINE) or _kind_and_key(name) or _BLOB.fullmatch(name):
             continue
         if repair:
             remote.files.move(name, f"{QUARANTINE}/unknown-unknown-{secrets.token_hex(8)}")
@@ -147,7 +147,7 @@ def _damaged(remote: Remote, published: Iterable[_Published], repair: bool) -> I
 
 
 def _damage(remote: Remote, each: _Published, known: dict[FileFacts, str | None]) -> str | None:
-    """What is wrong with an artifact, one phrase; every blob is read once, however many name it."""
+    """Describe the damage of an artifact in one phrase; blobs in `known` are not read again."""
     try:
         manifest = each.manifest()
     except CorruptArtifactError as damage:
@@ -167,8 +167,8 @@ def _blobs(each: _Published) -> list[str]:
         return []
 
 
-def _rubbish(sizes: dict[str, int], named: set[str]) -> Iterator[StoreEntry]:
-    """What no manifest names."""
+def _unlisted(sizes: dict[str, int], named: set[str]) -> Iterator[StoreEntry]:
+    """Yield files that no manifest lists."""
     for name in sorted(sizes):
         begin, _, rest = name.partition("/")
         if begin == QUARANTINE:
@@ -178,16 +178,16 @@ def _rubbish(sizes: dict[str, int], named: set[str]) -> Iterator[StoreEntry]:
             yield StoreEntry("", "", sizes[name], None, path=Path(name), state="leftover", tier="shared")
 
 
-def _ages(remote: Remote, now: datetime | None) -> Callable[[str], bool]:
-    """Says whether a file is older than the grace period, by the clock of the tier; of unknown age none is."""
+def _age_check(remote: Remote, now: datetime | None) -> Callable[[str], bool]:
+    """Make a function that tells whether a file is older than the grace period; `False` if its age is unknown."""
 
-    def old(name: str) -> bool:
+    def is_old(name: str) -> bool:
         written = remote.files.modified(name)
         return now is not None and written is not None and (now - written).total_seconds() > GRACE_SECONDS
 
     if now is None:
-        log.warning("%s keeps no times, so that nothing of it is removed", remote.url)
-    return old
+        log.warning("%s keeps no times, so nothing is removed from it", remote.url)
+    return is_old
 
 
 def _is_older(entry: StoreEntry, limit: float | None) -> bool:

@@ -1,8 +1,8 @@
-"""Content-addressed store of artifacts: written once and whole, found by key, never trusted unchecked.
+"""Store of artifacts: written once and atomically, found by key, verified when read.
 
-A store at a URL has a second tier, which `remote` describes; the folder is then its local one.
+A store at a URL has a second tier, which several machines share (see `shared`); its folder is then the local tier.
 
-ROOT/format.json                    the format of the store
+ROOT/format.json                    format of the store
 ROOT/KIND/KEY[:2]/KEY/              an artifact: manifest.json, {group}.safetensors, other files
 ROOT/checkpoints/KIND/KEY[:2]/KEY/  state of an unfinished stage
 ROOT/locks  ROOT/tmp  ROOT/quarantine
@@ -22,24 +22,23 @@ from typing import TYPE_CHECKING, Any
 from ..core.paths import Address, store_root
 from ..errors import CorruptArtifactError, StorageError
 from ..files import atomic
-from ..files.tensors import pack
 from . import maintenance, shared_maintenance
 from .checkpoint import Checkpoint
 from .layout import DOWNLOAD, StoreLayout
 from .maintenance import Problem, StoreEntry
-from .manifest import NAME, TENSORS, Artifact, FileFacts, Manifest, check_file_names, examine, seal, unseal
+from .manifest import NAME, Artifact, Manifest, check_file_names, examine, seal, unseal, write_files
 from .shared import Remote, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("privbench")
-#: How often a damaged artifact of the shared tier is moved out of the way before that is given up.
-_ROUNDS = 3
+#: Attempts to replace a damaged artifact of the shared tier.
+_ATTEMPTS = 3
 
 
 class Store:
-    """Artifacts below a folder, which is made when something is first written.
+    """Artifacts below a folder, which is made at the first write.
 
     Any number of processes and threads may use one store. Kinds are names of stages, keys are lower-case hexadecimal
     SHA-256.
@@ -49,7 +48,7 @@ class Store:
     """
 
     def __init__(self, root: Path | Address) -> None:
-        #: Where it is; picklable, for `open_store` in another process.
+        #: Picklable, for `open_store` in another process.
         self.address = root if isinstance(root, Address) else Address(str(Path(root).expanduser().absolute()))
         self._layout = StoreLayout(Path(self.address.root))
         self._remote = Remote(self.address.remote) if self.address.remote else None
@@ -58,24 +57,24 @@ class Store:
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """Folder of the local tier."""
         return self._layout.root
 
     def find(self, kind: str, key: str, *, verify: bool = True) -> Artifact | None:
-        """The artifact, or `None` where there is none.
+        """Find an artifact; `None` if there is none.
 
-        One that does not match its manifest is moved to the quarantine with a warning, unless another process works
-        on the key and will do so itself; it counts as missing.
+        An artifact that does not match its manifest is moved to the quarantine with a warning and counts as missing.
+        If another process holds the lock of its key, that process will move it.
 
-        Of a store at a URL the local tier is looked at first. What is only in the shared tier is downloaded and
-        verified; what is only in the local one is published; where they differ, the shared one holds. Once that is
-        settled, the shared tier is not asked for the key again.
+        A store at a URL is searched in the local tier first. An artifact that only the shared tier has is downloaded
+        and verified; one that only the local tier has is published; if they differ, the shared one is used. After
+        that, the shared tier is not queried for the key again.
 
         Args:
             kind: of the artifact.
             key: of the artifact.
-            verify: compare the SHA-256 of every file now; otherwise only names, sizes and the manifest itself are
-                checked, and each file when it is read.
+            verify: compare the SHA-256 of every file now; otherwise only names, sizes and the manifest are checked
+                now, and each file when it is read.
 
         Raises:
             StorageError: the store cannot be read, or is of a newer format.
@@ -91,7 +90,7 @@ class Store:
         return self._publish_late(self._remote, local, published)
 
     def manifest(self, kind: str, key: str) -> Manifest | None:
-        """What is said of an artifact in either tier, without looking at its files, and without changing anything.
+        """Read the manifest of an artifact in either tier, without reading its files or changing anything.
 
         Raises:
             StorageError: the store cannot be read, or is of a newer format.
@@ -110,20 +109,20 @@ class Store:
             return self._read(kind, key, verify)
         try:
             with self._layout.lock_if_free(kind, key) as free:
-                return self._second_look(kind, key, verify) if free else None
+                return self._find_locked(kind, key, verify) if free else None
         except StorageError as cause:
             if not atomic.is_denied(cause):
                 raise
-            log.warning("%s %s is damaged, and stays where it is: %s", kind, key[:12], cause)
+            log.warning("%s %s is damaged, but cannot be moved: %s", kind, key[:12], cause)
             return None
 
-    def _second_look(self, kind: str, key: str, verify: bool) -> Artifact | None:
-        """What is there now that nobody else can change it."""
+    def _find_locked(self, kind: str, key: str, verify: bool) -> Artifact | None:
+        """Find an artifact whose lock the caller holds; a damaged one is moved to the quarantine."""
         try:
             return self._read(kind, key, verify)
         except CorruptArtifactError as damage:
             moved = self._layout.quarantine(self._layout.folder(kind, key), kind, key)
-            log.warning("%s %s is damaged (%s); moved to %s, to be made again", kind, key[:12], damage, moved)
+            log.warning("%s %s is damaged (%s); moved to %s; it will be recomputed", kind, key[:12], damage, moved)
             return None
 
     def _read(self, kind: str, key: str, verify: bool) -> Artifact | None:
@@ -134,7 +133,7 @@ class Store:
             return Artifact(kind, key, folder, examine(folder, kind, key, contents=verify))
 
     def _is_published(self, local: Artifact, published: bytes) -> bool:
-        """Whether what is published is the local artifact; then it need not be asked for again."""
+        """Tell whether the published manifest is that of the local artifact, and remember it if so."""
         with atomic.storage_errors(local.path, "read"), contextlib.suppress(FileNotFoundError):
             if atomic.read(local.path / NAME) == published:
                 self._agreed.add((local.kind, local.key))
@@ -142,11 +141,11 @@ class Store:
         return False
 
     def _download(self, remote: Remote, kind: str, key: str, published: bytes) -> Artifact | None:
-        """What is published, from now on in the local tier, too; `None` if it is damaged."""
+        """Download a published artifact to the local tier; `None` if it is damaged."""
         pair = DOWNLOAD, f"{kind}_{key}"
         with self._layout.lock(*pair):
             with contextlib.suppress(CorruptArtifactError):
-                if (found := self._read(kind, key, verify=True)) is not None:  # another process was quicker
+                if (found := self._read(kind, key, verify=True)) is not None:  # another process downloaded it first
                     self._is_published(found, published)
                     return found
             temporary = self._layout.temporary(*pair)
@@ -164,7 +163,7 @@ class Store:
         return found
 
     def _put_in_place(self, temporary: Path, kind: str, key: str) -> None:
-        """Rename a whole artifact into place; what another process put there meanwhile stays."""
+        """Rename a complete artifact into place; one that another process put there meanwhile is kept."""
         folder = self._layout.folder(kind, key)
         with atomic.storage_errors(folder):
             atomic.make_folder(folder.parent)
@@ -176,23 +175,23 @@ class Store:
             atomic.sync_folder(folder.parent)
 
     def _publish_late(self, remote: Remote, local: Artifact, published: bytes | None) -> Artifact:
-        """Settle on one artifact where the shared tier has none, or another one; reading must not fail for that."""
+        """Publish an artifact that the shared tier lacks, or use the shared one; a failure does not stop reading."""
         if not self._publishes_late:
             return local
         try:
             with self._layout.lock_if_free(local.kind, local.key) as free:
                 return self._settle(remote, local, published) if free else local
-        except CorruptArtifactError:  # not verified yet; whoever reads the file is told
+        except CorruptArtifactError:  # not verified yet; reading the damaged file raises the error
             return local
         except StorageError as cause:
             self._publishes_late = False
-            log.warning("%s %s, and maybe more, is in %s alone: %s", local.kind, local.key[:12], self.root, cause)
+            log.warning("%s %s, and maybe more, is only in %s: %s", local.kind, local.key[:12], self.root, cause)
             return local
 
     def _settle(self, remote: Remote, local: Artifact, published: bytes | None) -> Artifact:
-        """Publish an artifact, whose lock the caller holds, or take over what another machine published first."""
+        """Publish an artifact, whose lock the caller holds, or download what another machine published first."""
         kind, key = local.kind, local.key
-        for _ in range(_ROUNDS):
+        for _ in range(_ATTEMPTS):
             if published is None:
                 published = remote.publish(kind, key, local.path)
             if self._is_published(local, published):
@@ -212,8 +211,8 @@ class Store:
             self._agreed.add((kind, key))
             return Artifact(kind, key, local.path, Manifest.decode(published))
         raise StorageError(
-            f"{kind} {key[:12]} of {remote.url} is damaged and cannot be replaced; ask whoever may write there to run "
-            f"privbench store check --repair"
+            f"{kind} {key[:12]} of {remote.url} is damaged and cannot be replaced; ask someone who can write there "
+            f"to run privbench store check --repair"
         )
 
     def write(
@@ -226,20 +225,20 @@ class Store:
         inputs: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> Artifact:
-        """Store an artifact; where a valid one is there already, it is kept and returned.
+        """Store an artifact; if a valid one exists, it is kept and returned.
 
         Args:
             kind: of the artifact.
             key: of the artifact.
             tensors: named tensors by group; each group becomes `{group}.safetensors`.
-            info: JSON facts, which do not count for the digest.
+            info: JSON values, which are not part of the digest.
             inputs: keys of the artifacts it was made from, by role.
             files: other files by name.
 
         Raises:
-            InvalidConfigurationError: a name, tensor or fact that cannot be stored.
-            StorageError: no permission, no space, not a folder, and nothing of it is left; or the shared tier cannot
-                be written, and the artifact is whole in the local one, from where `find` publishes it later.
+            InvalidConfigurationError: a name, tensor or value cannot be stored.
+            StorageError: the local tier cannot be written, and nothing is left of the artifact; or the shared tier
+                cannot be written, and `find` publishes the artifact from the local tier later.
         """
         contents = dict(files or {})
         check_file_names(contents, tensors)
@@ -249,26 +248,19 @@ class Store:
             if found is not None:
                 return found
             folder, temporary = self._layout.folder(kind, key), self._layout.temporary(kind, key)
-            manifest = Manifest(kind=kind, key=key, created=_now(), inputs=dict(inputs or {}), info=facts, files={})
-            with atomic.storage_errors(folder):
-                try:
-                    temporary.mkdir()
-                    manifest = _fill(temporary, manifest, tensors, contents)
-                    atomic.make_folder(folder.parent)
-                    temporary.rename(folder)
-                    atomic.sync_folder(folder.parent)
-                except BaseException:
-                    _clear(temporary)
-                    raise
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            manifest = Manifest(kind=kind, key=key, created=created, inputs=dict(inputs or {}), info=facts, files={})
+            with atomic.storage_errors(folder), atomic.replaced_folder(folder, temporary):
+                manifest = write_files(temporary, manifest, tensors, contents)
             artifact = Artifact(kind, key, folder, manifest)
             return artifact if self._remote is None else self._settle(self._remote, artifact, None)
 
     def exists(self, kind: str, key: str) -> bool:
-        """Whether something is stored under the key in the local tier, sound or not."""
+        """Tell whether the local tier has something under the key, valid or damaged."""
         return os.path.lexists(self._layout.folder(kind, key))
 
     def discard(self, kind: str, key: str) -> None:
-        """Remove an artifact, so that it is made again; what another machine published meanwhile stays."""
+        """Remove an artifact so that it is recomputed; one that another machine published meanwhile is kept."""
         folder = self._layout.folder(kind, key)
         with self._layout.lock(kind, key):
             if self._remote is not None:
@@ -279,34 +271,34 @@ class Store:
             self._layout.discard(folder, kind, key)
 
     def lock(self, kind: str, key: str) -> AbstractContextManager[None]:
-        """Hold a key: whoever else locks it waits, and is told once for whom. A killed process holds nothing.
+        """Hold the lock of a key; others wait for it and log once who holds it. A killed process releases its locks.
 
-        Within one thread it may be taken again, as `write` does.
+        A thread that holds the lock may take it again, as `write` does.
 
         Raises:
-            StorageError: nothing could be written under the key, in either tier, so that computing would be in vain.
+            StorageError: one of the tiers cannot be written, so a result could not be stored.
         """
         if self._remote is not None and not self._layout.is_held(kind, key):
             self._remote.prepare()
         return self._layout.lock(kind, key)
 
     def checkpoint(self, kind: str, key: str) -> Checkpoint:
-        """Checkpoints of an unfinished stage; the caller holds its lock while it uses them."""
+        """Checkpoints of an unfinished stage, to be used while the caller holds its lock."""
         return Checkpoint(self._layout, kind, key)
 
     def entries(self) -> Iterator[StoreEntry]:
-        """Every artifact of the local tier, by kind and key, damaged ones included."""
+        """Yield every artifact of the local tier, by kind and key, damaged ones included."""
         return maintenance.entries(self._layout)
 
     def shared_entries(self) -> list[StoreEntry]:
-        """Every artifact of the shared tier, if there is one, by kind and key, damaged ones included."""
+        """List every artifact of the shared tier, if there is one, by kind and key, damaged ones included."""
         return [] if self._remote is None else shared_maintenance.entries(self._remote)
 
     def check(self, *, repair: bool = False) -> list[Problem]:
-        """Compare everything in the store, in both tiers, with what it should be.
+        """Find damaged, unknown and leftover files in both tiers.
 
         Args:
-            repair: move what is damaged or unknown to the quarantine, and remove what dead processes left.
+            repair: move damaged and unknown files to the quarantine, and remove leftovers of dead processes.
         """
         shared = [] if self._remote is None else shared_maintenance.check(self._remote, repair)
         return [*maintenance.check(self._layout, repair), *shared]
@@ -319,21 +311,21 @@ class Store:
         dry_run: bool = False,
         shared: bool = False,
     ) -> list[StoreEntry]:
-        """Remove what nobody needs, but nothing that a process is working on.
+        """Remove what is not needed, except under keys that a process has locked.
 
-        Removed are temporary files of dead processes, the quarantine, checkpoints of finished artifacts, and
-        artifacts that are not kept. With `older_than_days` only older artifacts are removed, and older checkpoints of
-        unfinished ones that are not kept, too. Of a shared tier goes only what is older than a day: temporary files,
-        the quarantine, and blobs that no manifest names.
+        The local tier loses temporary files of dead processes, the quarantine, checkpoints of finished artifacts, and
+        artifacts that are not kept. `older_than_days` limits the artifacts to older ones, and adds older checkpoints
+        of unfinished artifacts that are not kept. The shared tier loses temporary files, the quarantine, and blobs
+        that no manifest lists, if they are older than a day.
 
         Args:
-            keep: keys of artifacts to keep, or what says so of each; `None` keeps all artifacts.
-            older_than_days: spare younger artifacts.
+            keep: keys of artifacts to keep, or a predicate; `None` keeps all artifacts.
+            older_than_days: keep younger artifacts.
             dry_run: remove nothing.
-            shared: remove artifacts that are not kept from the shared tier, too.
+            shared: also remove artifacts that are not kept from the shared tier.
 
         Returns:
-            What was removed, or would be.
+            Entries that were removed, or would be.
         """
         removed = maintenance.collect(self._layout, keep, older_than_days, dry_run)
         if self._remote is not None:
@@ -343,35 +335,14 @@ class Store:
 
 
 def open_store(address: str | Path | Address | None = None) -> Store:
-    """The store at an address, a folder or a URL; by default `PRIVBENCH_STORE`, else in the user's cache folder.
+    """Open the store at a folder or URL; by default at `PRIVBENCH_STORE`, else in the user's cache folder.
 
     Raises:
-        InvalidConfigurationError: a URL that cannot be one of a store.
+        InvalidConfigurationError: the URL cannot be that of a store.
     """
     return Store(store_root(address))
-
-
-def _fill(
-    folder: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, bytes]
-) -> Manifest:
-    """Write all files of an artifact, the manifest last."""
-    facts = {
-        name: FileFacts(bytes=len(data), sha256=atomic.write_new(folder / name, data)) for name, data in files.items()
-    }
-    for group, members in tensors.items():
-        data = pack(members)
-        name = group + TENSORS
-        facts[name] = FileFacts(bytes=len(data), sha256=atomic.write_new(folder / name, data))
-    sealed = manifest.model_copy(update={"files": facts}).encode()
-    atomic.write_new(folder / NAME, sealed)
-    atomic.sync_folder(folder)
-    return Manifest.decode(sealed)
 
 
 def _clear(temporary: Path) -> None:
     with contextlib.suppress(OSError):
         atomic.remove(temporary)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

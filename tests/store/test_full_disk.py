@@ -128,7 +128,7 @@ def test_a_real_disk(mount_disk):
             store.checkpoint("target", KEY).save("gan", {"network": {"weight": torch.zeros(3000)}}, {"step": 1})
             done = True
         except StorageError as error:
-            assert "no space left on device; free some space" in str(error)
+            assert "no space left on device; free some space, or choose another folder" in str(error)
             done = False
             failed += 1
         filler.unlink()

@@ -169,7 +169,7 @@ def test_a_killed_holder_lets_go(tmp_path, holder, caplog):
         assert time.monotonic() - began > 0.25
     timer.join()
     assert len(caplog.records) == 1
-    assert f"waiting for process {holder.pid} on " in caplog.text
+    assert f"held by process {holder.pid} on " in caplog.text
     assert f"target {KEY[:12]}" in caplog.text
 
 
@@ -233,4 +233,4 @@ def test_an_unreadable_owner_is_another_process(tmp_path, caplog):
     with store.lock("target", KEY):
         pass
     thread.join()
-    assert "waiting for another process" in caplog.text
+    assert "held by another process" in caplog.text

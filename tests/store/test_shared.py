@@ -443,7 +443,7 @@ def test_the_two_kinds_of_stores_are_not_mixed_up(in_a_folder, tmp_path):
         Store(tmp_path / "shared").find("target", KEY)
     alone = Store(tmp_path / "machines" / "alone")
     write(alone)
-    with pytest.raises(StorageError, match="is a store for one machine; name it by its path"):
+    with pytest.raises(StorageError, match="is a store for one machine; give its path"):
         Store(Address(str(tmp_path / "local"), f"file://{alone.root}")).find("target", KEY)
 
 

@@ -116,7 +116,7 @@ def test_a_tier_that_is_away_is_one_sentence_after_a_few_attempts(machines, erro
     with pytest.raises(StorageError, match=f"cannot read the shared store {machines.url}: ") as caught:
         store.find("target", KEY)
     assert files.made == len(PAUSES) + 1
-    assert "the same command goes on from there" in one_sentence(caught.value)
+    assert "run the same command again to continue" in one_sentence(caught.value)
     with pytest.raises(StorageError), store.lock("target", KEY):
         pytest.fail("nothing is computed that cannot be kept")
     assert not store.root.exists()
@@ -224,7 +224,7 @@ def test_a_tier_that_may_only_be_read(machines, caplog):
         for _ in range(3):
             assert again.find("target", OTHER).file("a") == b"content"
     assert len(caplog.records) == 1
-    assert f"{OTHER[:12]}, and maybe more, is in {store.root} alone: cannot write" in caplog.text
+    assert f"{OTHER[:12]}, and maybe more, is only in {store.root}: cannot write" in caplog.text
     assert machines.open("second").find("target", OTHER) is not None
     assert machines.open("third").find("target", OTHER).file("a") == b"content"
 
@@ -278,9 +278,9 @@ def test_a_local_store_that_may_only_be_read(tmp_path, monkeypatch, caplog):
         assert store.find("target", KEY).file("a") == b"content"
         with caplog.at_level(logging.WARNING, logger="privbench"):
             assert store.find("target", OTHER) is None
-        assert "is damaged, and stays where it is: cannot " in caplog.text
+        assert "is damaged, but cannot be moved: cannot " in caplog.text
         with (
-            pytest.raises(StorageError, match=r"read-only file system; choose a folder that you may read and write"),
+            pytest.raises(StorageError, match=r"read-only file system; choose another folder with --store"),
             store.lock("target", OTHER),
         ):
             pytest.fail("nothing is computed that cannot be kept")

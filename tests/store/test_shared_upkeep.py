@@ -9,14 +9,13 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from privbench.benchmark.cli.store import app
-from privbench.benchmark.errors import InvalidConfigurationError, StorageError
+from helpers import command_line
+from privbench.benchmark.errors import StorageError
 from privbench.benchmark.store import shared_maintenance
 from privbench.benchmark.store import store as store_module
 from privbench.benchmark.store.manifest import seal, unseal
 from privbench.benchmark.store.shared_files import RemoteFiles
 from privbench.benchmark.store.store import Store
-from typer.testing import CliRunner
 
 KEYS = {name: character * 64 for name, character in {"kept": "a", "old": "b", "young": "c"}.items()}
 DAY = 86400
@@ -61,23 +60,20 @@ def ages(monkeypatch):
     return found
 
 
-def invoke(machines, *arguments, monkeypatch):
+def invoke(machines, *words, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("PRIVBENCH_CACHE", str(machines._folder / "cache"))
-        result = CliRunner().invoke(app, [*map(str, arguments), "--store", machines.url])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+        return command_line.run("store", *words, "--store", machines.url)
 
 
 def test_ls_of_both_tiers(filled, monkeypatch):
     result = invoke(filled, "ls", monkeypatch=monkeypatch)
-    lines = result.stdout.splitlines()
+    lines = result.out.splitlines()
     assert lines[0].split() == ["kind", "key", "state", "tier", "size", "created"]
     assert [line.split()[3] for line in lines[1:4]] == ["shared"] * 3
-    assert "3 artifacts, " in result.stdout
-    assert f"{filled.url} and its local tier" in result.stdout.replace("\n", "")
-    rows = json.loads(invoke(filled, "ls", "--json", monkeypatch=monkeypatch).stdout)
+    assert "3 artifacts, " in result.out
+    assert f"{filled.url} and its local tier" in result.out.replace("\n", "")
+    rows = json.loads(invoke(filled, "ls", "--json", monkeypatch=monkeypatch).out)
     kept = next(row for row in rows if row["key"] == KEYS["kept"])
     size = len(filled.read(manifest("kept"))) + len(content("kept")) + len(b"common")
     assert (kept["tier"], kept["bytes"], kept["path"]) == ("shared", size, manifest("kept"))
@@ -86,7 +82,7 @@ def test_ls_of_both_tiers(filled, monkeypatch):
 
 def test_an_empty_tier(machines, monkeypatch):
     for command in (["ls"], ["check"], ["gc", "--all"]):
-        assert invoke(machines, *command, monkeypatch=monkeypatch).exit_code == 0
+        assert invoke(machines, *command, monkeypatch=monkeypatch).code == 0
     assert machines.names() == []
 
 
@@ -101,16 +97,16 @@ def test_check_finds_damage_of_the_shared_tier(filled, monkeypatch):
     for stray in ("notes.txt", "target/xx/yy.json", f"target/aa/{KEYS['old']}.json", "blobs/aa/short", "blobs/x"):
         filled.replace(stray, b"")
     result = invoke(filled, "check", monkeypatch=monkeypatch)
-    assert result.exit_code == 1
-    assert "7 problems in" in result.stdout
-    lines = {line.split(": ")[0]: line for line in result.stdout.splitlines()}
+    assert result.code == 1
+    assert "7 problems in" in result.out
+    lines = {line.split(": ")[0]: line for line in result.out.splitlines()}
     assert "does not match the manifest" in lines[f"{filled.url}/{manifest('old')}"]
     assert "its manifest is damaged" in lines[f"{filled.url}/{manifest('young')}"]
     assert "not part of a store" in lines[f"{filled.url}/notes.txt"]
-    found = json.loads(invoke(filled, "check", "--json", monkeypatch=monkeypatch).stdout)
+    found = json.loads(invoke(filled, "check", "--json", monkeypatch=monkeypatch).out)
     assert {problem["tier"] for problem in found} == {"shared"}
-    assert invoke(filled, "check", "--repair", monkeypatch=monkeypatch).exit_code == 0
-    assert invoke(filled, "check", monkeypatch=monkeypatch).exit_code == 0
+    assert invoke(filled, "check", "--repair", monkeypatch=monkeypatch).code == 0
+    assert invoke(filled, "check", monkeypatch=monkeypatch).code == 0
     assert len(filled.names("quarantine/")) == 7
     second = filled.open("second")
     assert [second.find("target", key) is None for key in KEYS.values()] == [False, True, True]
@@ -198,14 +194,14 @@ def test_gc_spares_what_is_published_while_it_runs(filled, ages, monkeypatch):
     """Between the list and the removal; the age of each blob is asked for at the last moment."""
     ages |= {"blobs/": 9}
     filled.replace(blob(b"returns"), b"returns")
-    real = shared_maintenance._rubbish
+    real = shared_maintenance._unlisted
 
     def published_before(sizes, named):
         del ages["blobs/"]
         filled.open().write("prior", "d" * 64, tensors={}, info={}, files={"new": b"returns"})
         return real(sizes, named)
 
-    monkeypatch.setattr(shared_maintenance, "_rubbish", published_before)
+    monkeypatch.setattr(shared_maintenance, "_unlisted", published_before)
     assert filled.open("second").gc(None) == []
     assert filled.open("third").find("prior", "d" * 64).file("new") == b"returns"
 
@@ -233,12 +229,12 @@ def test_gc_from_the_command_line(filled, ages, monkeypatch, tmp_path):
     (tmp_path / "results" / "records").mkdir(parents=True)
     (tmp_path / "results" / "records" / "a.json").write_text(json.dumps({"artifacts": {"x": {"key": KEYS["kept"]}}}))
     arguments = ["gc", "--results", tmp_path / "results"]
-    assert "removed 0 items" in invoke(filled, *arguments, monkeypatch=monkeypatch).stdout
+    assert "removed 0 items" in invoke(filled, *arguments, monkeypatch=monkeypatch).out
     result = invoke(filled, *arguments, "--shared", monkeypatch=monkeypatch)
-    assert "removed 4 items" in result.stdout
+    assert "removed 4 items" in result.out
     assert [each.key for each in filled.open("third").shared_entries()] == [KEYS["kept"]]
-    with pytest.raises(InvalidConfigurationError, match="expected --store to be a URL with --shared"):
-        CliRunner().invoke(app, ["gc", "--all", "--shared", "--store", str(tmp_path / "s")], catch_exceptions=False)
+    message = command_line.refusal("store", "gc", "--all", "--shared", "--store", tmp_path / "s")
+    assert "expected --store to be a URL with --shared" in message
 
 
 # Clocks
@@ -262,7 +258,7 @@ def test_wrong_times_in_manifests_break_nothing(filled, created, ages, monkeypat
         filled.replace(name, (store.root / "target" / key[:2] / key / "manifest.json").read_bytes())
     assert {entry.created for entry in (*store.entries(), *store.shared_entries())} == {created}
     assert store.check() == []
-    assert invoke(filled, "ls", monkeypatch=monkeypatch).exit_code == 0
+    assert invoke(filled, "ls", monkeypatch=monkeypatch).code == 0
     removed = store.gc(set(), older_than_days=1, shared=True)
     gone = {entry.tier for entry in removed if entry.state == "artifact"}
     assert (

@@ -253,7 +253,7 @@ def _nested(levels):
     ids=["nan", "tensor", "set", "deep", "very deep"],
 )
 def test_facts_that_are_not_json_are_refused_and_leave_nothing(store, info):
-    with pytest.raises(InvalidConfigurationError, match="stored facts"):
+    with pytest.raises(InvalidConfigurationError, match="stored values"):
         store.write("prior", KEY, tensors={"g": {"x": torch.zeros(1)}}, info=info)
     assert below(store.root) <= {"format.json"}
     assert store.check() == []
@@ -383,7 +383,7 @@ def test_a_root_below_a_file(tmp_path):
             lambda store: store.gc(set()),
             lambda store: store.checkpoint("target", KEY).save("gan", {}, {}),
         ):
-            with pytest.raises(StorageError, match=r"not a directory; choose a folder, not a file") as error:
+            with pytest.raises(StorageError, match=r"not a directory; choose another folder with --store") as error:
                 call(Store(root))
             assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -392,7 +392,7 @@ def test_a_root_below_a_file(tmp_path):
 def test_a_root_that_may_not_be_written(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", lambda *args, **kwargs: _raise(PermissionError(errno.EACCES, "Permission denied")))
-        with pytest.raises(StorageError, match="permission denied; choose a folder that you may read and write"):
+        with pytest.raises(StorageError, match="permission denied; choose another folder with --store"):
             write(Store(tmp_path / "store"))
     assert list(tmp_path.iterdir()) == []
 
@@ -477,7 +477,7 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     store = Store(tmp_path)
     for call in (lambda: write(store), store.check, lambda: store.check(repair=True), lambda: store.gc(set())):
-        with pytest.raises(StorageError, match="is no store of privbench"):
+        with pytest.raises(StorageError, match="is not a privbench store"):
             call()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

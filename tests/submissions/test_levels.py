@@ -1,4 +1,4 @@
-"""How far submitted records were verified, in everything that is made of them."""
+"""Verification levels of submitted records, in all reports."""
 
 import csv
 import html
@@ -15,14 +15,14 @@ from privbench.benchmark.records.verification import EXPLANATIONS, LEVELS, lowes
 from privbench.benchmark.report.html.pages import render_folder, render_single_page
 from privbench.benchmark.report.tables import latex as latex_tables
 from privbench.benchmark.report.tables import tables
-from privbench.benchmark.submissions.verify import SubmissionResult, written
+from privbench.benchmark.submissions.verify import SubmissionResult, make_verification
 
 Check = Callable[[Path], SubmissionResult]
 
 
 @pytest.fixture
 def results(honest: Path, tmp_path: Path) -> Path:
-    """A results folder with the submission alone, which nobody has verified."""
+    """A results folder with only the submission, without a verification."""
     folder = tmp_path / "results"
     shutil.copytree(honest, folder / "submissions" / "honest")
     return folder
@@ -30,9 +30,9 @@ def results(honest: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def verified(results: Path, check: Check) -> Path:
-    """The same, verified."""
+    """The results folder with a verification."""
     found = check(results / "submissions" / "honest")
-    write_verification(written(found, "A <b>verifier</b>"), results, "honest")
+    write_verification(make_verification(found, "A <b>verifier</b>"), results, "honest")
     return results
 
 
@@ -46,7 +46,7 @@ def change(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
 
 
-def test_a_submission_counts_among_the_results(results: Path, verified: Path) -> None:
+def test_a_submission_is_part_of_the_results(results: Path, verified: Path) -> None:
     assert level(load_records(results)) == "recomputed"
     assert level(load_records(results / "submissions")) == "recomputed"
     assert level(load_records(results / "submissions" / "honest")) == "recomputed"
@@ -65,7 +65,7 @@ def test_the_same_record_in_the_results_has_the_level(verified: Path, author: Pa
     assert level(load_records(author / "results")) == "self-reported"
 
 
-def test_every_form_of_a_report_shows_it(verified: Path) -> None:
+def test_every_report_format_shows_the_level(verified: Path) -> None:
     records = load_records(verified)
     assert records.long()["level"].unique().tolist() == ["recomputed"]
     assert records.long()["submission"].unique().tolist() == ["honest"]
@@ -81,7 +81,7 @@ def test_every_form_of_a_report_shows_it(verified: Path) -> None:
     assert "Level: self-reported by the author" in latex
 
 
-def test_the_page_shows_and_explains_it(verified: Path) -> None:
+def test_the_page_shows_and_explains_the_level(verified: Path) -> None:
     pages = {path: content.decode("utf-8", "replace") for path, content in render_folder(load_records(verified))}
     assert "<td>recomputed</td>" in pages["index.html"]
     assert '<span class="sub">recomputed</span>' in pages["index.html"]
@@ -95,7 +95,7 @@ def test_the_page_shows_and_explains_it(verified: Path) -> None:
     assert 'href="#level-recomputed"' in single
 
 
-def test_what_nobody_verified_is_self_reported(author: Path) -> None:
+def test_unverified_records_are_self_reported(author: Path) -> None:
     records = load_records(author / "results")
     assert "<td>self-reported</td>" in dict(render_folder(records))["index.html"].decode()
     assert "self-reported" in tables.markdown(records)
@@ -108,25 +108,25 @@ def test_a_row_has_the_lowest_level() -> None:
     assert lowest([]) == "self-reported"
 
 
-def test_a_finding_about_another_state_counts_for_nothing(verified: Path) -> None:
+def test_a_verification_of_another_version_is_ignored(verified: Path) -> None:
     change(verified / "submissions" / "honest" / INDEX, paper="Another paper")
     records = load_records(verified)
     (record,) = records
     assert records.level([record]) == "self-reported"
     (problem,) = records.problems
-    assert "got a finding about another state of it, which counts for nothing; verify it again" in problem
+    assert "got a verification of another state, which is ignored; verify it again" in problem
 
 
 @pytest.mark.parametrize("content", ["{}", "[" * 9999, '{"format": "privbench verification", "schema_version": 1}'])
-def test_a_damaged_finding_counts_for_nothing(verified: Path, content: str) -> None:
+def test_a_damaged_verification_is_ignored(verified: Path, content: str) -> None:
     (verified / "verifications" / "honest.json").write_text(content)
     records = load_records(verified)
     assert records.level(records) == "self-reported"
     assert len(records.problems) == 1
 
 
-def test_a_finding_that_was_shipped_counts_for_nothing(verified: Path) -> None:
-    """A submitter controls the folder of the submission alone."""
+def test_a_verification_inside_a_submission_is_ignored(verified: Path) -> None:
+    """A submitter controls only the folder of the submission."""
     for place in ("verification.json", "verifications/honest.json"):
         path = verified / "submissions" / "honest" / place
         path.parent.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def test_a_finding_that_was_shipped_counts_for_nothing(verified: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".json", ".png"])
-def test_a_record_or_picture_changed_since_is_not_shown(verified: Path, suffix: str) -> None:
+def test_a_changed_record_or_picture_is_not_shown(verified: Path, suffix: str) -> None:
     (path,) = (verified / "submissions" / "honest" / "records").rglob(f"*{suffix}")
     data = path.read_bytes()
     path.write_bytes(data[:-2] + data[-1:] + data[-2:-1])
@@ -145,7 +145,7 @@ def test_a_record_or_picture_changed_since_is_not_shown(verified: Path, suffix: 
     assert "to have the SHA-256" in records.problems[0]
 
 
-def test_a_submission_does_not_displace_a_record_of_the_results(verified: Path, author: Path) -> None:
+def test_a_submission_does_not_replace_a_record_of_the_results(verified: Path, author: Path) -> None:
     shutil.copytree(author / "results" / "records", verified / "records")
     (path,) = (verified / "records").rglob("*.json")
     change(path, queries={"forward": 1})
@@ -156,7 +156,7 @@ def test_a_submission_does_not_displace_a_record_of_the_results(verified: Path, 
     assert "have the same key but differ" in records.problems[0]
 
 
-def test_a_link_in_the_place_of_a_record(verified: Path, tmp_path: Path) -> None:
+def test_a_link_instead_of_a_record(verified: Path, tmp_path: Path) -> None:
     (path,) = (verified / "submissions" / "honest" / "records").rglob("*.json")
     path.rename(tmp_path / "elsewhere.json")
     path.symlink_to(tmp_path / "elsewhere.json")

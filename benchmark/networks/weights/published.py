@@ -1,4 +1,4 @@
-"""Published weights: found in the cache of torch.hub or fetched, verified, read without unpickling code."""
+"""Published weights: found in torch.hub's cache or fetched, verified, and read as tensors only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 import re
-import tempfile
+import shutil
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import MissingDataError
+from ...files import atomic
 
-#: Seconds that a server may keep silent.
+#: Seconds to wait for the next bytes of a server.
 TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights that somebody published.
+    """A published file of weights.
 
     Args:
-        title: what it is, such as `the ImageNet weights of vgg16_bn`.
-        url: where it is published; a hexadecimal suffix of the file name (`-6c64b313.pth`) starts its SHA-256.
-        otherwise: what else a user can do who lacks it, the end of a sentence.
+        title: for messages, such as `the ImageNet weights of vgg16_bn`.
+        url: of the file; a hexadecimal suffix of its name (`-6c64b313.pth`) is the start of its SHA-256.
+        otherwise: what the user can do without the file, the end of a sentence.
     """
 
     title: str
@@ -37,38 +38,38 @@ class Published:
 
     @property
     def file(self) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self.url.rsplit("/", 1)[-1]
 
     @property
     def digest(self) -> str | None:
-        """How the SHA-256 of the file starts, where its name says so."""
+        """Start of the SHA-256 of the file, if its name contains it."""
         found = re.search(r"-([0-9a-f]{8,64})\.pth$", self.file)
         return found[1] if found else None
 
     @property
-    def place(self) -> Path:
-        """Where the file is put: the checkpoints of torch.hub."""
+    def path(self) -> Path:
+        """Path to download to, in the checkpoints of torch.hub."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.file
 
     def find(self) -> Path | None:
-        """The file on this machine: in the folder of torch.hub or that of facenet-pytorch; `None` if in neither."""
+        """Find the file in the folder of torch.hub or that of facenet-pytorch; `None` if it is in neither."""
         home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
         older = Path(os.environ.get("TORCH_HOME") or home).expanduser() / "checkpoints" / self.file
-        return next((path for path in (self.place, older) if path.is_file()), None)
+        return next((path for path in (self.path, older) if path.is_file()), None)
 
     def problem(self) -> str | None:
-        """Why the weights cannot be had without a network, in one sentence; `None` if they can."""
+        """Describe why the weights are not available locally; `None` if they are."""
         path = self.find()
         if path is None:
-            return f"expected {self.title} at {self.place}, found nothing; put {self.url} there, {self.otherwise}"
+            return f"expected {self.title} at {self.path}, found nothing; put {self.url} there, {self.otherwise}"
         return self._damage(path)
 
     def load(self) -> dict[str, Tensor]:
-        """The weights by name, fetched if they are not here.
+        """Load the weights by name; they are fetched if missing.
 
         Raises:
-            MissingDataError: they are not here and cannot be fetched, or are damaged.
+            MissingDataError: they are missing and cannot be fetched, or are damaged.
         """
         path = self.find() or self.fetch()
         damage = self._damage(path)
@@ -77,9 +78,9 @@ class Published:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as cause:
-            raise MissingDataError(self._advice(path, "is damaged or holds more than weights")) from cause
+            raise MissingDataError(self._advice(path, "is damaged or contains more than weights")) from cause
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise MissingDataError(self._advice(path, "does not hold named weights"))
+            raise MissingDataError(self._advice(path, "does not contain named weights"))
         return dict(state)
 
     def _damage(self, path: Path) -> str | None:
@@ -96,78 +97,77 @@ class Published:
         return f"{path} {fault}; replace it by {self.url}, {self.otherwise}"
 
     def fetch(self) -> Path:
-        """Download the file to `place`, whole and verified or not at all; one that is there is replaced.
+        """Download the file to `path`, verified and atomically; an earlier file there is replaced.
 
         Raises:
-            MissingDataError: it cannot be fetched, or is not what it should be.
+            MissingDataError: it cannot be fetched, or is not the expected file.
         """
-        place = self.place
+        path = self.path
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-                part = Path(folder) / self.file
+            with atomic.replaced_file(path) as part:
                 with urllib.request.urlopen(self.url, timeout=TIMEOUT) as source, part.open("wb") as target:
-                    while block := source.read(1 << 20):
-                        target.write(block)
-                damage = self._damage(part)
-                if damage is None:
-                    return part.replace(place)
+                    shutil.copyfileobj(source, target)
+                if self._damage(part):
+                    raise MissingDataError(
+                        f"expected {self.url} to be {self.title}, got something else; put the file at {path}, "
+                        f"{self.otherwise}"
+                    )
+        except MissingDataError:
+            raise
         except OSError as cause:
             reason = getattr(cause, "reason", None) or cause
             raise MissingDataError(
-                f"expected {self.title} at {place}, found nothing, and {self.url} cannot be fetched ({reason}); "
+                f"expected {self.title} at {path}, found nothing, and {self.url} cannot be fetched ({reason}); "
                 f"put the file there, {self.otherwise}"
             ) from cause
-        raise MissingDataError(
-            f"expected {self.url} to give {self.title}, got something else; put the file at {place}, {self.otherwise}"
-        )
+        return path
 
 
 def imagenet(name: str) -> Published:
-    """The first ImageNet weights of one of torchvision's classifiers, such as `vgg16_bn`."""
+    """Source of the first ImageNet weights of a classifier of torchvision, such as `vgg16_bn`."""
     from torchvision.models import get_model_weights
 
     return Published(f"the ImageNet weights of {name}", get_model_weights(name)["IMAGENET1K_V1"].url)
 
 
 def vggface2() -> Published:
-    """The VGGFace2 weights of facenet-pytorch's InceptionResnetV1."""
+    """Source of the VGGFace2 weights of facenet-pytorch's InceptionResnetV1."""
     release = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
     return Published("the VGGFace2 weights of facenet", f"{release}/20180402-114759-vggface2.pt")
 
 
 def imagenet_state(name: str) -> dict[str, Tensor]:
-    """The ImageNet weights of one of torchvision's classifiers, by name.
+    """Load the ImageNet weights of a classifier of torchvision, by name.
 
     Raises:
-        MissingDataError: they are not here and cannot be fetched, or are damaged.
+        MissingDataError: they are missing and cannot be fetched, or are damaged.
     """
     return imagenet(name).load()
 
 
 def vggface2_state() -> dict[str, Tensor]:
-    """The VGGFace2 weights of facenet-pytorch by name, its classifier `logits` among them.
+    """Load the VGGFace2 weights of facenet-pytorch by name, including its classifier `logits`.
 
     Raises:
-        MissingDataError: they are not here and cannot be fetched, or are damaged.
+        MissingDataError: they are missing and cannot be fetched, or are damaged.
 
     Note:
-        facenet-pytorch's own loader unpickles what it downloads; this one reads tensors only.
+        The loader of facenet-pytorch unpickles what it downloads; this one reads tensors only.
     """
     return vggface2().load()
 
 
 def transfer(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy weights by name; names must agree exactly.
+    """Copy weights by name; names must match exactly.
 
-    The batch counters of batch norm, which older files lack, are left out and start at 0.
+    The counters of batch norm, which older files lack, are left out and start at 0.
 
     Raises:
         MissingDataError: a name is missing or unexpected, or a shape differs.
     """
     given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     wanted = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
-    odd = sorted(given.keys() ^ wanted.keys()) or [key for key in wanted if given[key].shape != wanted[key].shape]
-    if odd:
-        raise MissingDataError(f"expected {source} to fit the network, got another {odd[0]}; replace the file")
+    names = sorted(given.keys() ^ wanted.keys()) or [key for key in wanted if given[key].shape != wanted[key].shape]
+    if names:
+        raise MissingDataError(f"expected {source} to fit the network, got another {names[0]}; replace the file")
     module.load_state_dict(given, strict=True)

@@ -1,11 +1,11 @@
 """`privbench new` writes a whole package or nothing, and refuses names and folders in use."""
 
 import ast
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from helpers import command_line
 from privbench.benchmark.errors import InvalidConfigurationError, StorageError, UnknownComponentError
 from privbench.benchmark.scaffold import scaffold
 
@@ -94,33 +94,29 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch, exists: bool)
     package = tmp_path / "package"
     if exists:
         package.mkdir()
-    real, calls = Path.rename, []
+    real, calls = Path.replace, []
 
-    def rename(self, target):
+    def replace(self, target):
         calls.append(target)
-        if len(calls) == (2 if exists else 1):
+        if len(calls) == 2:
             raise OSError(28, "No space left on device")
         return real(self, target)
 
+    def rename(self, target):
+        calls.append(target)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", replace)
     monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(StorageError, match="No space left on device; choose another folder"):
+    with pytest.raises(StorageError, match="no space left on device; free some space, or choose another folder"):
         scaffold.create("defense", "blue_fox", package)
     assert calls
     assert [path.name for path in tmp_path.rglob("*")] == (["package"] if exists else [])
 
 
-def test_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
-    from privbench.benchmark.cli.main import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["privbench", "new", "defense", "blue_fox"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
-    out, err = capsys.readouterr()
+def test_the_command(privbench: command_line.Command) -> None:
+    code, out, err = privbench("new", "defense", "blue_fox")
+    assert code == 0
     assert "privbench-blue-fox/privbench_blue_fox.py" in out.splitlines()
     assert "privbench check defense blue_fox" in err
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 1
-    assert "in use; choose another" in capsys.readouterr().err
+    assert "in use; choose another" in command_line.refusal("new", "defense", "blue_fox")

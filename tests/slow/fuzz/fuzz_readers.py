@@ -114,12 +114,12 @@ def read_submission(data: bytes, folder: Path) -> None:
 
 def read_finding(data: bytes, folder: Path) -> None:
     """What a maintainer found about a submission."""
-    from privbench.benchmark.records.verification import read_verification, write_verification
+    from privbench.benchmark.records.verification import Verification, write_verification
 
     path = folder / "finding.json"
     path.write_bytes(data)
-    found = read_verification(path)
-    assert read_verification(write_verification(found, folder, "again")) == found
+    found = Verification.read(path)
+    assert Verification.read(write_verification(found, folder, "again")) == found
 
 
 READERS: dict[str, Callable[[bytes, Path], None]] = {
