@@ -270,3 +270,34 @@ def test_files_can_be_read_in_one_sitting() -> None:
         text = path.read_text(encoding="utf-8")
         reason = re.search(r"^Length: ", ast.get_docstring(ast.parse(text)) or "", re.MULTILINE)
         assert len(text.splitlines()) <= LONGEST or reason, f"{name} is longer than {LONGEST} lines"
+
+
+PAGE = ROOT / "docs" / "design" / "architecture.md"
+_NAMED = re.compile(r"`((?:benchmark|attacks|defenses|evaluators)/[\w/]+\.py)(?::([\w.]+))?`")
+
+
+def _defines(path: Path, dotted: str) -> bool:
+    """Return whether a file defines a function, class or method, such as `Matrix.cells`."""
+    body: list[ast.stmt] = ast.parse(path.read_text(encoding="utf-8")).body
+    for name in dotted.split("."):
+        found = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name]
+        if not found:
+            return False
+        body = found[0].body
+    return True
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    named = _NAMED.findall(PAGE.read_text(encoding="utf-8"))
+    assert len(named) > 20
+    for file, dotted in named:
+        assert (ROOT / file).is_file(), f"{file} does not exist"
+        assert not dotted or _defines(ROOT / file, dotted), f"{file} defines no {dotted}"
+
+
+def test_the_main_path_has_at_most_ten_stops_each_with_a_function() -> None:
+    text = PAGE.read_text(encoding="utf-8").split("## The main path")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| (.+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert 5 <= len(rows) <= 10
+    assert all(_NAMED.findall(where)[0][1] for _, where, _ in rows)

@@ -208,6 +208,9 @@ def _evidence(stage: Stage, session: Session, context: Context) -> StageOutput:
 def _scores(stage: Stage, session: Session, context: Context) -> StageOutput:
     cell, protocol = stage.cell, context.protocol
     read = {role: session.artifact(stage, role) for role in stage.inputs}
+    test = session.images(cell.dataset, "private_test")
+    seed = TargetFacts.of(read["target"]).prediction_seed
+    probe = gradient_masking.probe(session.target(read["target"], cell), test, protocol.task, session.device, seed)
     items = _items(stage, session, read)
     evidence = Evidence(
         protocol,
@@ -231,9 +234,6 @@ def _scores(stage: Stage, session: Session, context: Context) -> StageOutput:
         scores |= found
     picture = picture_of(items)
     files = {"scores.json": canonical(scores).encode()} | ({"picture.png": picture} if picture else {})
-    test = session.images(cell.dataset, "private_test")
-    seed = TargetFacts.of(read["target"]).prediction_seed
-    probe = gradient_masking.probe(session.target(read["target"], cell), test, protocol.task, session.device, seed)
     return StageOutput(_scores_facts(read, session.device, probe, failed=failed), files=files)
 
 

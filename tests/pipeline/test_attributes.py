@@ -176,7 +176,7 @@ def test_a_target_whose_decisions_changed_is_refused(tmp_path: Path) -> None:
             "network": artifact.tensors("network"),
             "predictions": {**stored, "logits": stored["logits"] - 100},
         },
-        info={"prediction_seed": artifact.info["prediction_seed"]},
+        info=artifact.info,
     )
     with pytest.raises(CorruptArtifactError, match="of its stored predictions, expected at least 99%"):
         load_target(changed, cell, session.images(cell.dataset, "private_test"), CPU)

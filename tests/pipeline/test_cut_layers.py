@@ -1,7 +1,6 @@
 """A cut layer that the target does not have is refused by the plan, before anything is computed."""
 
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from helpers import command_line
 from privbench.benchmark import api
-from privbench.benchmark.cli.main import main
 from privbench.benchmark.contracts import FeatureAttack
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.errors import InvalidConfigurationError
@@ -155,17 +154,11 @@ def test_large_networks_cost_little(network: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_the_command_line_says_one_sentence_and_exits_with_1(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, privbench: command_line.Command, tmp_path: Path
 ) -> None:
-    for name in ("STORE", "RESULTS", "DATA", "CACHE"):
-        monkeypatch.setenv(f"PRIVBENCH_{name}", str(tmp_path / name))
     words = ["--defense", "none", "--attack", "decoder", "--budget", "smoke", "--set", "attack.layer=conv9"]
-    monkeypatch.setattr(sys, "argv", ["privbench", command, *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    assert capsys.readouterr().err == (
-        "privbench: expected attack.layer to be one of layer1, layer2, layer3, got 'conv9'; these are the cut layers "
-        "of none on digits\n"
+    assert command_line.refusal(command, *words) == (
+        "expected attack.layer to be one of layer1, layer2, layer3, got 'conv9'; these are the cut layers "
+        "of none on digits"
     )
-    assert not any((tmp_path / "STORE").rglob("*.safetensors"))
+    assert not any((tmp_path / "store").rglob("*.safetensors"))

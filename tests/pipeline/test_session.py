@@ -1,0 +1,57 @@
+"""A stage loads and verifies its target once, and keeps none of it where the attack may not see it."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.pipeline import session as sessions
+from privbench.benchmark.pipeline import stages
+from privbench.benchmark.pipeline.cell import Selection
+from privbench.benchmark.pipeline.matrix import Matrix
+from privbench.benchmark.pipeline.plan import Plan, build_plan
+from privbench.benchmark.pipeline.session import Session
+from privbench.benchmark.store.store import Store
+
+SETTINGS = {"attack.max_steps": 2, "defense.recipe.max_steps": 2, "dataset.judge.max_steps": 2}
+SETTINGS |= {"dataset.second_judge.max_steps": 2, "dataset.negatives": 2}
+
+
+def planned(attack: str, settings: dict[str, object]) -> Plan:
+    matrix = Matrix(
+        (Selection("digits"),), (Selection("none"),), (Selection(attack),), None, (0,), "smoke", SETTINGS | settings
+    )
+    return build_plan(matrix.cells(), Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("attack", "settings"), [("decoder", {}), ("kedmi", {"attack.iterations": 2})], ids=["features", "white box"]
+)
+def test_every_stage_loads_its_target_at_most_once(
+    attack: str, settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(attack, settings)
+    session = Session(Store(tmp_path), Path("nowhere"), torch.device("cpu"))
+    loads: list[str] = []
+    load = sessions.load_target
+
+    def counted(*given: object) -> Network:
+        loads.append(stage.kind)
+        return load(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sessions, "load_target", counted)
+    for stage in plan.stages.values():
+        stages.run(stage, session)
+    reading = [stage.kind for stage in plan.stages.values() if "target" in stage.inputs]
+    assert sorted(loads) == sorted(reading)
+
+
+def test_a_verified_target_that_an_attack_must_not_see_is_not_kept(tmp_path: Path) -> None:
+    plan = planned("decoder", {})
+    session = Session(Store(tmp_path), Path("nowhere"), torch.device("cpu"))
+    target = next(stage for stage in plan.stages.values() if stage.kind == "target")
+    artifact = stages.run(target, session)
+    session.target_source(artifact, target.cell)
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if issubclass(type(thing), Network)]
