@@ -49,10 +49,10 @@ def submit(
 
     from ..pipeline.session import Session
     from ..store.store import Store
-    from ..submissions.bundle import submit as write_bundle
+    from ..submissions.bundle import write_submission
 
     session = Session(Store(store_root(store)), data_root(data), torch.device("cpu"))
-    index = write_bundle(found, folder, session, contact=contact, paper=paper)
+    index = write_submission(found, folder, session, contact=contact, paper=paper)
     if as_json:
         typer.echo(index.text(), nl=False)
         return

@@ -12,7 +12,7 @@ from . import options
 from .output import print_json, print_problems
 
 if TYPE_CHECKING:
-    from ..submissions.rerun import Rerun
+    from ..submissions.rerun import RerunConfig
     from ..submissions.verify import SubmissionResult
 
 
@@ -66,13 +66,13 @@ def _verify(folder: Path, data: Path | None, store: str | None, device: str | No
 
     from ..pipeline.session import Session
     from ..store.store import Store
-    from ..submissions.rerun import Rerun
-    from ..submissions.verify import verify as check
+    from ..submissions.rerun import RerunConfig
+    from ..submissions.verify import verify_submission
 
-    fresh: Rerun | None = None
+    fresh: RerunConfig | None = None
     if device is not None:
-        fresh = Rerun(Path(f"{root.root}-reruns"), data_root(data), device)
-    return check(folder, Session(Store(root), data_root(data), torch.device("cpu")), fresh)
+        fresh = RerunConfig(Path(f"{root.root}-reruns"), data_root(data), device)
+    return verify_submission(folder, Session(Store(root), data_root(data), torch.device("cpu")), fresh)
 
 
 def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ...]) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def _write(found: SubmissionResult, by: str, results: Path | None, folder: Path)
     from ..core.paths import results_root
     from ..records.submission import FOLDER
     from ..records.verification import write_verification
-    from ..submissions.verify import written
+    from ..submissions.verify import make_verification
 
     inside = folder.resolve().parent
     root = inside.parent if inside.name == FOLDER else results_root(results)
-    typer.echo(str(write_verification(written(found, " ".join(by.split())), root, found.submission.name)))
+    typer.echo(str(write_verification(make_verification(found, " ".join(by.split())), root, found.submission.name)))

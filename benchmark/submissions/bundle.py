@@ -1,4 +1,4 @@
-"""Making a submission of records whose artifacts are in the store."""
+"""Bundle records and their evidence from the store as a submission."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,35 +32,37 @@ log = logging.getLogger("privbench")
 _SHORT = 16
 
 
-def submit(records: Records, folder: Path, session: Session, *, contact: str, paper: str) -> Index:
-    """Write a submission, whole or not at all.
+def write_submission(records: Records, folder: Path, session: Session, *, contact: str, paper: str) -> Index:
+    """Write a submission folder atomically.
 
-    Kinds of evidence that are the same for several records are stored once. Private originals and weights stay here.
+    Evidence that several records share is stored once. Private images and weights are not included.
 
     Args:
-        records: what is submitted, with their files.
-        folder: to be made.
-        session: its store holds the records' artifacts; its data set gives the latents of attacks on features.
-        contact: whom to ask.
+        records: records to submit.
+        folder: new folder of the submission.
+        session: its store has the records' artifacts; its data set gives the latents for attacks on features.
+        contact: contact of the author.
         paper: title or address of the publication.
 
     Returns:
-        What `submission.json` says.
+        Content of `submission.json`.
 
     Raises:
-        InvalidConfigurationError: the folder exists, a text is empty or long, or a defense lacks a seed of others.
-        MissingDataError: an artifact is not in the store any more; names the record's command.
-        IncompatibleRecordError: a record's component or artifact is not the one that is here.
+        InvalidConfigurationError: the folder exists, a text is empty or too long, or a defense lacks a seed that others
+            have.
+        MissingDataError: an artifact is no longer in the store; the message has the record's command.
+        IncompatibleRecordError: a component or an artifact differs from that of the record.
         StorageError: the folder cannot be written.
     """
     if folder.is_symlink() or folder.exists():
         raise InvalidConfigurationError(f"expected --output to be a new folder, got {folder}; choose another --name")
-    contact, paper = _text("--contact", contact), _text("--paper", paper)
-    seeds = _seeds(records)
+    contact, paper = _require_line("--contact", contact), _require_line("--paper", paper)
+    seeds = _shared_seeds(records)
     contents: dict[str, bytes] = {}
-    entries = []
-    for record in sorted(records, key=lambda record: location(record, Path()).as_posix()):
-        entries.append(_add(record, records.picture(record), session, contents))
+    entries = [
+        _add_record(record, records.picture(record), session, contents)
+        for record in sorted(records, key=lambda record: location(record, Path()).as_posix())
+    ]
     from ... import __version__
 
     index = Index(
@@ -77,15 +79,15 @@ def submit(records: Records, folder: Path, session: Session, *, contact: str, pa
     return index
 
 
-def _text(option: str, value: str) -> str:
+def _require_line(option: str, value: str) -> str:
     found = " ".join(value.split())
     if not 0 < len(found) <= 300 or not found.isprintable():
-        raise InvalidConfigurationError(f"expected {option} to be a line of 1 to 300 characters, got {value!r}")
+        raise InvalidConfigurationError(f"expected {option} to be one line of 1 to 300 characters, got {value!r}")
     return found
 
 
-def _seeds(records: Records) -> tuple[int, ...]:
-    """The seeds of all records, which every group of them must have."""
+def _shared_seeds(records: Records) -> tuple[int, ...]:
+    """Return the seeds of all records; each defense under each attack must have them all."""
     seeds = sorted({record.cell.seed for record in records})
     for group in by_group(records).values():
         missing = sorted(set(seeds) - {record.cell.seed for record in group})
@@ -93,26 +95,26 @@ def _seeds(records: Records) -> tuple[int, ...]:
             cell = group[0].cell
             raise InvalidConfigurationError(
                 f"expected {cell.defense.name} under {cell.attack.name} on {group[0].protocol} to have the seeds "
-                f"{', '.join(map(str, seeds))} as the other records have, got none for {missing[0]}; run it with "
-                f"--seed {missing[0]}, or submit it by itself"
+                f"{', '.join(map(str, seeds))} of the other records, got none for {missing[0]}; run it with "
+                f"--seed {missing[0]}, or submit it separately"
             )
     return tuple(seeds)
 
 
-def _add(record: Record, picture: bytes | None, session: Session, contents: dict[str, bytes]) -> SubmittedRecord:
-    """Put the files of one record among the contents."""
+def _add_record(record: Record, picture: bytes | None, session: Session, contents: dict[str, bytes]) -> SubmittedRecord:
+    """Add the files of one record to the contents."""
     path = location(record, Path()).as_posix()
     contents[path] = record.text().encode()
     if picture is not None:
         contents[Path(path).with_suffix(".png").as_posix()] = picture
     elif record.picture is not None:
-        log.warning("the picture of %s is not beside it and is left out", name_of(record))
+        log.warning("the picture of %s is missing and is left out", name_of(record))
     evidence: dict[str, str] = {}
-    for kind, tensors in _evidence(record, session).items():
+    for kind, tensors in _load_evidence(record, session).items():
         data = pack(tensors)
         if len(data) > MAX_FILE:
             log.warning(
-                "%s of %s takes %s bytes and is left out; scores made from it stay self-reported",
+                "%s of %s has %s bytes and is left out; scores that need it remain self-reported",
                 *(kind, name_of(record), f"{len(data):,}"),
             )
             continue
@@ -124,32 +126,28 @@ def _add(record: Record, picture: bytes | None, session: Session, contents: dict
     )
 
 
-def _evidence(record: Record, session: Session) -> Mapping[str, Mapping[str, Tensor]]:
-    """What the record's evaluators read, tensors by kind."""
+def _load_evidence(record: Record, session: Session) -> Mapping[str, Mapping[str, Tensor]]:
+    """Load the evidence that the record's evaluators read, as tensors by kind."""
     cell = record_artifacts.cell_of(record)
-    needs = {kind for choice in record.cell.evaluators for need in _needs(choice.name) for kind in need.split("|")}
+    evaluators: list[type[Evaluator]] = [load("evaluator", choice.name) for choice in record.cell.evaluators]
+    needs = {kind for evaluator in evaluators for need in evaluator.needs for kind in need.split("|")}
     yields = cell.attack.component.yields
-    found = {yields: _stored(record, "evidence", yields, session)}
-    found["Predictions"] = _stored(record, "target", "predictions", session)
+    found = {yields: _load_tensors(record, "evidence", yields, session)}
+    found["Predictions"] = _load_tensors(record, "target", "predictions", session)
     if "Negatives" in needs:
-        found["Negatives"] = _stored(record, "negatives", "Negatives", session)
+        found["Negatives"] = _load_tensors(record, "negatives", "Negatives", session)
     if "Encodings" in needs and cell.attack.component.access == "features":
         encodings = record_artifacts.encodings(record, session)
         found["Encodings"] = {"z": encodings.z, "items": encodings.items}
     return found
 
 
-def _needs(evaluator: str) -> Sequence[str]:
-    kind: type[Evaluator] = load("evaluator", evaluator)
-    return kind.needs
-
-
-def _stored(record: Record, role: str, group: str, session: Session) -> Mapping[str, Any]:
-    """A group of tensors of the artifact that the record names."""
+def _load_tensors(record: Record, role: str, group: str, session: Session) -> Mapping[str, Any]:
+    """Load a group of tensors of one of the record's artifacts."""
     artifact = record_artifacts.artifact(record, role, session.store)
     if artifact.digest != record.artifacts[role].digest:
         raise IncompatibleRecordError(
-            f"the {role} of {name_of(record)} in the store is another one than the record was made of; make the "
-            f"record again with `{shlex.join(record.command)}`"
+            f"the {role} of {name_of(record)} in the store differs from the one behind the record; create the record "
+            f"again with `{shlex.join(record.command)}`"
         )
     return artifact.tensors(group)

@@ -1,10 +1,11 @@
-"""The evidence in a submission: read in bounds, complete, and about the verifier's own data."""
+"""Check of the evidence in a submission: bounded, complete, and about the verifier's copy of the data."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..pipeline.victim_encodings import items_of
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, picture_path
 
-#: By kind and tensor, its type and number of dimensions (`None` for any).
+#: Type and number of dimensions (`None` for any) of each tensor, by kind of evidence.
 _TENSORS: dict[str, dict[str, tuple[torch.dtype, int | None]]] = {
     "ClassReconstructions": {"pixels": (torch.uint8, 6), "labels": (torch.int64, 1)},
     "PairedReconstructions": {"pixels": (torch.uint8, 4), "items": (torch.int64, 1)},
@@ -36,51 +37,51 @@ _TENSORS: dict[str, dict[str, tuple[torch.dtype, int | None]]] = {
     "Negatives": {"pixels": (torch.uint8, 4), "labels": (torch.int64, 1), "fooled": (torch.bool, 1)},
     "Predictions": {"logits": (torch.float32, 2), "labels": (torch.int64, 1)},
 }
-#: What attacks return; each record has one of them.
-YIELDED = ("ClassReconstructions", "PairedReconstructions", "FeatureEstimates")
-_AGAIN = "make the submission again with `privbench submit`"
+#: Kinds of evidence that attacks return; each record has one of them.
+_ATTACK_OUTPUTS = ("ClassReconstructions", "PairedReconstructions", "FeatureEstimates")
+_RESUBMIT = "create the submission again with `privbench submit`"
 
 
 @dataclass(frozen=True)
-class About:
-    """What evidence is compared with.
+class Reference:
+    """Data that evidence is checked against.
 
     Args:
-        record: whose evidence it is.
-        protocol: of the record's data set, as it is here.
-        negatives: calibrated negatives per label at most.
-        private: loads a part of the verifier's own copy of the data.
+        record: record of the evidence.
+        protocol: installed protocol of the record's data set.
+        negatives: largest number of calibrated negatives per label.
+        load: loads a part of the verifier's copy of the data.
     """
 
     record: Record
     protocol: Protocol
     negatives: int
-    private: Callable[[Part], Images]
+    load: Callable[[Part], Images]
 
 
-def read_evidence(submission: Submission, entry: SubmittedRecord, about: About) -> dict[str, Any]:
-    """The evidence of one record by kind, complete and about the verifier's own data.
+def read_evidence(submission: Submission, entry: SubmittedRecord, reference: Reference) -> dict[str, Any]:
+    """Read the evidence of one record, by kind, and check it.
 
     Raises:
-        CorruptArtifactError: a file is no evidence of its kind, something is left out, or labels are others.
-        MissingDataError: the data set is not here.
+        CorruptArtifactError: a file is not evidence of its kind, evidence is incomplete, or labels differ.
+        MissingDataError: the data set is not on this machine.
     """
-    yielded = [kind for kind in YIELDED if kind in entry.evidence]
-    if len(yielded) > 1 or "Predictions" not in entry.evidence:
+    outputs = [kind for kind in _ATTACK_OUTPUTS if kind in entry.evidence]
+    if len(outputs) > 1 or "Predictions" not in entry.evidence:
         raise CorruptArtifactError(
-            f"expected {name_of(about.record)} to have predictions and what one attack gives, got "
-            f"{', '.join(sorted(entry.evidence)) or 'nothing'}; {_AGAIN}"
+            f"expected {name_of(reference.record)} to have predictions and the output of one attack, got "
+            f"{', '.join(sorted(entry.evidence)) or 'nothing'}; {_RESUBMIT}"
         )
     found: dict[str, Any] = {}
     for kind, path in entry.evidence.items():
-        tensors = _tensors(submission, path, kind, about.protocol)
-        _CHECKS[kind](tensors, about)
+        tensors = _read_tensors(submission, path, kind, reference.protocol)
+        _CHECKS[kind](tensors, reference)
         found[kind] = getattr(evidence_kinds, kind)(**tensors)
     return found
 
 
-def _tensors(submission: Submission, path: str, kind: str, protocol: Protocol) -> dict[str, Tensor]:
-    """The tensors of a file, none of which is made before its header was checked."""
+def _read_tensors(submission: Submission, path: str, kind: str, protocol: Protocol) -> dict[str, Tensor]:
+    """Read the tensors of a file after a check of its header."""
     data, source = submission.file(path), str(submission.folder / path)
     _require_safetensors(data, source)
     wanted = dict(_TENSORS[kind])
@@ -89,21 +90,21 @@ def _tensors(submission: Submission, path: str, kind: str, protocol: Protocol) -
     given = layouts(data, source)
     for name in sorted(given.keys() ^ wanted.keys()):
         raise CorruptArtifactError(
-            f"expected {source} to hold {', '.join(sorted(wanted))} of {kind}, got "
-            f"{'no ' if name in wanted else ''}{shown(repr(name))}; {_AGAIN}"
+            f"expected {source} to contain {', '.join(sorted(wanted))} of {kind}, got "
+            f"{'no ' if name in wanted else ''}{shown(repr(name))}; {_RESUBMIT}"
         )
     for name, (dtype, dims) in wanted.items():
         layout = given[name]
         if layout.dtype != str(dtype).removeprefix("torch.") or dims not in (None, len(layout.shape)):
             raise CorruptArtifactError(
-                f"expected {name} of {source} to be {str(dtype).removeprefix('torch.')} of {dims or 'any number of'} "
-                f"dimensions, got {shown(layout)}; {_AGAIN}"
+                f"expected {name} of {source} to be {str(dtype).removeprefix('torch.')} with {dims or 'any number of'} "
+                f"dimensions, got {shown(layout)}; {_RESUBMIT}"
             )
     declared = sum(given[name].elements * wanted[name][0].itemsize for name in wanted)
     if declared > len(data):
         raise CorruptArtifactError(
-            f"expected {source} to hold the tensors that its header declares, got {declared:,} bytes of them in a file "
-            f"of {len(data):,}; {_AGAIN}"
+            f"expected {source} to contain the {declared:,} bytes of tensors that its header declares, got a file of "
+            f"{len(data):,} bytes; {_RESUBMIT}"
         )
     return unpack(data)
 
@@ -116,135 +117,127 @@ def _require_safetensors(data: bytes, source: str) -> None:
     raise CorruptArtifactError(f"expected {source} to be a safetensors file, got {kind}; remove it")
 
 
-def _classes(found: dict[str, Tensor], about: About) -> None:
-    protocol, shape = about.protocol, tuple(found["pixels"].shape)
-    due = (protocol.trials, protocol.draws, protocol.attacked, *protocol.image)
+def _check_class_reconstructions(found: dict[str, Tensor], reference: Reference) -> None:
+    protocol, shape = reference.protocol, tuple(found["pixels"].shape)
+    expected = (protocol.trials, protocol.draws, protocol.attacked, *protocol.image)
     names = ("trials", "draws", "attacked labels", "channels", "rows", "columns")
-    for name, given, wanted in zip(names, shape, due, strict=True):
-        _require_count(given, wanted, f"{name} of reconstructions", about)
+    for name, given, wanted in zip(names, shape, expected, strict=True):
+        _require_count(given, wanted, f"{name} of reconstructions", reference)
     labels = list(range(protocol.attacked))
     if found["labels"].tolist() != labels:
         raise CorruptArtifactError(
-            f"expected {name_of(about.record)} to have reconstructions of the labels 0 to "
+            f"expected {name_of(reference.record)} to have reconstructions of the labels 0 to "
             f"{protocol.attacked - 1} in order, got {shown(found['labels'].tolist())}; run its cell again"
         )
 
 
-def _paired(found: dict[str, Tensor], about: About) -> None:
-    _items(found, about, "pixels")
-    _image(found["pixels"], about, "reconstructions")
+def _check_paired_reconstructions(found: dict[str, Tensor], reference: Reference) -> None:
+    _check_items(found, reference, "pixels")
+    _check_image_shape(found["pixels"], reference, "reconstructions")
 
 
-def _features(found: dict[str, Tensor], about: About) -> None:
-    _items(found, about, "features")
-
-
-def _encodings(found: dict[str, Tensor], about: About) -> None:
-    _items(found, about, "z")
-
-
-def _items(found: dict[str, Tensor], about: About, values: str) -> None:
-    """Refuse evidence that is not about each observed private test image."""
-    due = items_of(about.protocol, len(about.private("private_test")))
-    _require_count(len(found["items"]), len(due), "observed private test images", about)
-    if not torch.equal(found["items"], due):
+def _check_items(found: dict[str, Tensor], reference: Reference, values: str) -> None:
+    """Reject evidence that does not cover the observed private test images."""
+    expected = items_of(reference.protocol, len(reference.load("private_test")))
+    _require_count(len(found["items"]), len(expected), "observed private test images", reference)
+    if not torch.equal(found["items"], expected):
         raise CorruptArtifactError(
-            f"expected {name_of(about.record)} to be about the {len(due)} evenly spaced private test images "
-            "that its protocol names, got others; run its cell again"
+            f"expected {name_of(reference.record)} to cover the {len(expected)} evenly spaced private test images "
+            "of its protocol, got others; run its cell again"
         )
     shape = tuple(found[values].shape)
-    _require_count(shape[0] if shape else 0, len(due), f"{values} of observed private test images", about)
+    _require_count(shape[0] if shape else 0, len(expected), f"{values} of observed private test images", reference)
 
 
-def _predictions(found: dict[str, Tensor], about: About) -> None:
-    truth = about.private("private_test").truth(about.protocol.task)
+def _check_predictions(found: dict[str, Tensor], reference: Reference) -> None:
+    truth = reference.load("private_test").truth(reference.protocol.task)
     logits, labels = found["logits"], found["labels"]
-    _require_count(len(logits), len(truth), "predictions of private test images", about)
-    _require_count(logits.shape[1], about.protocol.classes, "logits of each private test image", about)
+    _require_count(len(logits), len(truth), "predictions of private test images", reference)
+    _require_count(logits.shape[1], reference.protocol.classes, "logits of each private test image", reference)
     if labels.shape != truth.shape or not torch.equal(labels, truth):
         raise CorruptArtifactError(
-            f"expected the labels in {name_of(about.record)} to be those of {about.protocol.id} here, got "
-            "others; run its cell again on the published data"
+            f"expected the labels in {name_of(reference.record)} to be those of {reference.protocol.id} on this "
+            "machine, got others; run its cell again on the published data"
         )
 
 
-def _negatives(found: dict[str, Tensor], about: About) -> None:
-    _image(found["pixels"], about, "negatives")
+def _check_negatives(found: dict[str, Tensor], reference: Reference) -> None:
+    _check_image_shape(found["pixels"], reference, "negatives")
     labels, count = found["labels"], len(found["pixels"])
-    _require_count(len(labels), count, "labels of negatives", about)
-    _require_count(len(found["fooled"]), count, "answers to negatives", about)
-    most = min(about.negatives, len(about.private("public")) // max(1, about.protocol.attacked))
-    if count and (int(labels.min()) < 0 or int(labels.max()) >= about.protocol.attacked):
+    _require_count(len(labels), count, "labels of negatives", reference)
+    _require_count(len(found["fooled"]), count, "verdicts on negatives", reference)
+    most = min(reference.negatives, len(reference.load("public")) // max(1, reference.protocol.attacked))
+    if count and (int(labels.min()) < 0 or int(labels.max()) >= reference.protocol.attacked):
         raise CorruptArtifactError(
-            f"expected the negatives of {name_of(about.record)} to be pushed towards the labels 0 to "
-            f"{about.protocol.attacked - 1}, got others; run its cell again"
+            f"expected the negatives of {name_of(reference.record)} to have the labels 0 to "
+            f"{reference.protocol.attacked - 1}, got others; run its cell again"
         )
     largest = int(torch.bincount(labels).max()) if count else 0
     if largest > most:
         raise CorruptArtifactError(
-            f"expected {name_of(about.record)} to have at most {most} negatives of a label, got {largest}; run "
+            f"expected {name_of(reference.record)} to have at most {most} negatives per label, got {largest}; run "
             "its cell again"
         )
 
 
-def _image(pixels: Tensor, about: About, what: str) -> None:
-    if tuple(pixels.shape[1:]) != about.protocol.image:
+def _check_image_shape(pixels: Tensor, reference: Reference, what: str) -> None:
+    if tuple(pixels.shape[1:]) != reference.protocol.image:
         raise CorruptArtifactError(
-            f"expected the {what} of {name_of(about.record)} to be images of "
-            f"{' x '.join(map(str, about.protocol.image))}, got {' x '.join(map(str, pixels.shape[1:]))}; run its cell "
-            "again"
+            f"expected the {what} of {name_of(reference.record)} to be images of "
+            f"{' x '.join(map(str, reference.protocol.image))}, got {' x '.join(map(str, pixels.shape[1:]))}; run its "
+            "cell again"
         )
 
 
-def _require_count(given: int, wanted: int, what: str, about: About) -> None:
+def _require_count(given: int, wanted: int, what: str, reference: Reference) -> None:
     if given != wanted:
         raise CorruptArtifactError(
-            f"expected {name_of(about.record)} to have {wanted} {what} as its protocol asks for, got {given}; "
-            "run its cell again and submit all of it"
+            f"expected {name_of(reference.record)} to have the {wanted} {what} of its protocol, got {given}; "
+            "run its cell again and submit all evidence"
         )
 
 
-_CHECKS: dict[str, Callable[[dict[str, Tensor], About], None]] = {
-    "ClassReconstructions": _classes,
-    "PairedReconstructions": _paired,
-    "FeatureEstimates": _features,
-    "Encodings": _encodings,
-    "Negatives": _negatives,
-    "Predictions": _predictions,
+_CHECKS: dict[str, Callable[[dict[str, Tensor], Reference], None]] = {
+    "ClassReconstructions": _check_class_reconstructions,
+    "PairedReconstructions": _check_paired_reconstructions,
+    "FeatureEstimates": partial(_check_items, values="features"),
+    "Encodings": partial(_check_items, values="z"),
+    "Negatives": _check_negatives,
+    "Predictions": _check_predictions,
 }
 
 
-def require_picture(submission: Submission, entry: SubmittedRecord, record: Record, evidence: dict[str, Any]) -> None:
-    """Refuse a picture that does not show the record's reconstructions; a record without one is none the worse.
+def check_picture(submission: Submission, entry: SubmittedRecord, record: Record, evidence: dict[str, Any]) -> None:
+    """Reject a picture that does not show the record's reconstructions; a record needs no picture.
 
-    The line of labels above the pictures is not compared, since fonts differ.
+    The line of labels above the reconstructions is not compared, since fonts differ.
 
     Raises:
-        CorruptArtifactError: it shows something else, or is too large to be looked at.
+        CorruptArtifactError: the picture shows something else, is too large or is damaged.
     """
     path = picture_path(entry)
     if path not in submission.index.files:
         return
     data, source = submission.file(path), submission.folder / path
     require_png(data, str(source))
-    due = picture_of(evidence)
-    if due is None:
+    expected = picture_of(evidence)
+    if expected is None:
         raise CorruptArtifactError(
-            f"expected {name_of(record)} to have no picture, since its attack reconstructs none, got one; {_AGAIN}"
+            f"expected {name_of(record)} to have no picture, which its attack does not give, got one; {_RESUBMIT}"
         )
-    shown_, wanted = _pixels(data, str(source)), _pixels(due, "the picture of the reconstructions")
+    given, wanted = _decode_png(data, str(source)), _decode_png(expected, "the picture of the reconstructions")
     header = HEADER if "ClassReconstructions" in evidence else 0
-    if shown_.shape != wanted.shape or not np.array_equal(shown_[header:], wanted[header:]):
+    if given.shape != wanted.shape or not np.array_equal(given[header:], wanted[header:]):
         raise CorruptArtifactError(
-            f"expected {source} to show the reconstructions that the submission holds, got another picture; {_AGAIN}"
+            f"expected {source} to show the reconstructions in the submission, got another picture; {_RESUBMIT}"
         )
 
 
-def _pixels(data: bytes, source: str) -> NDArray[np.uint8]:
+def _decode_png(data: bytes, source: str) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as cause:
-        raise CorruptArtifactError(f"expected {source} to be a whole PNG: {shown(cause)}; {_AGAIN}") from None
+        raise CorruptArtifactError(f"expected {source} to be an intact PNG: {shown(cause)}; {_RESUBMIT}") from None

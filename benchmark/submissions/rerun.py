@@ -1,4 +1,4 @@
-"""A submitted cell, run again from nothing through the ordinary plan, and its scores compared."""
+"""Rerun of a submitted cell from scratch, and comparison of its scores."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..pipeline.record_artifacts import name_of
 from ..records.record import Record
 from ..records.verification import CheckedScore
 from .check_components import Components
-from .recompute import SAME, compare
+from .recompute import WITH_SAME_JUDGES, compare_score
 
 
 @dataclass(frozen=True)
-class Rerun:
-    """Where cells are run again.
+class RerunConfig:
+    """Folders and device of reruns.
 
     Args:
-        store: of reruns alone, so that nothing that was computed for the record is taken for a second computation.
+        store: store only for reruns, so that no artifact of the original run is reused.
         data: the data folder.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
     """
@@ -30,39 +30,42 @@ class Rerun:
     device: str = "auto"
 
 
-def rerun(record: Record, components: Components, how: Rerun) -> dict[str, CheckedScore]:
-    """Run a record's cell and compare every score: equal where the evidence is the same, else within its interval.
+def rerun_cell(record: Record, components: Components, config: RerunConfig) -> dict[str, CheckedScore]:
+    """Run a record's cell and compare every score.
+
+    Scores must be equal if the evidence is, and otherwise in the record's intervals.
 
     Raises:
         UnsupportedCellError: a component of the record is not installed.
         PrivbenchError: a stage failed.
-        CorruptArtifactError: a score is another one.
+        CorruptArtifactError: a score differs.
     """
     _require_installed(record, components)
     with tempfile.TemporaryDirectory() as results:
         plan, outcome, records = api.execute(
-            [components.cell(record)], data=how.data, store=how.store, results=Path(results), device=how.device
+            [components.cell(record)], data=config.data, store=config.store, results=Path(results), device=config.device
         )
     for key, reason in outcome.failures.items():
         raise PrivbenchError(f"{name_of(record)} cannot be run again: {plan.stages[key].title}: {reason}")
-    ((again, _),) = records
-    found = again.model_dump(mode="json")["scores"]
-    same = _digests(again) == _digests(record)
-    return {name: compare(record, name, found[name], SAME if same else ()) for name in record.scores}
+    ((rerun, _),) = records
+    found = rerun.model_dump(mode="json")["scores"]
+    same = _digests(rerun) == _digests(record)
+    return {name: compare_score(record, name, found[name], WITH_SAME_JUDGES if same else ()) for name in record.scores}
 
 
 def _require_installed(record: Record, components: Components) -> None:
-    for kind, reason in components.absent.items():
+    for kind, reason in components.missing.items():
         raise UnsupportedCellError(
-            f"{name_of(record)} cannot be run again: its {kind} {getattr(record.cell, kind).name} cannot be "
-            f"made here: {reason}; leave --rerun out"
+            f"{name_of(record)} cannot be run again: its {kind} {getattr(record.cell, kind).name} is not available: "
+            f"{reason}; verify it without --rerun"
         )
-    for name, reason in components.missing.items():
+    for name, reason in components.missing_evaluators.items():
         raise UnsupportedCellError(
-            f"{name_of(record)} cannot be run again: evaluator {name} cannot score here: {reason}; leave --rerun out"
+            f"{name_of(record)} cannot be run again: its evaluator {name} is not available: {reason}; verify it "
+            "without --rerun"
         )
 
 
 def _digests(record: Record) -> dict[str, str]:
-    """What the scores were made from, to the last bit."""
+    """Digests of everything that the scores were computed from."""
     return {role: reference.digest for role, reference in record.artifacts.items() if role != "scores"}

@@ -1,10 +1,10 @@
-"""Verifying a submission: what it holds, whether it is complete, and whether its scores follow from its evidence."""
+"""Verification of a submission: whether it is valid and complete, and whether its scores follow from its evidence."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,22 @@ from ..pipeline.session import Session
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, by_group, read_submission
 from ..records.verification import CheckedRecord, CheckedScore, Verification
-from .check_components import Components, components
-from .check_evidence import About, read_evidence, require_picture
-from .recompute import bench, lacking_flags, recompute
-from .rerun import Rerun, rerun
+from .check_components import Components, check_components
+from .check_evidence import Reference, check_picture, read_evidence
+from .recompute import missing_flags, prepare_judges, recompute_scores
+from .rerun import RerunConfig, rerun_cell
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
 @dataclass(frozen=True)
 class SubmissionResult:
-    """What is to be said of a submission.
+    """Result of the verification of a submission.
 
     Args:
-        submission: as it was read.
-        problems: why it is refused, one sentence a record; empty if it is not.
-        records: what was found about each sound record, by key.
+        submission: the submission.
+        problems: why it is rejected, one sentence per record; empty if it is not.
+        records: results for valid records, by key.
     """
 
     submission: Submission
@@ -40,16 +40,16 @@ class SubmissionResult:
     records: Mapping[str, CheckedRecord]
 
 
-def verify(folder: Path, session: Session, again: Rerun | None = None) -> SubmissionResult:
-    """Verify a submission; nothing in it is executed.
+def verify_submission(folder: Path, session: Session, rerun: RerunConfig | None = None) -> SubmissionResult:
+    """Verify a submission without executing anything in it.
 
     Args:
-        folder: of the submission.
-        session: the verifier's own store, where judges are trained if they are missing, and data.
-        again: where to run every cell again, too.
+        folder: folder of the submission.
+        session: the verifier's data and store, in which missing judges are trained.
+        rerun: if given, also runs every cell again.
 
     Raises:
-        PrivbenchError: the submission as a whole is refused; says why in one sentence.
+        PrivbenchError: the whole submission is rejected; the message has the reason.
     """
     submission = read_submission(folder)
     if not _NAME.fullmatch(submission.name):
@@ -62,95 +62,97 @@ def verify(folder: Path, session: Session, again: Rerun | None = None) -> Submis
     found: dict[str, CheckedRecord] = {}
     for entry, record in zip(submission.index.records, submission.records, strict=True):
         try:
-            found[record.key] = _check(submission, entry, record, session, again)
+            found[record.key] = _check_record(submission, entry, record, session, rerun)
         except PrivbenchError as problem:
             problems.append(str(problem))
     return SubmissionResult(submission, tuple(problems), found)
 
 
 def _require_seeds(submission: Submission) -> None:
-    """Refuse a submission in which a defense under an attack lacks a seed that the submission declares."""
+    """Reject a submission if a defense under an attack lacks a seed that the submission declares."""
     declared = set(submission.index.seeds)
     for group in by_group(submission.records).values():
         given = {record.cell.seed for record in group}
         if given == declared and len(group) == len(declared):
             continue
-        cell, odd = group[0].cell, min(given ^ declared, default=min(declared))
+        cell, seed = group[0].cell, min(given ^ declared, default=min(declared))
         raise CorruptArtifactError(
             f"expected {cell.defense.name} under {cell.attack.name} on {group[0].protocol} with the budget "
             f"{cell.budget} to have each of the seeds {', '.join(map(str, sorted(declared)))} once as "
-            f"{submission.folder} declares, got {'none' if odd not in given else 'another number'} for {odd}; submit "
+            f"{submission.folder} declares, got {'none' if seed not in given else 'another number'} for {seed}; submit "
             "all of them"
         )
 
 
-def _check(
-    submission: Submission, entry: SubmittedRecord, record: Record, session: Session, again: Rerun | None
+def _check_record(
+    submission: Submission, entry: SubmittedRecord, record: Record, session: Session, rerun: RerunConfig | None
 ) -> CheckedRecord:
-    """Everything about one record."""
-    known = components(record)
-    dataset = known.dataset
+    components = check_components(record)
+    dataset = components.dataset
     try:
         dataset.component.files()
         session.images(dataset, "private_test")
     except MissingDataError as cause:
-        if again is not None:
+        if rerun is not None:
             raise
         return CheckedRecord(level="self-reported", notes=(f"not recomputed: {cause}",))
-    about = About(record, known.protocol, dataset.component.negatives, lambda part: session.images(dataset, part))
-    items = read_evidence(submission, entry, about)
-    _require_yielded(record, known, items)
-    require_picture(submission, entry, record, items)
-    evidence = Evidence(known.protocol, items, about.private, record.cell.attack.fields)  # type: ignore[arg-type]
-    scores, notes = _recomputed(entry, record, known, evidence, session)
-    if again is None:
+    reference = Reference(
+        record, components.protocol, dataset.component.negatives, lambda part: session.images(dataset, part)
+    )
+    items = read_evidence(submission, entry, reference)
+    _require_attack_output(record, components, items)
+    check_picture(submission, entry, record, items)
+    evidence = Evidence(components.protocol, items, reference.load, record.cell.attack.fields)  # type: ignore[arg-type]
+    scores, notes = _recompute(entry, record, components, evidence, session)
+    if rerun is None:
         return CheckedRecord(level="self-reported" if notes else "recomputed", scores=scores, notes=notes)
-    repeated = rerun(record, known, again)
-    notes = tuple(f"{name}: {score.reason}" for name, score in repeated.items() if _decides(record, name, score))
-    return CheckedRecord(level="self-reported" if notes else "re-run", scores=repeated, notes=notes)
+    scores = rerun_cell(record, components, rerun)
+    notes = tuple(_level_notes(record, scores))
+    return CheckedRecord(level="self-reported" if notes else "re-run", scores=scores, notes=notes)
 
 
-def _require_yielded(record: Record, known: Components, items: Mapping[str, Any]) -> None:
-    """Refuse evidence of another kind than the record's attack gives."""
-    if known.attack is None:
+def _require_attack_output(record: Record, components: Components, items: Mapping[str, Any]) -> None:
+    """Reject evidence of other kinds than the record's attack returns."""
+    if components.attack is None:
         return
-    yields = known.attack.component.yields
-    strays = items.keys() - {yields, "Predictions", "Negatives", "Encodings"}
-    if strays:
+    yields = components.attack.component.yields
+    unexpected = items.keys() - {yields, "Predictions", "Negatives", "Encodings"}
+    if unexpected:
         raise CorruptArtifactError(
-            f"expected {name_of(record)} to hold {yields}, which its attack gives, got {min(strays)}; make the "
+            f"expected {name_of(record)} to have {yields}, which its attack returns, got {min(unexpected)}; create the "
             "submission again with `privbench submit`"
         )
 
 
-def _recomputed(
-    entry: SubmittedRecord, record: Record, known: Components, evidence: Evidence, session: Session
+def _recompute(
+    entry: SubmittedRecord, record: Record, components: Components, evidence: Evidence, session: Session
 ) -> tuple[dict[str, CheckedScore], tuple[str, ...]]:
-    """The recomputed scores, and why the record is not called recomputed; empty if it is."""
-    found = recompute(record, known, evidence, bench(record, known, session))
+    """Recompute the scores; return them, and why the record does not reach the level recomputed."""
+    found = recompute_scores(record, components, evidence, prepare_judges(record, components, session))
     notes = [f"{name} was not recomputed: {reason}" for name, reason in sorted(found.missing.items())]
-    notes += [f"{name}: {score.reason}" for name, score in found.checked.items() if _decides(record, name, score)]
-    if not found.missing:
-        lacking = lacking_flags(record, known, found.found, entry.probe)
-        if lacking:
-            raise CorruptArtifactError(
-                f"expected {name_of(record)} to carry the flag {lacking[0]} that its own numbers raise, got "
-                f"{', '.join(flag.name for flag in record.flags) or 'none'}; run its cell again"
-            )
+    notes += _level_notes(record, found.checked)
+    missing = [] if found.missing else missing_flags(record, components, found.found, entry.probe)
+    if missing:
+        raise CorruptArtifactError(
+            f"expected {name_of(record)} to have the flag {missing[0]} that its own numbers raise, got "
+            f"{', '.join(flag.name for flag in record.flags) or 'none'}; run its cell again"
+        )
     return found.checked, tuple(notes)
 
 
-def _decides(record: Record, name: str, score: CheckedScore) -> bool:
-    """Whether a score that could not be compared keeps the record from a level; scores of quality do not rank."""
-    return score.outcome == "not compared" and record.scores[name].definition.measures != "quality"
+def _level_notes(record: Record, scores: Mapping[str, CheckedScore]) -> Iterator[str]:
+    """Reasons for a lower level: scores that were not compared, except those of quality, which are not ranked."""
+    for name, score in scores.items():
+        if score.outcome == "not compared" and record.scores[name].definition.measures != "quality":
+            yield f"{name}: {score.reason}"
 
 
-def written(found: SubmissionResult, by: str) -> Verification:
-    """What is stored of a finding about a submission that is not refused.
+def make_verification(found: SubmissionResult, by: str) -> Verification:
+    """Create the stored verification of a submission that is not rejected.
 
     Args:
-        found: without problems.
-        by: who verified.
+        found: result without problems.
+        by: name of the verifier.
     """
     import platform
 

@@ -1,17 +1,16 @@
-"""One tiny cell on the digits, submitted honestly, and tools of forgers."""
+"""A small cell on digits, its valid submission, and tools that forge submissions."""
 
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.command_line import Command
 from privbench.benchmark import api
-from privbench.benchmark.cli.main import main
 from privbench.benchmark.files.tensors import pack, unpack
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
@@ -19,10 +18,8 @@ from privbench.benchmark.pipeline.session import Session
 from privbench.benchmark.records.record import Record, location
 from privbench.benchmark.records.submission import INDEX
 from privbench.benchmark.store.store import Store
-from privbench.benchmark.submissions import verify
-from privbench.benchmark.submissions.verify import SubmissionResult
+from privbench.benchmark.submissions.verify import SubmissionResult, verify_submission
 
-Call = Callable[..., tuple[int, str, str]]
 SETTINGS = {
     "dataset.draws": 2,
     "dataset.trials": 1,
@@ -54,59 +51,45 @@ def author(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def verifier(tmp_path_factory) -> Path:
-    """The verifier's store, in which judges are trained anew."""
+    """The verifier's store, in which judges are trained separately."""
     return tmp_path_factory.mktemp("verifier") / "store"
 
 
 @pytest.fixture
-def privbench(author: Path, monkeypatch, capsys, tmp_path) -> Call:
-    """Run the command line in this process with the author's folders; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
+def privbench(privbench: Command, author: Path, monkeypatch) -> Command:
+    """The command line with the author's store and results."""
     monkeypatch.setenv("PRIVBENCH_STORE", str(author / "store"))
     monkeypatch.setenv("PRIVBENCH_RESULTS", str(author / "results"))
-    monkeypatch.setenv("PRIVBENCH_DATA", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "220")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["privbench", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return privbench
 
 
 @pytest.fixture(scope="session")
 def honest(author: Path) -> Path:
-    """The submission, not to be changed."""
+    """A valid submission, which tests do not change."""
     from privbench.benchmark.analysis.record_set import load_records
-    from privbench.benchmark.submissions.bundle import submit
+    from privbench.benchmark.submissions.bundle import write_submission
 
     folder = author / "submissions" / "honest"
     session = Session(Store(author / "store"), author, torch.device("cpu"))
-    submit(load_records(author / "results"), folder, session, contact="author@example.org", paper="A paper")
+    write_submission(load_records(author / "results"), folder, session, contact="author@example.org", paper="A paper")
     return folder
 
 
 @pytest.fixture
 def forged(honest: Path, tmp_path: Path) -> "Forgery":
-    """A copy of the submission, to be tampered with."""
+    """A copy of the submission, which tests change."""
     return Forgery(Path(shutil.copytree(honest, tmp_path / "submissions" / "forged")))
 
 
 @pytest.fixture
 def check(verifier: Path, tmp_path: Path) -> Callable[[Path], SubmissionResult]:
-    """Verify a folder, on data that every machine has."""
+    """Return a function that verifies a folder, with bundled data."""
     session = Session(Store(verifier), tmp_path, torch.device("cpu"))
-    return lambda folder: verify.verify(folder, session)
+    return lambda folder: verify_submission(folder, session)
 
 
 class Forgery:
-    """A submission in the hands of a forger, who knows how its hashes are made."""
+    """A submission that can be changed together with its hashes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,7 +104,7 @@ class Forgery:
         (self.folder / INDEX).write_text(json.dumps(value), "utf-8")
 
     def replace(self, path: str, data: bytes) -> None:
-        """Change a file, and size and hash in the index with it."""
+        """Change a file, with its size and hash in the index."""
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / path).write_bytes(data)
         facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -132,12 +115,12 @@ class Forgery:
         self.change_index(lambda index: index["files"].pop(path))
 
     def path(self, start: str) -> str:
-        """The one file that begins so, or ends so."""
+        """The only file whose path starts or ends with `start`."""
         (found,) = [path for path in self.index["files"] if path.startswith(start) or path.endswith(start)]
         return found
 
     def change_record(self, edit: Callable[[dict[str, Any]], object]) -> None:
-        """Edit the record, and all that must follow: its place, its picture's place, the index."""
+        """Edit the record, and update its path, the path of its picture, and the index."""
         old = self.path(".json")
         value = json.loads((self.folder / old).read_text("utf-8"))
         edit(value)

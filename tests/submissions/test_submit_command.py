@@ -2,27 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.command_line import Command
 
-Call = Callable[..., tuple[int, str, str]]
 WHO = ("--contact", "author@example.org", "--paper", "A paper")
 
 
 @pytest.fixture
-def submitted(privbench: Call, author: Path, tmp_path: Path) -> Path:
+def submitted(privbench: Command, author: Path, tmp_path: Path) -> Path:
     """A submission below a results folder of its own."""
     folder = tmp_path / "results" / "submissions" / "mine"
     code, out, err = privbench("submit", author / "results", *WHO, "--output", folder)
     assert (code, err) == (0, "")
-    assert out.splitlines()[0].startswith("1 records, 5 files, ")
+    assert out.splitlines()[0].startswith("1 record, 5 files, ")
     assert out.splitlines()[1] == str(folder)
     return folder
 
 
-def one_sentence(err: str, *parts: str) -> None:
+def one_message(err: str, *parts: str) -> None:
     (line,) = err.splitlines()
     assert line.startswith("privbench: ")
     assert "Traceback" not in err
@@ -30,7 +29,7 @@ def one_sentence(err: str, *parts: str) -> None:
         assert part in line
 
 
-def test_from_a_record_to_the_board(privbench: Call, submitted: Path, verifier: Path, tmp_path: Path) -> None:
+def test_submit_verify_and_report(privbench: Command, submitted: Path, verifier: Path, tmp_path: Path) -> None:
     code, out, err = privbench("verify", submitted, "--store", verifier)
     assert (code, err) == (0, "")
     assert out.splitlines() == ["recomputed: digits/v1 none kedmi smoke seed 0", "  scores: 11 equal"]
@@ -45,7 +44,7 @@ def test_from_a_record_to_the_board(privbench: Call, submitted: Path, verifier: 
     assert "recomputed by a verifier: none" in out
 
 
-def test_keys_and_records_mean_the_same(privbench: Call, author: Path, tmp_path: Path) -> None:
+def test_keys_and_paths_select_the_same_records(privbench: Command, author: Path, tmp_path: Path) -> None:
     (path,) = (author / "results").rglob("*.json")
     said = []
     for index, words in enumerate([(path,), (path.stem[:8],), (author / "results", path)]):
@@ -56,7 +55,7 @@ def test_keys_and_records_mean_the_same(privbench: Call, author: Path, tmp_path:
     assert said[0]["seeds"] == [0]
 
 
-def test_a_submission_has_a_name(privbench: Call, author: Path, monkeypatch, tmp_path: Path) -> None:
+def test_a_submission_has_a_name(privbench: Command, author: Path, monkeypatch, tmp_path: Path) -> None:
     results = Path(shutil.copytree(author / "results", tmp_path / "copy"))
     monkeypatch.setenv("PRIVBENCH_RESULTS", str(results))
     code, out, _ = privbench("submit", results, *WHO)
@@ -66,7 +65,7 @@ def test_a_submission_has_a_name(privbench: Call, author: Path, monkeypatch, tmp
     assert folder.name.startswith("none-")
     code, out, err = privbench("submit", results / "records", *WHO)
     assert code == 1
-    one_sentence(err, "expected --output to be a new folder", "choose another --name")
+    one_message(err, "expected --output to be a new folder", "choose another --name")
     code, out, _ = privbench("submit", results / "records", *WHO, "--name", "second")
     assert Path(out.splitlines()[-1]) == results / "submissions" / "second"
 
@@ -76,44 +75,44 @@ def test_a_submission_has_a_name(privbench: Call, author: Path, monkeypatch, tmp
     [
         (("nowhere", *WHO), ("expected nowhere to be a results folder or a record",)),
         (("abcdef12", *WHO), ("expected RECORD to be the beginning of a key",)),
-        (("RECORDS", "--contact", " ", "--paper", "P"), ("expected --contact to be a line of 1 to 300 characters",)),
-        (("RECORDS", "--contact", "C", "--paper", "P" * 301), ("expected --paper to be a line",)),
-        (("RECORDS", *WHO, "--name", "../x"), ("expected --name to be of letters", "'../x'")),
+        (("RECORDS", "--contact", " ", "--paper", "P"), ("expected --contact to be one line of 1 to 300 characters",)),
+        (("RECORDS", "--contact", "C", "--paper", "P" * 301), ("expected --paper to be one line",)),
+        (("RECORDS", *WHO, "--name", "../x"), ("expected --name to consist of letters", "'../x'")),
     ],
 )
-def test_mistakes_of_authors(privbench: Call, author: Path, tmp_path, words: tuple[str, ...], parts) -> None:
+def test_invalid_arguments_of_submit(privbench: Command, author: Path, tmp_path, words: tuple[str, ...], parts) -> None:
     before = sorted(author.rglob("*"))
     code, out, err = privbench("submit", *(author / "results" if word == "RECORDS" else word for word in words))
     assert (code, out) == (1, "")
-    one_sentence(err, *parts)
+    one_message(err, *parts)
     assert sorted(author.rglob("*")) == before
 
 
-def test_what_was_submitted_is_not_submitted_again(privbench: Call, submitted: Path, author: Path) -> None:
+def test_submitted_records_are_not_submitted_again(privbench: Command, submitted: Path, author: Path) -> None:
     shutil.copytree(author / "results" / "records", submitted.parents[1] / "records")
     code, out, _ = privbench("submit", submitted.parents[1], *WHO, "--output", submitted.parent / "again")
-    assert (code, out.splitlines()[0][:10]) == (0, "1 records,")
+    assert (code, out.splitlines()[0][:9]) == (0, "1 record,")
     shutil.rmtree(submitted.parents[1] / "records")
     code, _, err = privbench("submit", submitted.parents[1], *WHO, "--output", submitted.parent / "third")
     assert code == 1
-    one_sentence(err, "expected RECORD to be records of your own, got submitted ones")
+    one_message(err, "expected RECORD to be your own records, got submitted ones")
 
 
-def test_contact_and_paper_are_asked_for(privbench: Call, author: Path) -> None:
+def test_contact_and_paper_are_required(privbench: Command, author: Path) -> None:
     assert privbench("submit", author / "results", "--paper", "P")[0] == 2
     assert privbench("submit", author / "results", "--contact", "C")[0] == 2
 
 
-def test_an_artifact_that_is_gone(privbench: Call, author: Path, tmp_path: Path) -> None:
+def test_a_missing_artifact(privbench: Command, author: Path, tmp_path: Path) -> None:
     store = Path(shutil.copytree(author / "store", tmp_path / "store"))
     shutil.rmtree(store / "evidence")
     code, _, err = privbench("submit", author / "results", *WHO, "--store", store, "--output", tmp_path / "x")
     assert code == 1
-    one_sentence(err, "is not in the store", "make it with `privbench run --dataset digits")
+    one_message(err, "is not in the store", "make it with `privbench run --dataset digits")
     assert not (tmp_path / "x").exists()
 
 
-def test_seeds_that_not_every_defense_has(privbench: Call, author: Path, tmp_path: Path) -> None:
+def test_a_seed_that_one_group_lacks(privbench: Command, author: Path, tmp_path: Path) -> None:
     (path,) = (author / "results").rglob("*.json")
     for name, edit in (("a", {"seed": 3}), ("b", {"budget": "quick"})):
         value = json.loads(path.read_text("utf-8"))
@@ -124,21 +123,21 @@ def test_seeds_that_not_every_defense_has(privbench: Call, author: Path, tmp_pat
         (tmp_path / "records" / f"{name * 64}.json").write_text(json.dumps(value))
     code, _, err = privbench("submit", tmp_path / "records", *WHO, "--output", tmp_path / "x")
     assert code == 1
-    one_sentence(err, "to have the seeds 0, 3 as the other records have", "run it with --seed")
+    one_message(err, "to have the seeds 0, 3 of the other records", "run it with --seed")
 
 
-def test_a_forgery_ends_with_one_sentence(privbench: Call, submitted: Path, verifier: Path) -> None:
+def test_a_rejected_submission_has_one_message(privbench: Command, submitted: Path, verifier: Path) -> None:
     (submitted / "extra.json").write_text("{}")
     code, out, err = privbench("verify", submitted, "--store", verifier)
     assert (code, out) == (1, "")
-    one_sentence(err, "and no others, got 'extra.json'; remove it")
+    one_message(err, "and no others, got 'extra.json'; remove it")
     code, out, err = privbench("verify", submitted, "--store", verifier, "--json", "--write", "--by", "Me")
     assert (code, err) == (1, "")
     assert json.loads(out)["problems"][0].startswith("expected ")
     assert not (submitted.parent.parent / "verifications").exists()
 
 
-def test_a_record_that_is_refused(privbench: Call, submitted: Path, verifier: Path) -> None:
+def test_a_rejected_record(privbench: Command, submitted: Path, verifier: Path) -> None:
     (path,) = (submitted / "records").rglob("*.png")
     path.write_bytes(path.read_bytes() + b" ")
     index = json.loads((submitted / "submission.json").read_text("utf-8"))
@@ -153,17 +152,17 @@ def test_a_record_that_is_refused(privbench: Call, submitted: Path, verifier: Pa
     code, out, err = privbench("verify", submitted, "--store", verifier)
     assert code == 1
     assert out == "refused: digits/v1 none kedmi smoke seed 0\n"
-    one_sentence(err, "to carry the flag random_output that its own numbers raise")
+    one_message(err, "to have the flag random_output that its own numbers raise")
 
 
-def test_a_finding_has_an_author(privbench: Call, submitted: Path) -> None:
+def test_write_needs_the_name_of_a_verifier(privbench: Command, submitted: Path) -> None:
     for words in (("--write",), ("--by", "Me"), ("--write", "--by", " ")):
         code, _, err = privbench("verify", submitted, *words)
         assert code == 1
-        one_sentence(err, "expected --write together with --by NAME")
+        one_message(err, "expected --write together with --by NAME")
 
 
-def test_json(privbench: Call, submitted: Path, verifier: Path) -> None:
+def test_json(privbench: Command, submitted: Path, verifier: Path) -> None:
     code, out, err = privbench("verify", submitted, "--store", verifier, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
@@ -174,7 +173,7 @@ def test_json(privbench: Call, submitted: Path, verifier: Path) -> None:
 
 
 @pytest.mark.slow
-def test_running_a_cell_again(privbench: Call, submitted: Path, tmp_path: Path) -> None:
+def test_rerun(privbench: Command, submitted: Path, tmp_path: Path) -> None:
     store = tmp_path / "mine"
     code, out, err = privbench("verify", submitted, "--store", store, "--rerun", "--device", "cpu")
     assert (code, err) == (0, "")

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends is taken or refused with a sentence: never a traceback, never something executed."""
+"""Arbitrary submissions are accepted or rejected with a message, without a traceback or execution of their content."""
 
 import contextlib
 import json
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from privbench.benchmark.errors import PrivbenchError
 from privbench.benchmark.records.record import Record
 from privbench.benchmark.records.submission import INDEX, read_submission
-from privbench.benchmark.submissions.check_components import components
-from privbench.benchmark.submissions.check_evidence import About, read_evidence, require_picture
+from privbench.benchmark.submissions.check_components import check_components
+from privbench.benchmark.submissions.check_evidence import Reference, check_picture, read_evidence
 
 QUICK = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -32,7 +32,7 @@ JSON = st.recursive(
 
 @st.composite
 def mutations(draw: st.DrawFn, value: Any) -> Any:
-    """A JSON value in which one member, at any depth, is another one, gone, or new."""
+    """A JSON value with one member, at any depth, replaced, removed or added."""
     if isinstance(value, dict) and value and draw(st.integers(0, 7)):
         name = draw(st.sampled_from(sorted(value)))
         changed = dict(value)
@@ -52,18 +52,18 @@ def written(value: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def about(honest: Path) -> About:
-    """What evidence is compared with, the data read once."""
+def reference(honest: Path) -> Reference:
+    """The reference of the evidence, with data that is read once."""
     (record,) = read_submission(honest).records
-    dataset = components(record).dataset.component
+    dataset = check_components(record).dataset.component
     parts = {part: dataset.load(part, honest) for part in ("private_test", "public")}
-    return About(record, dataset.protocol, 2, parts.__getitem__)
+    return Reference(record, dataset.protocol, 2, parts.__getitem__)
 
 
 @pytest.fixture(scope="module")
-def evidence(honest: Path, about: About) -> dict[str, Any]:
+def evidence(honest: Path, reference: Reference) -> dict[str, Any]:
     submission = read_submission(honest)
-    return read_evidence(submission, submission.index.records[0], about)
+    return read_evidence(submission, submission.index.records[0], reference)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_any_bytes_for_an_index(forged, content: bytes) -> None:
 @QUICK
 @given(data=st.data())
 def test_any_record(honest: Path, data: st.DataObject) -> None:
-    """What passes as a record is compared with the components without a traceback."""
+    """A valid record is checked against the components without a traceback."""
     (path,) = (honest / "records").rglob("*.json")
     value = json.loads(path.read_text("utf-8"))
     value["cell"] = data.draw(mutations(value["cell"])) if data.draw(st.booleans()) else value["cell"]
@@ -100,13 +100,13 @@ def test_any_record(honest: Path, data: st.DataObject) -> None:
     except ValueError:
         return
     with contextlib.suppress(PrivbenchError):
-        components(record)
+        check_components(record)
 
 
 @QUICK
 @given(data=st.data())
-def test_any_evidence(forged, honest: Path, about: About, data: st.DataObject) -> None:
-    """Headers that say something else, and other bytes, behind correct hashes."""
+def test_any_evidence(forged, honest: Path, reference: Reference, data: st.DataObject) -> None:
+    """Changed headers and bytes, with correct hashes."""
     kind = data.draw(st.sampled_from(["ClassReconstructions", "Negatives", "Predictions"]))
     (original,) = honest.glob(f"evidence/{kind}-*")
     content = original.read_bytes()
@@ -120,7 +120,7 @@ def test_any_evidence(forged, honest: Path, about: About, data: st.DataObject) -
     forged.replace(f"evidence/{original.name}", content)
     submission = read_submission(forged.folder)
     with contextlib.suppress(PrivbenchError):
-        read_evidence(submission, submission.index.records[0], about)
+        read_evidence(submission, submission.index.records[0], reference)
 
 
 @QUICK
@@ -135,4 +135,4 @@ def test_any_picture(forged, honest: Path, evidence: dict[str, Any], data: st.Da
     submission = read_submission(forged.folder)
     (record,) = submission.records
     with contextlib.suppress(PrivbenchError):
-        require_picture(submission, submission.index.records[0], record, evidence)
+        check_picture(submission, submission.index.records[0], record, evidence)

@@ -1,4 +1,4 @@
-"""Submissions as honest authors make them, and as forgers do: each forgery is refused with its own sentence."""
+"""Verification of valid and forged submissions; each forgery is rejected with its own message."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FIRST = "ClassReconstructions"
 
 
 def refusal(check: Check, folder: Path) -> str:
-    """The sentence with which a submission is refused."""
+    """The message with which a submission is rejected."""
     try:
         found = check(folder)
     except PrivbenchError as problem:
@@ -35,7 +35,7 @@ def refusal(check: Check, folder: Path) -> str:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG that says it is so large, and holds next to nothing."""
+    """A PNG with a large declared size and little content."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -45,7 +45,7 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_an_honest_submission_is_recomputed(check: Check, honest: Path) -> None:
+def test_a_valid_submission_is_recomputed(check: Check, honest: Path) -> None:
     found = check(honest)
     assert found.problems == ()
     (record,) = found.records.values()
@@ -57,7 +57,7 @@ def test_an_honest_submission_is_recomputed(check: Check, honest: Path) -> None:
     assert record.scores.keys() == claimed.scores.keys()
 
 
-def test_nothing_of_the_author_but_plain_data_is_submitted(honest: Path, author: Path) -> None:
+def test_a_submission_has_only_plain_data_and_no_weights(honest: Path, author: Path) -> None:
     names = sorted(path.relative_to(honest).as_posix() for path in honest.rglob("*") if path.is_file())
     assert [Path(name).suffix for name in names] == [".safetensors"] * 3 + [".json", ".png", ".json"]
     stored = {path.read_bytes() for path in author.rglob("network.safetensors")}
@@ -65,7 +65,7 @@ def test_nothing_of_the_author_but_plain_data_is_submitted(honest: Path, author:
     assert not stored & {path.read_bytes() for path in honest.rglob("*") if path.is_file()}
 
 
-# Forgeries of what a record says, with all hashes corrected.
+# Forged records, with correct hashes.
 
 
 def edit_score(record: dict[str, Any]) -> None:
@@ -148,51 +148,51 @@ def edit_seed(record: dict[str, Any]) -> None:
     record["command"] = ["7" if word == "0" else word for word in record["command"]]
 
 
-def endless_judge(record: dict[str, Any]) -> None:
+def long_judge_training(record: dict[str, Any]) -> None:
     record["cell"]["dataset"]["fields"]["judge"] |= {"epochs": 10**9, "max_steps": None}
 
 
-def endless_bootstrap(record: dict[str, Any]) -> None:
+def many_resamples(record: dict[str, Any]) -> None:
     (choice,) = [each for each in record["cell"]["evaluators"] if each["name"] == "attack_acc"]
     choice["fields"]["resamples"] = 1_000_000
 
 
 FORGED_RECORDS = [
-    (endless_judge, "expected digits.judge.epochs of the record"),
-    (endless_bootstrap, "to be at most the published 2000, got 1000000"),
+    (long_judge_training, "expected digits.judge.epochs of the record"),
+    (many_resamples, "to be at most the published 2000, got 1000000"),
     (edit_score, "expected attack_acc of the record"),
     (edit_interval, "expected interval of accuracy of the record"),
     (edit_class, "expected per_class of accuracy of the record"),
-    (edit_direction, "to be defined as attack_acc defines it, got another definition"),
-    (drop_score, "to have the scores attack_acc, attack_acc5 of attack_acc, got none called attack_acc5"),
-    (drop_evaluator_scores, "to have scores of each of its evaluators once, got mcc without any"),
-    (drop_flags, "to carry the flag weak_judge that its own numbers raise, got none"),
-    (edit_protocol, "is of protocol digits/v2, and here digits is digits/v1"),
-    (edit_dataset_version, "was made with dataset digits of version 2, and here it is of version 1"),
-    (edit_evaluator_version, "was made with evaluator accuracy of version 99, and here it is of version"),
-    (edit_defense_version, "was made with defense none of version 99, and here it is of version"),
-    (edit_attack_field, "that its components, fields, seed and data give here"),
-    (edit_changes, "to list the fields that differ from smoke's usual ones, got another list"),
+    (edit_direction, "to have the definition of attack_acc, got another one"),
+    (drop_score, "to have the scores attack_acc, attack_acc5 of attack_acc, got none named attack_acc5"),
+    (drop_evaluator_scores, "to have each of its evaluators once, with scores, got mcc without scores"),
+    (drop_flags, "to have the flag weak_judge that its own numbers raise, got none"),
+    (edit_protocol, "has protocol digits/v2, but the installed digits is digits/v1"),
+    (edit_dataset_version, "was made with version 2 of dataset digits, but version 1 is installed"),
+    (edit_evaluator_version, "was made with version 99 of evaluator accuracy, but version"),
+    (edit_defense_version, "was made with version 99 of defense none, but version"),
+    (edit_attack_field, "of its components, fields, seed and data, got"),
+    (edit_changes, "to list the fields that differ from the defaults of the budget smoke, got other fields"),
     (edit_command, "expected the command of the record"),
     (edit_judge, "expected test_accuracy of the judge of the record"),
     (edit_key, "to have the key of its cell, got another"),
-    (edit_protocol_to_unknown, "is on the data set nobody of elsewhere, which is not installed here"),
+    (edit_protocol_to_unknown, "needs the data set nobody of elsewhere, which is not installed here"),
 ]
 
 
-@pytest.mark.parametrize(("edit", "sentence"), FORGED_RECORDS, ids=lambda value: getattr(value, "__name__", ""))
-def test_forged_records(check: Check, forged, edit: Callable[[dict[str, Any]], None], sentence: str) -> None:
+@pytest.mark.parametrize(("edit", "message"), FORGED_RECORDS, ids=lambda value: getattr(value, "__name__", ""))
+def test_forged_records(check: Check, forged, edit: Callable[[dict[str, Any]], None], message: str) -> None:
     forged.change_record(edit)
-    assert sentence in refusal(check, forged.folder)
+    assert message in refusal(check, forged.folder)
 
 
 def test_another_seed(check: Check, forged) -> None:
     forged.change_record(edit_seed)
     forged.change_index(lambda index: index.update(seeds=[7]))
-    assert "that its components, fields, seed and data give here" in refusal(check, forged.folder)
+    assert "of its components, fields, seed and data, got" in refusal(check, forged.folder)
 
 
-# Forgeries of what the scores are made from, with all hashes corrected.
+# Forged evidence, with correct hashes.
 
 
 def swap_images(tensors: dict[str, torch.Tensor]) -> None:
@@ -229,28 +229,26 @@ def extra_tensor(tensors: dict[str, torch.Tensor]) -> None:
 
 
 FORGED_EVIDENCE = [
-    (FIRST, swap_images, "to show the reconstructions that the submission holds, got another picture"),
-    (FIRST, drop_identity, "to have 5 attacked labels of reconstructions as its protocol asks for, got 4"),
-    (FIRST, drop_draw, "to have 2 draws of reconstructions as its protocol asks for, got 1"),
+    (FIRST, swap_images, "to show the reconstructions in the submission, got another picture"),
+    (FIRST, drop_identity, "to have the 5 attacked labels of reconstructions of its protocol, got 4"),
+    (FIRST, drop_draw, "to have the 2 draws of reconstructions of its protocol, got 1"),
     (FIRST, other_labels, "to have reconstructions of the labels 0 to 4 in order, got [4, 3, 2, 1, 0]"),
-    ("Predictions", other_labels, "to be those of digits/v1 here, got others"),
-    ("Predictions", drop_image, "to have 183 predictions of private test images as its protocol asks for, got 182"),
+    ("Predictions", other_labels, "to be those of digits/v1 on this machine, got others"),
+    ("Predictions", drop_image, "to have the 183 predictions of private test images of its protocol, got 182"),
     ("Predictions", half_precision, "expected logits of"),
-    ("Predictions", extra_tensor, "to hold labels, logits of Predictions, got 'weights'"),
-    ("Negatives", more_negatives, "to have at most 2 negatives of a label, got"),
+    ("Predictions", extra_tensor, "to contain labels, logits of Predictions, got 'weights'"),
+    ("Negatives", more_negatives, "to have at most 2 negatives per label, got"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "edit", "sentence"), FORGED_EVIDENCE, ids=lambda value: getattr(value, "__name__", "")
-)
-def test_forged_evidence(check: Check, forged, kind: str, edit: Callable[..., None], sentence: str) -> None:
+@pytest.mark.parametrize(("kind", "edit", "message"), FORGED_EVIDENCE, ids=lambda value: getattr(value, "__name__", ""))
+def test_forged_evidence(check: Check, forged, kind: str, edit: Callable[..., None], message: str) -> None:
     forged.change_evidence(kind, edit)
-    assert sentence in refusal(check, forged.folder)
+    assert message in refusal(check, forged.folder)
 
 
-def test_images_swapped_with_their_picture(check: Check, forged) -> None:
-    """Better reconstructions than the attack's: the picture is right, the scores are not."""
+def test_replaced_images_with_their_picture(check: Check, forged) -> None:
+    """Reconstructions of another attack: the picture matches, the scores do not."""
     from privbench.benchmark.core.evidence import ClassReconstructions
     from privbench.benchmark.pipeline.scoring import picture_of
 
@@ -258,8 +256,8 @@ def test_images_swapped_with_their_picture(check: Check, forged) -> None:
     tensors: dict[str, torch.Tensor] = {}
     forged.change_evidence(FIRST, tensors.update)
     forged.replace(forged.path(".png"), picture_of({FIRST: ClassReconstructions(**tensors)}))
-    sentence = refusal(check, forged.folder)
-    assert "as computed again from its evidence" in sentence
+    message = refusal(check, forged.folder)
+    assert "as recomputed from its evidence" in message
 
 
 def test_another_picture(check: Check, forged) -> None:
@@ -267,8 +265,8 @@ def test_another_picture(check: Check, forged) -> None:
     assert "got another picture" in refusal(check, forged.folder)
 
 
-def test_a_picture_that_was_left_out(check: Check, forged) -> None:
-    """As of faces, whose pictures an author may not want to publish."""
+def test_a_record_without_a_picture(check: Check, forged) -> None:
+    """An author may not want to publish pictures, for example of faces."""
     forged.drop(forged.path(".png"))
     (record,) = check(forged.folder).records.values()
     assert record.level == "recomputed"
@@ -277,19 +275,19 @@ def test_a_picture_that_was_left_out(check: Check, forged) -> None:
 def test_a_broken_picture(check: Check, forged) -> None:
     path = forged.path(".png")
     forged.replace(path, (forged.folder / path).read_bytes()[:-40])
-    assert "to be a whole PNG" in refusal(check, forged.folder)
+    assert "to be an intact PNG" in refusal(check, forged.folder)
 
 
-def test_a_picture_that_would_fill_any_memory(check: Check, forged) -> None:
+def test_a_picture_that_exceeds_the_memory(check: Check, forged) -> None:
     forged.replace(forged.path(".png"), png(100_000, 100_000))
     assert "got one of 100,000 x 100,000 pixels" in refusal(check, forged.folder)
 
 
-# Forgeries of the folder.
+# Forged folders.
 
 
 class Payload:
-    """What a pickle can do when it is read."""
+    """An object whose pickle runs code when it is read."""
 
     def __init__(self, witness: Path) -> None:
         self.witness = witness
@@ -300,15 +298,15 @@ class Payload:
 
 def test_a_pickle(check: Check, forged, tmp_path) -> None:
     forged.replace("evidence/weights.pkl", pickle.dumps(Payload(tmp_path / "witness")))
-    sentence = refusal(check, forged.folder)
-    assert "to hold JSON, PNG and safetensors only, got 'evidence/weights.pkl', which may run code" in sentence
+    message = refusal(check, forged.folder)
+    assert "to hold JSON, PNG and safetensors only, got 'evidence/weights.pkl', which may run code" in message
     assert not (tmp_path / "witness").exists()
 
 
 @pytest.mark.parametrize(
     "data", [b"\x80\x04", b"PK\x03\x04", b"<html>", b""], ids=["pickle", "archive", "page", "empty"]
 )
-def test_a_pickle_called_safetensors(check: Check, forged, tmp_path, data: bytes) -> None:
+def test_a_pickle_named_safetensors(check: Check, forged, tmp_path, data: bytes) -> None:
     content = pickle.dumps(Payload(tmp_path / "witness")) if data == b"\x80\x04" else data + bytes(50) * bool(data)
     forged.replace(forged.path("evidence/Predictions"), content)
     kinds = {b"\x80\x04": "got a pickle, which can run code when read", b"PK\x03\x04": "got an archive"}
@@ -333,13 +331,13 @@ def test_a_folder_that_is_a_link(check: Check, forged, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.json", "records/../../x.json", "C:\\x.json", "~/x.json"])
-def test_a_path_that_leaves(check: Check, forged, path: str) -> None:
+def test_a_path_outside_the_folder(check: Check, forged, path: str) -> None:
     facts = {"bytes": 3, "sha256": "0" * 64}
     forged.change_index(lambda index: index["files"].update({path: facts}))
-    assert f"got {path!r}, which leaves it" in refusal(check, forged.folder)
+    assert f"got {path!r}; use plain relative paths" in refusal(check, forged.folder)
 
 
-def test_a_record_elsewhere(check: Check, forged) -> None:
+def test_a_record_at_another_path(check: Check, forged) -> None:
     path = forged.path(".json")
     data = (forged.folder / path).read_bytes()
     forged.drop(path)
@@ -348,7 +346,7 @@ def test_a_record_elsewhere(check: Check, forged) -> None:
     forged.replace(moved.replace(".json", ".png"), (forged.folder / path.replace(".json", ".png")).read_bytes())
     forged.drop(path.replace(".json", ".png"))
     forged.change_index(lambda index: index["records"][0].update(record=moved))
-    assert "to be kept at records/digits-v1/none/kedmi/" in refusal(check, forged.folder)
+    assert "to have the path records/digits-v1/none/kedmi/" in refusal(check, forged.folder)
 
 
 def test_an_extra_file(check: Check, forged) -> None:
@@ -363,7 +361,7 @@ def test_an_extra_file_that_is_listed(check: Check, forged) -> None:
 
 def test_a_missing_file(check: Check, forged) -> None:
     (forged.folder / forged.path("evidence/Predictions")).unlink()
-    assert "found none; make the submission again" in refusal(check, forged.folder)
+    assert "found none; create the submission again" in refusal(check, forged.folder)
 
 
 def test_a_changed_file(check: Check, forged) -> None:
@@ -373,12 +371,12 @@ def test_a_changed_file(check: Check, forged) -> None:
     path.write_bytes(data)
     assert "to have the SHA-256" in refusal(check, forged.folder)
     path.write_bytes(bytes(data) + b" ")
-    assert "bytes as submission.json says, got more" in refusal(check, forged.folder)
+    assert "bytes as submission.json lists, got more" in refusal(check, forged.folder)
 
 
-def test_a_verification_of_its_own(check: Check, forged) -> None:
+def test_a_submission_with_a_verification(check: Check, forged) -> None:
     (forged.folder / "verification.json").write_text("{}")
-    assert "to leave verification to others, got 'verification.json'" in refusal(check, forged.folder)
+    assert "to contain no verification, got 'verification.json'" in refusal(check, forged.folder)
     (forged.folder / "verification.json").unlink()
     forged.replace("verifications/forged.json", b"{}")
     assert "expected files in" in refusal(check, forged.folder)
@@ -395,11 +393,11 @@ def test_evidence_of_two_attacks(check: Check, forged) -> None:
     pixels = torch.zeros((183, 1, 32, 32), dtype=torch.uint8)
     forged.replace(path, pack({"pixels": pixels, "items": torch.arange(183)}))
     forged.change_index(lambda index: index["records"][0]["evidence"].update(PairedReconstructions=path))
-    assert "to have predictions and what one attack gives" in refusal(check, forged.folder)
+    assert "to have predictions and the output of one attack" in refusal(check, forged.folder)
     first = forged.index["records"][0]["evidence"][FIRST]
     forged.change_index(lambda index: index["records"][0]["evidence"].pop(FIRST))
     forged.drop(first)
-    assert "to hold ClassReconstructions, which its attack gives, got PairedReconstructions" in refusal(
+    assert "to have ClassReconstructions, which its attack returns, got PairedReconstructions" in refusal(
         check, forged.folder
     )
 
@@ -415,7 +413,7 @@ def test_deep_json(check: Check, forged) -> None:
     record = json.loads((forged.folder / path).read_text("utf-8"))
     record["judge"]["deep"] = json.loads("[" * 40 + "]" * 40)
     forged.replace(path, json.dumps(record).encode())
-    assert "nested too deeply" in refusal(check, forged.folder)
+    assert "nested more than 24 levels deep" in refusal(check, forged.folder)
 
 
 def test_a_huge_declared_tensor(check: Check, forged) -> None:
@@ -425,7 +423,7 @@ def test_a_huge_declared_tensor(check: Check, forged) -> None:
     }
     text = json.dumps(header).encode()
     forged.replace(forged.path("evidence/Predictions"), struct.pack("<Q", len(text)) + text + bytes(5000))
-    assert "to hold the tensors that its header declares" in refusal(check, forged.folder)
+    assert "bytes of tensors that its header declares, got a file of" in refusal(check, forged.folder)
 
 
 def test_a_huge_header(check: Check, forged) -> None:
@@ -448,7 +446,7 @@ def test_a_pipe(check: Check, forged) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "sentence"),
+    ("edit", "message"),
     [
         (lambda index: index.update(schema_version=9), "has schema 9 and this privbench reads up to 1; upgrade"),
         (lambda index: index.update(format="x"), "to be the index of a submission, got another file"),
@@ -458,9 +456,9 @@ def test_a_pipe(check: Check, forged) -> None:
         (lambda index: index["records"].append(index["records"][0]), "to list each record once, got one twice"),
     ],
 )
-def test_a_wrong_index(check: Check, forged, edit: Callable[[dict[str, Any]], object], sentence: str) -> None:
+def test_a_wrong_index(check: Check, forged, edit: Callable[[dict[str, Any]], object], message: str) -> None:
     forged.change_index(edit)
-    assert sentence in refusal(check, forged.folder)
+    assert message in refusal(check, forged.folder)
 
 
 def test_no_submission(check: Check, tmp_path) -> None:
@@ -468,10 +466,10 @@ def test_no_submission(check: Check, tmp_path) -> None:
     assert "to be a submission, found no submission.json there" in refusal(check, tmp_path / "nowhere")
 
 
-# What cannot be checked here is said, and raises no level.
+# Components that cannot be checked here are noted and do not raise the level.
 
 
-def test_a_defense_of_a_package_that_is_not_here(check: Check, forged) -> None:
+def test_a_defense_of_a_package_that_is_not_installed(check: Check, forged) -> None:
     def edit(record: dict[str, Any]) -> None:
         record["cell"]["defense"] = {"name": "smooth", "distribution": "elsewhere", "version": 3, "fields": {"a": 1}}
         record["changed"] = {"defense": {"a": 1}} | {k: v for k, v in record["changed"].items() if k != "defense"}
@@ -486,17 +484,17 @@ def test_a_defense_of_a_package_that_is_not_here(check: Check, forged) -> None:
     assert [record.level for record in found.records.values()] == ["recomputed"]
 
 
-def test_a_defense_that_pretends_to_be_ours(check: Check, forged) -> None:
+def test_a_defense_with_a_built_in_name(check: Check, forged) -> None:
     def edit(record: dict[str, Any]) -> None:
         record["cell"]["defense"] = {"name": "none", "distribution": "elsewhere", "version": 1, "fields": {}}
 
     forged.change_record(edit)
-    assert "was made with defense none of elsewhere, version 1, and here privbench has one" in refusal(
+    assert "was made with defense none of elsewhere, version 1, but here it belongs to privbench" in refusal(
         check, forged.folder
     )
 
 
-def test_an_evaluator_of_a_package_that_is_not_here(check: Check, forged) -> None:
+def test_an_evaluator_of_a_package_that_is_not_installed(check: Check, forged) -> None:
     def edit(record: dict[str, Any]) -> None:
         record["cell"]["evaluators"].append({"name": "mine", "distribution": "elsewhere", "version": 1, "fields": {}})
         score = json.loads(json.dumps(record["scores"]["accuracy"])) | {"evaluator": "mine"}
@@ -508,21 +506,21 @@ def test_an_evaluator_of_a_package_that_is_not_here(check: Check, forged) -> Non
     forged.change_record(edit)
     (record,) = check(forged.folder).records.values()
     assert record.level == "self-reported"
-    assert record.notes == ("mine was not recomputed: it is of elsewhere, which is not installed here",)
+    assert record.notes == ("mine was not recomputed: its package elsewhere is not installed here",)
     assert "my_score" not in record.scores
     assert {score.outcome for score in record.scores.values()} == {"equal"}
 
 
-def test_evidence_that_was_left_out(check: Check, forged) -> None:
+def test_missing_evidence(check: Check, forged) -> None:
     path = forged.path("evidence/Negatives")
     forged.drop(path)
     forged.change_index(lambda index: index["records"][0]["evidence"].pop("Negatives"))
     (record,) = check(forged.folder).records.values()
     assert record.level == "self-reported"
-    assert record.notes == ("verified_acc was not recomputed: the submission holds no Negatives",)
+    assert record.notes == ("verified_acc was not recomputed: the submission has no Negatives",)
 
 
-def test_data_that_is_not_here(check: Check, honest: Path, monkeypatch) -> None:
+def test_missing_data(check: Check, honest: Path, monkeypatch) -> None:
     def load(self: Digits, part: str, root: Path) -> None:
         raise MissingDataError("expected digits, found none; get them")
 
@@ -537,7 +535,7 @@ def other_judges(record: dict[str, Any]) -> None:
         record["artifacts"][role]["digest"] = "0" * 64
 
 
-def test_other_copies_of_the_judges_compare_within_intervals(check: Check, forged) -> None:
+def test_scores_of_other_judges_are_compared_with_intervals(check: Check, forged) -> None:
     forged.change_record(other_judges)
     (record,) = check(forged.folder).records.values()
     outcomes = {name: score.outcome for name, score in record.scores.items()}
@@ -548,17 +546,17 @@ def test_other_copies_of_the_judges_compare_within_intervals(check: Check, forge
     assert record.level == "recomputed"
 
 
-def test_other_copies_of_the_judges_do_not_hide_an_edited_score(check: Check, forged) -> None:
+def test_an_edited_score_is_rejected_with_other_judges(check: Check, forged) -> None:
     def edit(record: dict[str, Any]) -> None:
         other_judges(record)
         record["scores"]["attack_acc"] |= {"value": 0.9, "interval": [0.8, 1.0]}
 
     forged.change_record(edit)
     assert "expected attack_acc of the record" in refusal(check, forged.folder)
-    assert "to have an interval with the" in refusal(check, forged.folder)
+    assert "to have an interval that contains the recomputed" in refusal(check, forged.folder)
 
 
-def test_a_leakage_that_cannot_be_compared_raises_no_level(check: Check, forged) -> None:
+def test_a_leakage_score_without_comparison_does_not_raise_the_level(check: Check, forged) -> None:
     def edit(record: dict[str, Any]) -> None:
         other_judges(record)
         record["scores"]["attack_acc"]["interval"] = None
@@ -586,11 +584,11 @@ def test_a_leakage_that_cannot_be_compared_raises_no_level(check: Check, forged)
     ],
 )
 def test_rounding(ours: object, theirs: object, same: bool) -> None:
-    assert recompute.alike(ours, theirs) is same
+    assert recompute.is_close(ours, theirs) is same
 
 
-def test_records_of_the_results_are_as_they_were(honest: Path, author: Path) -> None:
-    """A submission holds the very bytes of the record that is in the results."""
+def test_a_submission_has_the_same_bytes_as_the_record(honest: Path, author: Path) -> None:
+    """The submitted record and the record in the results are identical files."""
     (record,) = (author / "results" / "records").rglob("*.json")
     (copy,) = (honest / "records").rglob("*.json")
     assert copy.read_bytes() == record.read_bytes()
