@@ -1,4 +1,4 @@
-"""Intervals and spreads against SciPy, the standard library and slow loops."""
+"""Intervals and standard deviations against SciPy, the standard library and slow loops."""
 
 import math
 import statistics as stdlib
@@ -45,7 +45,7 @@ def test_student_equals_scipy(n):
     assert student(values) == pytest.approx((expected.low, expected.high), rel=1e-10)
 
 
-def test_student_is_cut_to_bounds():
+def test_student_is_clipped_to_bounds():
     low, high = student([0.9, 1.0, 1.0], (0, 1))
     assert high == 1
     assert low == pytest.approx(stats.ttest_1samp([0.9, 1.0, 1.0], 0).confidence_interval(0.95).low)
@@ -118,7 +118,7 @@ def test_two_level_repeats_and_depends_on_the_seed():
     assert two_level(values, seed=5) != two_level(values, seed=6)
 
 
-def test_two_level_in_pieces_holds_the_number_of_resamples(monkeypatch):
+def test_two_level_in_chunks_has_all_resamples(monkeypatch):
     values = np.random.default_rng(5).random((20, 5))
     module = "privbench.benchmark.core.statistics._CELLS"
     whole = two_level(values, 2000)
@@ -149,7 +149,7 @@ def test_two_level_covers_the_expected_rate():
 
 
 @pytest.mark.parametrize("call", [student, sample_std, lambda x: two_level([x, x]), lambda x: stratified([x, x])])
-def test_not_a_number_is_refused(call):
+def test_nan_is_rejected(call):
     with pytest.raises(AssertionError):
         call([0.0, math.nan])
 
@@ -169,7 +169,7 @@ def test_clustered_equals_a_slow_loop():
     assert clustered(values, groups) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-10)
 
 
-def test_clustered_holds_the_mean_of_related_values_where_student_does_not():
+def test_clustered_covers_the_mean_of_dependent_values_where_student_does_not():
     generator, held = np.random.default_rng(1), np.zeros(2)
     groups = np.repeat(np.arange(30), 8)
     for _ in range(400):

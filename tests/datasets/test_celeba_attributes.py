@@ -1,4 +1,4 @@
-"""CelebA as an attribute task: the split by image, the square, one attribute or forty, a second public folder."""
+"""CelebA as an attribute task: split by image, crop, one or forty attributes, and a second public folder."""
 
 import io
 import math
@@ -53,7 +53,7 @@ class TestSplit:
         assert all(list(names) == sorted(names) for names in split.parts.values())
         assert split.identities == ()
 
-    def test_parts_are_drawn_not_cut(self, split):
+    def test_parts_are_random(self, split):
         for part, share in (("private_train", 160_000), ("public", 40_000)):
             first = sum(int(name[:6]) <= _celeba_files.COUNT // 2 for name in split.parts[part])
             # Half of a part is in the first half of the release, give or take five deviations sqrt(n / 4).
@@ -62,7 +62,7 @@ class TestSplit:
     def test_the_order_of_the_list_does_not_matter(self, listing, split):
         assert CelebAAttributes(size=64, observed=3).split(dict(reversed(listing.items()))) == split
 
-    def test_a_smaller_copy_is_pointed_to_the_subset(self):
+    def test_the_message_for_a_smaller_copy_names_the_subset(self):
         with pytest.raises(MissingDataError, match="got 2; use the data set celeba_attributes_subset for a smaller"):
             CelebAAttributes().split({"000001.jpg": 1, "000002.jpg": 1})
 
@@ -137,7 +137,7 @@ class TestImages:
             assert found.attributes.tolist() == [[number % (k + 2) == 0 for k in range(40)] for number in numbers]
             assert torch.equal(found.truth("attributes"), found.attributes)
 
-    def test_chosen_attributes_are_columns_in_the_order_asked_for(self, tree):
+    def test_chosen_attributes_are_columns_in_the_given_order(self, tree):
         whole = CelebAAttributesSubset().load("private_train", tree).attributes
         some = (
             CelebAAttributesSubset(attributes=("Bags_Under_Eyes", "Arched_Eyebrows"))
@@ -157,7 +157,7 @@ class TestImages:
             small = Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR)
             assert np.array_equal(images.pixels[index].permute(1, 2, 0), small)
 
-    def test_size_is_part_of_the_key_and_attributes_are_not_decoded_anew(self, tree):
+    def test_the_key_depends_on_the_size_and_not_on_the_attributes(self, tree):
         CelebAAttributesSubset().load("public", tree)
         key = CelebAAttributesSubset().fingerprint(tree)
         assert CelebAAttributesSubset(size=112).fingerprint(tree) != key
@@ -165,11 +165,11 @@ class TestImages:
         CelebAAttributesSubset(attributes=("Male",)).load("public", tree)
         assert len(list(decoded_path("x", "y").parent.iterdir())) == 1
 
-    def test_attribute_that_the_copy_does_not_have(self, tree):
+    def test_attribute_missing_in_the_copy(self, tree):
         path = tree / "celeba/list_attr_celeba.txt"
         path.write_text(path.read_text().replace("Smiling", "Grinning"))
-        sentence = f"expected {path} to have the attribute Smiling, got 40 others; download the attributes and"
-        assert CelebAAttributesSubset().check(tree)[0].startswith(sentence)
+        message = f"expected {path} to have the attribute Smiling, got 40 others; download the attributes and"
+        assert CelebAAttributesSubset().check(tree)[0].startswith(message)
         with pytest.raises(MissingDataError, match="to have the attribute Smiling"):
             CelebAAttributesSubset(attributes=("Smiling",)).load("public", tree)
         assert CelebAAttributesSubset(attributes=("Male",)).check(tree) == []
@@ -197,8 +197,8 @@ class TestImages:
         assert first.std() > 20
 
 
-class TestFurtherImages:
-    def test_they_follow_the_public_ones_by_name(self, tree, folder):
+class TestExtraImages:
+    def test_they_follow_the_public_images_by_name(self, tree, folder):
         plain = CelebAAttributesSubset().load("public", tree)
         more = CelebAAttributesSubset(extra=folder).load("public", tree)
         assert torch.equal(more.pixels[:12], plain.pixels)
@@ -211,13 +211,13 @@ class TestFurtherImages:
             small = square.resize((64, 64), Image.Resampling.BILINEAR)
             assert np.array_equal(more.pixels[12 + index].permute(1, 2, 0), small)
 
-    def test_private_parts_do_not_know_of_them(self, tree, folder):
+    def test_private_parts_do_not_depend_on_them(self, tree, folder):
         for part in ("private_train", "private_test"):
             one, other = (CelebAAttributesSubset(extra=extra).load(part, tree) for extra in (None, folder))
             assert torch.equal(one.pixels, other.pixels)
             assert torch.equal(one.attributes, other.attributes)
 
-    def test_they_decide_targets_priors_and_evidence(self, folder):
+    def test_targets_priors_and_evidence_depend_on_them(self, folder):
         stages = {stage for stage in ("judge", "target", "prior", "evidence", "scores") if "extra" in extra_of(stage)}
         assert stages == {"target", "prior", "evidence"}
 
@@ -236,8 +236,8 @@ class TestFurtherImages:
         dataset = CelebAAttributesSubset(extra=Path(folder.name))
         assert dataset.fingerprint(tree) == CelebAAttributesSubset(extra=folder).fingerprint(tree)
 
-    def sentence(self, tree, extra):
-        """The one sentence of `check`, which `load` raises too."""
+    def error_message(self, tree, extra):
+        """The one message of `check`, which `load` raises too."""
         dataset = CelebAAttributesSubset(extra=extra)
         (problem,) = dataset.check(tree)
         with pytest.raises(MissingDataError) as info:
@@ -248,25 +248,25 @@ class TestFurtherImages:
 
     def test_missing_folder(self, tree, tmp_path):
         expected = f"to be a folder of JPEG or PNG images, got '{tmp_path}/none', which is missing; name another folder"
-        assert self.sentence(tree, tmp_path / "none").endswith(expected)
+        assert self.error_message(tree, tmp_path / "none").endswith(expected)
         with pytest.raises(MissingDataError, match="which is missing"):
             CelebAAttributesSubset(extra=tmp_path / "none").fingerprint(tree)
 
     def test_file_instead_of_a_folder(self, tree, folder):
-        assert "which is not a folder" in self.sentence(tree, folder / "a.png")
+        assert "which is not a folder" in self.error_message(tree, folder / "a.png")
 
     def test_empty_folder(self, tree, tmp_path):
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "notes.txt").write_text("")
-        assert "which contains none" in self.sentence(tree, tmp_path / "empty")
+        assert "which contains none" in self.error_message(tree, tmp_path / "empty")
 
     @pytest.mark.parametrize("inner", ["", "celeba", "celeba/img_align_celeba"])
     def test_private_images_do_not_become_public(self, tree, inner):
-        assert "the folder of the private images" in self.sentence(tree, tree / inner)
+        assert "the folder of the private images" in self.error_message(tree, tree / inner)
 
     def test_private_images_do_not_become_public_through_a_link(self, tree, tmp_path):
         (tmp_path / "link").symlink_to(tree / "celeba")
-        assert "the folder of the private images" in self.sentence(tree, tmp_path / "link")
+        assert "the folder of the private images" in self.error_message(tree, tmp_path / "link")
 
     @pytest.mark.parametrize(
         ("content", "fault"),
@@ -279,7 +279,7 @@ class TestFurtherImages:
     def test_broken_image(self, tree, folder, content, fault):
         path = folder / "people" / "c.jpg"
         path.write_bytes(path.read_bytes()[:-60] if content is None else content)
-        found = self.sentence(tree, folder)
+        found = self.error_message(tree, folder)
         assert found.startswith(f"{path} {fault}")
         assert found.endswith("repair it or remove it from dataset.extra")
 
@@ -297,18 +297,18 @@ class TestFurtherImages:
         monkeypatch.setattr(_extra, "MAX_BYTES", 100)
         found = CelebAAttributesSubset(extra=folder).check(tree)
         assert len(found) == 4
-        assert all("has more than 0 MiB" in sentence for sentence in found)
+        assert all("has more than 0 MiB" in message for message in found)
 
 
 @pytest.mark.parametrize(("count", "fits"), [(5, True), (6, False)])
-def test_images_stay_off_a_gpu_that_they_would_fill_by_half(count, fits, monkeypatch):
+def test_images_that_would_fill_half_of_a_gpu_stay_on_the_cpu(count, fits, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     pixels = torch.zeros(count, 1, 2, 5, dtype=torch.uint8)
     assert batches._fits(pixels, torch.device("cuda")) == fits
     assert batches._fits(pixels, torch.device("cpu"))
 
 
-def test_batches_do_not_depend_on_where_the_images_are(monkeypatch):
+def test_batches_do_not_depend_on_the_device_of_the_images(monkeypatch):
     images = Images(torch.arange(90, dtype=torch.uint8).view(10, 1, 3, 3), torch.arange(10))
     near = [Batches(images, 4, 1, augmentation="crop_flip").at(step) for step in range(5)]
     monkeypatch.setattr(batches, "_fits", lambda pixels, device: False)
@@ -323,14 +323,14 @@ def extra_of(stage):
 
 
 def tree_without_decoding(tree, monkeypatch):
-    """The made-up copy, whose own images are zeros and need no decoder."""
+    """The synthetic copy, with zeros in place of its decoded images."""
     zeros = np.zeros((3, 64, 64), dtype=np.uint8)
     monkeypatch.setattr(_celeba_files, "decode", lambda pictures, names, crop: (zeros for _ in names))
     return tree
 
 
 def png(side):
-    """A grey PNG that announces `side` x `side` pixels and holds none."""
+    """A grey PNG whose header states `side` x `side` pixels, without any pixels."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -346,14 +346,14 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def pictures():
-    """A dozen different images of the release's size."""
+    """Twelve different images of the release's size."""
     coarse = np.random.default_rng(0).integers(0, 256, (12, 22, 18, 3), dtype=np.uint8)
     return [encoded(np.kron(image, np.ones((10, 10, 1), dtype=np.uint8))[:218, :178]) for image in coarse]
 
 
 @pytest.fixture
 def tree(tmp_path, pictures):
-    """A made-up copy: 47 images of five identities; attribute k of image i is set when k + 2 divides i."""
+    """Synthetic copy: 47 images of five identities; attribute k of image i is set if k + 2 divides i."""
     folder = tmp_path / "data" / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
     names = {number: f"{number:06d}.jpg" for number in range(1, COUNT + 1)}
@@ -368,7 +368,7 @@ def tree(tmp_path, pictures):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four further images, 30 pixels high or wide, of three kinds, one in a folder below."""
+    """Four extra images, 30 pixels high or wide, of three file types, one in a subfolder."""
     generator = np.random.default_rng(1)
     where = tmp_path / "more"
     (where / "people").mkdir(parents=True)
@@ -394,7 +394,7 @@ def encoded(pixels):
     return buffer.getvalue()
 
 
-def test_every_identity_of_the_made_up_copy_is_in_every_part(tree):
+def test_every_identity_of_the_synthetic_copy_is_in_every_part(tree):
     # The draw is of images: what the Note in the class says of identities can be seen here.
     split = CelebAAttributesSubset().split(listed(tree))
     owners = {part: Counter(listed(tree)[name] for name in names) for part, names in split.parts.items()}

@@ -1,4 +1,4 @@
-"""CelebA as VMI splits it, the crop, and cutout."""
+"""CelebA with VMI's split, the crop, and cutout."""
 
 import io
 
@@ -21,7 +21,7 @@ MOST = {30: 2343, 31: 9, 32: 3, 34: 2, 35: 3}
 
 
 class TestPublishedSplit:
-    """Counts that protocols state: 25,000 training and 5,038 test images of 1000 identities, 172,561 others."""
+    """Published counts: 25,000 training and 5,038 test images of 1000 identities, 172,561 others."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -59,7 +59,7 @@ class TestPublishedSplit:
     def test_the_order_of_the_list_does_not_matter(self, listing, split):
         assert choose(dict(reversed(listing.items()))) == split
 
-    def test_smaller_copies_are_refused(self, listing):
+    def test_smaller_copies_are_rejected(self, listing):
         with pytest.raises(
             MissingDataError, match=r"^expected celeba_vmi to have 202,599 images, got 1; download all of"
         ):
@@ -90,7 +90,7 @@ def test_protocol():
     assert (recipe.epochs, recipe.batch_size, recipe.milestones) == (28, 64, ())
 
 
-def test_twenty_identities_are_the_only_number_near_that_gives_the_printed_accuracies():
+def test_of_nearby_numbers_only_twenty_identities_explain_the_printed_accuracies():
     printed = (36.90, 29.05, 29.45, 30.25, 61.50, 51.05, 54.25, 53.35)
     fitting = [k for k in range(15, 31) if all(round(round(v * k) / k, 2) == v for v in printed)]
     assert fitting == [CelebAVMI().attacked]
@@ -106,7 +106,7 @@ def test_the_defenses_of_table_4_resolve():
 
 
 def test_load(tmp_path, monkeypatch):
-    """A made-up release: crop, labels and parts as they come out of files."""
+    """Load a synthetic release: crop, labels and parts."""
     monkeypatch.setattr(celeba_vmi, "CLASSES", 2)
     monkeypatch.setattr(celeba_vmi, "TRAIN", 2)
     monkeypatch.setattr(CelebAVMI, "published", {})
@@ -153,7 +153,7 @@ class TestCutout:
         assert (white == 255).all()
         return black[:, 0]
 
-    def test_a_box_of_half_the_side_cut_at_the_border(self, hidden):
+    def test_a_box_of_half_the_side_clipped_at_the_border(self, hidden):
         rows, columns = hidden.any(2), hidden.any(1)
         assert torch.equal(hidden, rows[:, :, None] & columns[:, None, :])
         for line in (rows, columns):

@@ -1,4 +1,4 @@
-"""Digits, MNIST and CIFAR-10: published counts and pixels, splits, and one sentence for each thing that is wrong."""
+"""Digits, MNIST and CIFAR-10: published counts and pixels, splits, and one error message for each fault."""
 
 import errno
 import gzip
@@ -29,7 +29,7 @@ def rows(images):
 
 
 def stacked(parts):
-    """Pixels of one image a row, comparable across parts."""
+    """Pixels of each image as bytes, to compare parts."""
     return {part: set(rows(images)) for part, images in parts.items()}
 
 
@@ -53,7 +53,7 @@ class TestDigits:
         assert parts["judge_train"].labels.unique().tolist() == list(range(10))
         assert parts["public"].labels is None
 
-    def test_parts_are_disjoint_where_they_must_be(self, parts):
+    def test_private_parts_and_public_part_are_disjoint(self, parts):
         found = stacked(parts)
         assert found["private_train"] <= found["judge_train"]
         assert found["private_test"] <= found["judge_test"]
@@ -119,22 +119,22 @@ class TestMNIST:
             content = gzip.decompress(packed)
             assert (len(content), hashlib.md5(content).hexdigest()) == (size, md5)
 
-    def test_archives_do_without_extraction(self, made_mnist):
-        expected = MNIST().load("private_train", made_mnist)
-        for path in sorted((made_mnist / mnist.FOLDER).glob("*ubyte")):
+    def test_archives_need_no_extraction(self, synthetic_mnist):
+        expected = MNIST().load("private_train", synthetic_mnist)
+        for path in sorted((synthetic_mnist / mnist.FOLDER).glob("*ubyte")):
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
-        assert MNIST().check(made_mnist) == []
-        found = MNIST().load("private_train", made_mnist)
+        assert MNIST().check(synthetic_mnist) == []
+        found = MNIST().load("private_train", synthetic_mnist)
         assert torch.equal(found.pixels, expected.pixels)
         assert torch.equal(found.labels, expected.labels)
 
-    def test_public_comes_from_both_partitions_train_first(self, made_mnist):
-        # Made-up images are filled with 10 label in the training and 10 label + 1 in the test partition.
-        public = MNIST().load("public", made_mnist)
+    def test_public_comes_from_both_partitions_train_first(self, synthetic_mnist):
+        # Synthetic images are filled with 10 label in the training and 10 label + 1 in the test partition.
+        public = MNIST().load("public", synthetic_mnist)
         assert public.pixels[:, 0, 0, 0].tolist() == [50, 60, 70, 80, 90] * 2 + [51, 61, 71, 81, 91]
-        assert MNIST().load("private_train", made_mnist).labels.tolist() == [0, 1, 2, 3, 4] * 2
-        assert MNIST().load("judge_test", made_mnist).labels.tolist() == list(range(10))
+        assert MNIST().load("private_train", synthetic_mnist).labels.tolist() == [0, 1, 2, 3, 4] * 2
+        assert MNIST().load("judge_test", synthetic_mnist).labels.tolist() == list(range(10))
 
     def test_missing(self, tmp_path):
         problems = MNIST().check(tmp_path)
@@ -147,7 +147,7 @@ class TestMNIST:
             MNIST().load("private_train", tmp_path)
 
     @pytest.mark.parametrize(
-        ("content", "sentence"),
+        ("content", "message"),
         [
             (b"<!DOCTYPE html><title>Not found</title>", "is a web page that was saved instead of the file"),
             (b"\n <HTML>", "is a web page"),
@@ -157,16 +157,16 @@ class TestMNIST:
             (bytes(99), "is another file, 99 bytes instead of 18"),
         ],
     )
-    def test_wrong_files(self, made_mnist, content, sentence):
-        # 8 bytes of header and 10 labels of the made-up test partition.
-        path = made_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
+    def test_wrong_files(self, synthetic_mnist, content, message):
+        # 8 bytes of header and 10 labels of the synthetic test partition.
+        path = synthetic_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
         path.write_bytes(content)
-        with pytest.raises(MissingDataError, match=f"^{path} {sentence}"):
-            MNIST().load("private_test", made_mnist)
-        assert len(MNIST().check(made_mnist)) == 1
+        with pytest.raises(MissingDataError, match=f"^{path} {message}"):
+            MNIST().load("private_test", synthetic_mnist)
+        assert len(MNIST().check(synthetic_mnist)) == 1
 
     @pytest.mark.parametrize(
-        ("content", "sentence"),
+        ("content", "message"),
         [
             (b"<html>quota</html>", "is a web page"),
             (gzip.compress(bytes(9999), mtime=0)[:-9], "is truncated or not a gzip archive"),
@@ -175,43 +175,43 @@ class TestMNIST:
         ],
         ids=["web page", "truncated", "zip", "something else"],
     )
-    def test_wrong_archives(self, made_mnist, content, sentence):
-        path = made_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
+    def test_wrong_archives(self, synthetic_mnist, content, message):
+        path = synthetic_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
         path.unlink()
         path.with_name(f"{path.name}.gz").write_bytes(content)
-        (problem,) = MNIST().check(made_mnist)
-        assert problem.startswith(f"{path}.gz {sentence}")
+        (problem,) = MNIST().check(synthetic_mnist)
+        assert problem.startswith(f"{path}.gz {message}")
         assert problem.count(";") == 1
 
-    def test_a_flipped_bit_anywhere_is_noticed(self, made_mnist):
-        path = made_mnist / mnist.FOLDER / "train-images-idx3-ubyte"
+    def test_a_flipped_bit_anywhere_is_detected(self, synthetic_mnist):
+        path = synthetic_mnist / mnist.FOLDER / "train-images-idx3-ubyte"
         content = bytearray(path.read_bytes())
         for position in (0, 5, len(content) // 2, len(content) - 1):
             content[position] ^= 4
             path.write_bytes(content)
-            assert "MD5" in MNIST().check(made_mnist)[0]
+            assert "MD5" in MNIST().check(synthetic_mnist)[0]
             content[position] ^= 4
 
-    def test_a_folder_that_is_a_file_and_a_file_that_is_a_folder(self, made_mnist, tmp_path):
-        path = made_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
+    def test_a_folder_that_is_a_file_and_a_file_that_is_a_folder(self, synthetic_mnist, tmp_path):
+        path = synthetic_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
         path.unlink()
         path.mkdir()
-        assert MNIST().check(made_mnist)[0].startswith(f"expected {path} to be a file, got a folder")
+        assert MNIST().check(synthetic_mnist)[0].startswith(f"expected {path} to be a file, got a folder")
         (tmp_path / "occupied").write_text("here")
-        sentence = f"expected {tmp_path}/occupied to be a folder, got a file"
-        assert MNIST().check(tmp_path / "occupied")[0].startswith(sentence)
+        message = f"expected {tmp_path}/occupied to be a folder, got a file"
+        assert MNIST().check(tmp_path / "occupied")[0].startswith(message)
         with pytest.raises(StorageError, match="MNIST cannot be written"):
             MNIST().prepare(tmp_path / "occupied")
 
-    def test_unreadable(self, made_mnist, monkeypatch):
+    def test_unreadable(self, synthetic_mnist, monkeypatch):
         def deny(path):
             raise PermissionError(errno.EACCES, "Permission denied")
 
         monkeypatch.setattr("pathlib.Path.read_bytes", deny)
-        assert "cannot be read (Permission denied): change its permissions" in MNIST().check(made_mnist)[0]
+        assert "cannot be read (Permission denied): change its permissions" in MNIST().check(synthetic_mnist)[0]
 
     @pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("File\nis corrupted."), TimeoutError()])
-    def test_failed_download_is_one_sentence(self, tmp_path, monkeypatch, error):
+    def test_failed_download_has_a_one_line_message(self, tmp_path, monkeypatch, error):
         asked = []
 
         def fail(url, *_):
@@ -219,13 +219,13 @@ class TestMNIST:
             raise error
 
         monkeypatch.setattr(utils, "download_and_extract_archive", fail)
-        sentence = r"^MNIST could not be downloaded \([^\n]+\): download train-images[^\n]+$"
-        with pytest.raises(MissingDataError, match=sentence):
+        message = r"^MNIST could not be downloaded \([^\n]+\): download train-images[^\n]+$"
+        with pytest.raises(MissingDataError, match=message):
             MNIST().prepare(tmp_path)
         assert all(url.endswith("train-images-idx3-ubyte.gz") for url in asked)
 
-    def test_download_replaces_only_what_is_wrong_and_tries_each_mirror(self, made_mnist, monkeypatch, capsys):
-        path = made_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
+    def test_download_replaces_only_damaged_files_and_tries_each_mirror(self, synthetic_mnist, monkeypatch, capsys):
+        path = synthetic_mnist / mnist.FOLDER / "t10k-labels-idx1-ubyte"
         good = path.read_bytes()
         path.write_bytes(b"damaged")
         asked = []
@@ -239,11 +239,11 @@ class TestMNIST:
             path.write_bytes(good)
 
         monkeypatch.setattr(utils, "download_and_extract_archive", fetch)
-        MNIST().prepare(made_mnist)
+        MNIST().prepare(synthetic_mnist)
         assert [url.rpartition("/")[2] for url in asked] == [f"{path.name}.gz"] * 2
         assert asked[0] != asked[1]
         assert capsys.readouterr().out == ""
-        MNIST().prepare(made_mnist)
+        MNIST().prepare(synthetic_mnist)
         assert len(asked) == 2
 
     def test_full_disk_is_a_storage_error(self, tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ class TestCIFAR10:
         with pytest.raises(MissingDataError, match="MD5"):
             CIFAR10().load("private_test", tmp_path)
 
-    def test_failed_download_says_where_to_put_the_archive(self, tmp_path, monkeypatch):
+    def test_message_of_a_failed_download_says_where_to_put_the_archive(self, tmp_path, monkeypatch):
         def fail(*_, **__):
             raise URLError("no route")
 
@@ -317,7 +317,7 @@ class Danger:
         return pytest.fail, ("ran code from a pickle",)
 
 
-def test_unpickler_reads_arrays_and_refuses_everything_else():
+def test_unpickler_reads_arrays_and_rejects_everything_else():
     # What Python 2 and an early NumPy write for {"data": [[0, 1, 2], [3, 4, 5]] of bytes, "labels": [7]}.
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
@@ -369,7 +369,7 @@ def test_published_recipe_of_the_judge(dataset):
 
 
 @pytest.mark.parametrize("dataset", [Digits(), MNIST(), CIFAR10()])
-def test_draws_and_trials_leave_training_alone(dataset):
+def test_training_does_not_depend_on_draws_and_trials(dataset):
     other = type(dataset)(draws=3, trials=2, attacked=4)
     for stage in ("judge", "target", "prior"):
         assert dataset.config(stage) == other.config(stage)
@@ -378,7 +378,7 @@ def test_draws_and_trials_leave_training_alone(dataset):
 
 
 @pytest.fixture
-def made_mnist(tmp_path, monkeypatch):
+def synthetic_mnist(tmp_path, monkeypatch):
     """A tiny MNIST: twenty training images and ten test images."""
     folder = tmp_path / "made" / mnist.FOLDER
     folder.mkdir(parents=True)

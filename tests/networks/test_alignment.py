@@ -1,4 +1,4 @@
-"""Faces reach a network where its template wants them; expected places are computed here, with numpy."""
+"""Alignment maps faces to the template of a network; the expected positions are computed here with numpy."""
 
 import cmath
 
@@ -27,7 +27,7 @@ FACENET = square(35, 55, 108, 160)
 
 def protocol(box):
     return Protocol(
-        name="made-up",
+        name="synthetic",
         version=1,
         image=(3, 64, 64),
         classes=2,
@@ -41,7 +41,7 @@ def protocol(box):
 
 
 def blob(point: complex, box, height: int, width: int, spread: float = 2.0) -> torch.Tensor:
-    """A bump at a point of CelebA's frame, painted into an image of the box; pixel k covers [k, k + 1) of the box."""
+    """Draw a bump at a point of CelebA's frame into an image of the box; pixel k covers [k, k + 1) of the box."""
     left, top, wide, high = box
     x = left - 0.5 + (np.arange(width) + 0.5) * wide / width
     y = top - 0.5 + (np.arange(height) + 0.5) * high / height
@@ -57,7 +57,7 @@ def centre(chip: torch.Tensor) -> complex:
 
 
 def frame_points() -> np.ndarray:
-    """Where the template's points lie in CelebA's frame: numpy's least squares for t = a s + b, inverted."""
+    """Positions of the template's points in CelebA's frame: numpy's least squares for t = a s + b, inverted."""
     s, t = np.array(CELEBA_POINTS), np.array(ARCFACE_POINTS)
     (a, b), *_ = np.linalg.lstsq(np.stack([s, np.ones(5)], 1), t, rcond=None)
     return (t - b) / a
@@ -98,13 +98,13 @@ def test_points_land_on_the_template(template: str, image: str) -> None:
         assert abs(centre(one[0]) - target) < 0.25
 
 
-def test_mean_points_of_celeba_miss_the_template_as_little_as_a_similarity_can() -> None:
+def test_the_error_of_celebas_mean_points_is_the_least_of_all_similarities() -> None:
     missed = [abs(ARCFACE.transform(p) - q) for p, q in zip(CELEBA_POINTS, ARCFACE_POINTS, strict=True)]
     assert missed == pytest.approx([0.52, 0.59, 2.78, 2.37, 2.41], abs=0.01)
     assert sum(ARCFACE.transform(p) - q for p, q in zip(CELEBA_POINTS, ARCFACE_POINTS, strict=True)) == pytest.approx(0)
 
 
-def test_fit_finds_the_similarity_behind_points() -> None:
+def test_fit_recovers_a_similarity() -> None:
     made = Similarity(cmath.rect(1.7, 0.3), -4 + 9j)
     found = fit(CELEBA_POINTS, tuple(map(made, CELEBA_POINTS)))
     assert found.turn == pytest.approx(made.turn)
@@ -113,7 +113,7 @@ def test_fit_finds_the_similarity_behind_points() -> None:
     assert made.then(made)(1j) == pytest.approx(made(made(1j)))
 
 
-def test_a_turned_chip_turns_the_right_way() -> None:
+def test_a_rotated_chip_has_the_right_direction() -> None:
     quarter = Chip(64, Similarity(1j, 63 + 0j))  # (x, y) of the frame goes to (63 - y, x)
     found = align(blob(20 + 40j, (0, 0, 64, 64), 64, 64)[None], (0, 0, 64, 64), quarter)
     assert abs(centre(found[0, 0]) - (23 + 20j)) < 0.05
@@ -126,7 +126,7 @@ def test_the_square_is_an_enlarged_image(size: int) -> None:
     torch.testing.assert_close(align(x, GMI, FACENET), wanted, rtol=0, atol=1e-5)
 
 
-def test_what_lies_beyond_the_image_repeats_its_border() -> None:
+def test_the_border_is_repeated_outside_the_image() -> None:
     x = torch.full((1, 3, 40, 40), 0.25)
     torch.testing.assert_close(align(x, (80, 100, 20, 20), ARCFACE), torch.full((1, 3, 112, 112), 0.25))
 
@@ -145,14 +145,14 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert align(x, GMI, chip).detach().std() > 0.01
 
 
-def test_grey_faces_are_repeated_and_others_refused() -> None:
+def test_grey_faces_are_repeated_and_others_rejected() -> None:
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(align(grey, GMI, ARCFACE), align(grey.expand(-1, 3, -1, -1), GMI, ARCFACE))
     with pytest.raises(InvalidConfigurationError, match="1 or 3 channels, got 4"):
         align(torch.zeros(1, 4, 32, 32), GMI, ARCFACE)
 
 
-def test_images_without_a_place_in_the_frame_are_refused() -> None:
+def test_protocols_without_a_face_box_are_rejected() -> None:
     assert require_face_box("mobilefacenet", protocol(GMI)) == GMI
-    with pytest.raises(InvalidConfigurationError, match=r"mobilefacenet to be aligned faces .* made-up/v1"):
+    with pytest.raises(InvalidConfigurationError, match=r"mobilefacenet to be aligned faces .* synthetic/v1"):
         require_face_box("mobilefacenet", protocol(None))

@@ -69,7 +69,7 @@ IMAGES = {"mcnn": (1, 32), "scnn": (1, 32), "lenet5": (1, 32), "vgg16_bn": (3, 3
 
 @functools.cache
 def network(name: str, channels: int, side: int) -> Network:
-    """One network of each kind for all tests; they leave it as it is."""
+    """One network of each kind for all tests, which do not change it."""
     torch.manual_seed(0)
     return build_network(name, (channels, side, side), 5).eval()
 
@@ -133,7 +133,7 @@ def test_parameter_counts(name: str, channels: int, side: int) -> None:
 
 
 def stirred(module: nn.Module) -> nn.Module:
-    """Give every norm statistics, scale and shift of its own, so that a mixed-up copy shows."""
+    """Give every norm different statistics, scale and shift, so that a wrong copy is noticed."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for value in (layer.running_mean, layer.bias.data):
@@ -210,7 +210,7 @@ def test_every_layer_continues_to_the_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mcnn", "scnn", "lenet5", "vgg16_bn", "resnet34"])
-def test_the_layout_of_memory_changes_no_value(name: str) -> None:
+def test_the_memory_layout_does_not_change_values(name: str) -> None:
     shape = IMAGES.get(name, (3, 64))
     x, _, logits = traced(name, *shape)
     for stage in network(name, *shape).stages.values():
@@ -238,7 +238,7 @@ def test_the_second_judge_of_digits_is_cheaper_than_the_first() -> None:
 
 
 @pytest.mark.parametrize("name", registry.names("network"))
-def test_a_state_survives_a_file(name: str) -> None:
+def test_a_state_can_be_saved_and_loaded(name: str) -> None:
     net = network(name, *IMAGES.get(name, (3, 64)))
     state = net.state_dict()
     assert all(value.is_contiguous() for value in state.values())
@@ -291,14 +291,14 @@ def test_gradients_repeat() -> None:
         ("resnet34", (1, 32, 32), True, "3 channels.*dataset.pretrained=false"),
     ],
 )
-def test_what_a_network_cannot_take_is_refused(
+def test_unsupported_images_and_weights_are_rejected(
     name: str, image: tuple[int, int, int], pretrained: bool, message: str
 ) -> None:
     with pytest.raises(InvalidConfigurationError, match=message):
         build_network(name, image, 5, pretrained=pretrained)
 
 
-def test_an_unknown_network_is_named() -> None:
+def test_message_for_an_unknown_network() -> None:
     with pytest.raises(UnknownComponentError, match="did you mean 'mcnn'"):
         build_network("mcn", (1, 32, 32), 5)
 

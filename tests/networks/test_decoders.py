@@ -1,4 +1,4 @@
-"""Decoders mirror every network at every cut layer; the adversary's losses against a slow computation."""
+"""Decoders for every network and cut layer; the adversary's losses against a slow computation."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_figure_6():
 @pytest.mark.parametrize(
     ("latent", "first"), [((256, 56, 56), 256), ((512, 28, 28), 512), ((1024, 14, 14), 1024), ((2048, 7, 7), 2048)]
 )
-def test_the_mirror_begins_where_the_encoder_was_cut(latent, first):
+def test_the_decoder_starts_with_the_channels_of_the_cut_layer(latent, first):
     with torch.device("meta"):
         decoder = Decoder(latent, (3, 224, 224))
     widths = [m.in_channels for m in decoder.modules() if isinstance(m, nn.ConvTranspose2d)]
@@ -67,7 +67,7 @@ def test_the_mirror_begins_where_the_encoder_was_cut(latent, first):
 
 
 @pytest.mark.parametrize("image", [(1, 8, 8), (3, 32, 32), (1, 28, 30), (3, 224, 224)])
-def test_discriminator_takes_any_size(image):
+def test_discriminator_supports_any_size(image):
     assert ImageDiscriminator(image)(torch.rand(2, *image)).shape == (2,)
 
 
@@ -81,7 +81,7 @@ def test_pixel_distance_is_a_mean_over_pixels_on_the_scale_of_tanh():
     assert pixel_distance(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item() == 4
 
 
-def test_losses_of_the_adversary_are_those_printed():
+def test_losses_of_the_adversary_are_the_published_ones():
     z, x = torch.randn(4, 6), torch.rand(4, 1, 32, 32)
     game = adversary(mu_1=0.5, mu_2=2.0, perceptual=Halves())
     before = game.decoder.train()(z).detach()
@@ -94,7 +94,7 @@ def test_losses_of_the_adversary_are_those_printed():
     assert losses["discriminator"] > 0
 
 
-def test_the_adversary_learns_and_leaves_the_latents_alone():
+def test_the_adversary_learns_and_does_not_change_the_latents():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(16, 6, generator=generator, requires_grad=True)
     x = torch.rand(16, 1, 1, 1, generator=generator).expand(-1, 1, 32, 32).contiguous()
@@ -104,7 +104,7 @@ def test_the_adversary_learns_and_leaves_the_latents_alone():
     assert z.grad is None
 
 
-def test_the_discriminator_learns_to_tell():
+def test_the_discriminator_learns():
     z, x = torch.randn(8, 6), torch.ones(8, 1, 32, 32)
     game = adversary(mu_1=1e-9, learning_rate=1e-3)
     losses = [game.step(z, x)["discriminator"].item() for _ in range(15)]

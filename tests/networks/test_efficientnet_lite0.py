@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: its padding is TensorFlow's, its published weights give the published activations."""
+"""EfficientNet-Lite0: TensorFlow's padding, and the published activations with the published weights."""
 
 import math
 import pickle
@@ -15,7 +15,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 @pytest.fixture
 def weights(real_data: Path) -> dict[str, Tensor]:
-    """The published weights in half precision. Names stay; the classifier, which is not used, goes."""
+    """The published weights in half precision, without the unused classifier."""
     path = real_data / "weights" / "efficientnet_lite0_imagenet_fp16.npz"
     if not path.is_file():
         pytest.skip(f"{path.name} is not here")
@@ -43,7 +43,7 @@ def photographs(real_data: Path) -> tuple[Tensor, Tensor]:
 
 
 def padded_like_tensorflow(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
-    """SAME: ceil(n / stride) outputs; of the zeros that takes, the odd one is put after the image."""
+    """SAME padding: ceil(n / stride) outputs; an odd number of zeros has one more after the image than before it."""
     kernel = weight.shape[0]
     rows, columns = (math.ceil(side / stride) for side in x.shape)
     above, left = (
@@ -89,7 +89,7 @@ def test_shape_and_size_are_the_published_ones() -> None:
 
 
 def test_activations_are_the_published_ones(trained: EfficientNetLite0) -> None:
-    """Root mean squares that the PyPI package efficientnet-lite-pytorch 0.1.0 gives with these weights at 224 x 224.
+    """Compare with root mean squares of the package efficientnet-lite-pytorch 0.1.0 with these weights at 224 x 224.
 
     Padding of one row on either side instead gives 7.657, 10.516, 9.131, 6.125, 2.188.
     """
@@ -117,8 +117,8 @@ def pooled(network: EfficientNetLite0, pixels: Tensor) -> Tensor:
         return torch.cat([network.activations(part)[-1].mean((2, 3)) for part in pixels.split(100)])
 
 
-def test_it_knows_photographs(trained: EfficientNetLite0, photographs: tuple[Tensor, Tensor]) -> None:
-    """Classes are 10; measured 0.46, of pixels 0.19, of a random network 0.17."""
+def test_features_classify_photographs(trained: EfficientNetLite0, photographs: tuple[Tensor, Tensor]) -> None:
+    """Accuracy with 10 classes: measured 0.46, for pixels 0.19, for a random network 0.17."""
     pixels, labels = photographs
     assert neighbours_agree(pixels.flatten(1), labels) < 0.3
     assert neighbours_agree(pooled(trained, pixels), labels) > 0.4

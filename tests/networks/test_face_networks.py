@@ -1,4 +1,4 @@
-"""Face networks: their layers against an independent reading of the published ones, and what they say of real faces."""
+"""Face networks: their layers against an independent implementation, and their similarity of real faces."""
 
 import collections
 import json
@@ -41,7 +41,7 @@ def faces(count: int, size: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_facenet_is_that_of_facenet_pytorch() -> None:
+def test_facenet_equals_facenet_pytorch() -> None:
     torch.manual_seed(0)
     network = FaceNetVGGFace2(pretrained=False).eval()
     theirs = InceptionResnetV1(pretrained=None).eval()
@@ -53,7 +53,7 @@ def test_facenet_is_that_of_facenet_pytorch() -> None:
         torch.testing.assert_close(network.embed(x, FACES), wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_shapes_within_dlibs_network_are_dlibs() -> None:
+def test_shapes_of_dlibs_network() -> None:
     """150, 72 after the stem, 35 after its pool, then 17, 8, 4 and 2 (skip 8 to 4, convolution 8 to 3)."""
     network = DlibResNet(pretrained=False).eval()
     sides = {}
@@ -73,7 +73,7 @@ def test_shapes_within_dlibs_network_are_dlibs() -> None:
     }
 
 
-def test_a_halving_block_adds_the_mean_and_fills_with_zeros() -> None:
+def test_a_halving_block_adds_the_mean_and_pads_with_zeros() -> None:
     network = DlibResNet(pretrained=False).eval()
     block = network.get_submodule("d256")
     for part in block.children():
@@ -99,7 +99,7 @@ def archives(real_data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def imported(archives: Path, tmp_path_factory) -> Path:
-    """The archives, converted as the page says and imported into a folder of their own."""
+    """The archives, converted as documented and imported into a separate folder."""
     folder = tmp_path_factory.mktemp("converted")
     code = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "npz" in block)
     code = re.sub(r'"(\w+\.npz)"', rf'"{archives}/\1"', code)
@@ -117,8 +117,8 @@ def here(imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRIVBENCH_WEIGHTS", str(imported))
 
 
-def test_mobilefacenet_is_what_its_list_of_layers_says(here: None, archives: Path) -> None:
-    """The layers are run one by one as listed, in the order and with the residual sources of the list."""
+def test_mobilefacenet_equals_its_list_of_layers(here: None, archives: Path) -> None:
+    """Run the layers one by one, in the order and with the residual connections of the list."""
     layers = json.loads((archives / "mobilefacenet192_layers.json").read_text())["layers"]
     arrays = np.load(archives / "mobilefacenet192.npz")
     chips = faces(3, 112)
@@ -140,7 +140,7 @@ def test_mobilefacenet_is_what_its_list_of_layers_says(here: None, archives: Pat
 
 
 def crops(folder: Path) -> tuple[Tensor, np.ndarray]:
-    """Five faces of each of 40 people in the common crop, 64 x 64, and who they are."""
+    """Five faces of each of 40 people in the common crop, 64 x 64, and their identities."""
     listing = folder / "identity_CelebA.txt"
     if not listing.is_file() or not (folder / "img_align_celeba").is_dir():
         pytest.skip(f"{folder} holds no faces")
@@ -158,7 +158,7 @@ def crops(folder: Path) -> tuple[Tensor, np.ndarray]:
 
 
 @pytest.mark.parametrize(("name", "gap", "accuracy"), [("mobilefacenet", 0.5, 0.94), ("dlib_resnet", 0.09, 0.94)])
-def test_faces_of_one_person_are_nearer(
+def test_faces_of_one_person_are_more_similar(
     name: str, gap: float, accuracy: float, here: None, real_data: Path, record_property
 ) -> None:
     """Measured: 0.657 and 0.077 at 96.2 % for MobileFaceNet, 0.949 and 0.838 at 96.3 % for dlib."""

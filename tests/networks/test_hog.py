@@ -57,7 +57,7 @@ def test_parity_with_scikit_image(size: tuple[int, int], channels: int) -> None:
     assert not found[:, -1].any()
 
 
-def test_parity_would_see_other_settings() -> None:
+def test_parity_fails_for_other_settings() -> None:
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = embed(x)[:, :-1].numpy()
     assert np.abs(found - oracle(x, block_norm="L2")).max() > 1e-3
@@ -65,7 +65,7 @@ def test_parity_would_see_other_settings() -> None:
 
 
 def test_a_ramp_lies_in_one_direction() -> None:
-    """Brightness grows to the right: the angle is 0, the first bin has it all, whatever the slope.
+    """If brightness increases to the right, the angle is 0 and only the first bin is not 0, for every slope.
 
     Each block has 4 equal entries v among 36: 1 / sqrt(4) = 0.5, cut at 0.2, again 0.5; of 49 blocks each entry is
     0.5 / sqrt(49) = 1 / 14. Only a slope so small that epsilon shows would differ.
@@ -78,7 +78,7 @@ def test_a_ramp_lies_in_one_direction() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_flat_image_is_like_flat_ones_only(channels: int) -> None:
+def test_a_flat_image_is_similar_to_flat_images_only(channels: int) -> None:
     flat = torch.stack([torch.full((channels, 20, 20), level) for level in (0.0, 0.4, 1.0)])
     other = torch.rand(4, channels, 20, 20, generator=torch.Generator().manual_seed(0))
     vectors = embed(torch.cat([flat, other]))
@@ -103,7 +103,7 @@ def test_brightness_does_not_matter() -> None:
     assert torch.allclose(embed(x), embed(0.5 * x + 0.25), atol=1e-4)
 
 
-def test_an_image_is_embedded_alone_and_unchanged() -> None:
+def test_an_embedding_is_independent_of_the_batch_and_does_not_change_the_image() -> None:
     x = torch.rand(3, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     before = x.clone()
     assert torch.equal(embed(x)[1:2], embed(x[1:2]))
@@ -123,7 +123,7 @@ def test_a_flat_image_has_a_finite_gradient() -> None:
 
 
 @pytest.mark.parametrize("size", [(15, 32), (32, 15), (8, 8)])
-def test_small_images_are_refused(size: tuple[int, int]) -> None:
+def test_small_images_are_rejected(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidConfigurationError, match=f"at least 16 x 16, got {size[0]} x {size[1]}; choose"):
         embed(torch.zeros(1, 1, *size))
 

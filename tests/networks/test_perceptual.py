@@ -1,4 +1,4 @@
-"""Perceptual distance: VGG-16 equals torchvision's, the distance is one, the network stays as it is."""
+"""Perceptual distance: VGG-16 equals torchvision's, properties of a distance, and a frozen network."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -54,7 +54,7 @@ def network(request: pytest.FixtureRequest) -> Iterator[Perceptual]:
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> Reader:
-    """Puts a state dict where published weights are read."""
+    """Reader of published weights that returns a given state dict."""
 
     def put(state: Mapping[str, Tensor]) -> None:
         monkeypatch.setattr("privbench.benchmark.networks.perceptual.perceptual.read", lambda name: dict(state))
@@ -63,7 +63,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Reader:
 
 
 def torchvision_state() -> dict[str, Tensor]:
-    """Random weights by the names and shapes of torchvision's VGG-16, with the stub of a classifier."""
+    """Random weights with the names and shapes of torchvision's VGG-16, and a stub of its classifier."""
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in vgg16(weights=None).state_dict().items()}
     draw = torch.Generator().manual_seed(1)
@@ -92,7 +92,7 @@ def test_vgg_equals_torchvisions(published: Reader, generator: torch.Generator) 
 
 
 @pytest.mark.parametrize("fault", ["missing", "unexpected", "shape"])
-def test_other_weights_are_refused(published: Reader, fault: str) -> None:
+def test_other_weights_are_rejected(published: Reader, fault: str) -> None:
     state = torchvision_state()
     weight = state.pop("features.28.bias")
     if fault != "missing":
@@ -136,7 +136,7 @@ def test_it_grows_with_blur(network: Perceptual, generator: torch.Generator) -> 
     assert bool((growing.diff(dim=0) > 0).all())
 
 
-def test_a_network_is_fixed_and_images_are_not(network: Perceptual) -> None:
+def test_the_network_is_frozen_and_images_have_gradients(network: Perceptual) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     a = torch.full((2, 1, 32, 32), 0.5, requires_grad=True)
     parent = nn.Sequential(network).train()
@@ -157,7 +157,7 @@ def test_grey_is_repeated(network: Perceptual, generator: torch.Generator) -> No
 @pytest.mark.parametrize(
     ("size", "seen"), [((2, 2), (4, 4)), ((2, 3), (4, 6)), ((3, 5), (4, 7)), ((4, 4), (4, 4)), ((9, 5), (9, 5))]
 )
-def test_small_images_are_enlarged_and_others_left(tiny: Tiny, size: tuple[int, int], seen: tuple[int, int]) -> None:
+def test_only_small_images_are_enlarged(tiny: Tiny, size: tuple[int, int], seen: tuple[int, int]) -> None:
     x = torch.rand(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     same = x if size == seen else functional.interpolate(x, seen, mode="bilinear")
     expected = tiny.layers(same)
@@ -170,6 +170,6 @@ def test_the_smallest_image_reaches_every_layer(network: Perceptual) -> None:
     assert bool(torch.isfinite(last).all())
 
 
-def test_two_channels_are_refused(tiny: Tiny) -> None:
+def test_two_channels_are_rejected(tiny: Tiny) -> None:
     with pytest.raises(InvalidConfigurationError, match="expected images for Tiny to have 1 or 3 channels, got 2; "):
         tiny.activations(torch.zeros(1, 2, 8, 8, dtype=torch.float64))

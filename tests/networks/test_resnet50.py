@@ -27,7 +27,7 @@ THEIRS = {"layer1": "conv1", "layer2": "conv2", "layer3": "conv3", "layer4": "co
 
 @functools.cache
 def reference() -> nn.Module:
-    """torchvision's network, every norm with statistics, scale and shift of its own, so that a mixed-up copy shows."""
+    """torchvision's network with different statistics, scale and shift in every norm, to notice a wrong copy."""
     torch.manual_seed(1)
     net = torchvision.models.resnet50(weights=None)
     for layer in net.modules():
@@ -41,7 +41,7 @@ def reference() -> nn.Module:
 
 @functools.cache
 def network() -> Network:
-    """Ours, with those weights."""
+    """Our network with those weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet34, "imagenet_state", lambda name: reference().state_dict() if name == "resnet50" else {})
         return build_network("resnet50", (3, 64, 64), 40, pretrained=True).eval()
@@ -56,7 +56,7 @@ def traced() -> tuple[Tensor, dict[str, Tensor], Tensor]:
 
 
 @torch.no_grad()
-def test_every_latent_is_torchvisions() -> None:
+def test_every_latent_equals_torchvisions() -> None:
     x, latents, _ = traced()
     theirs = create_feature_extractor(reference(), THEIRS)(2 * x - 1)
     assert list(latents) == list(theirs) == list(SHAPES)
@@ -95,7 +95,7 @@ def test_grey_and_odd_images() -> None:
     assert latents["conv4"].shape == (1, 2048, 1, 2)
 
 
-def test_shapes_of_images_as_large_as_imagenets() -> None:
+def test_shapes_for_images_of_imagenets_size() -> None:
     with torch.device("meta"):
         latents = build_network("resnet50", (3, 224, 224), 3).latents(torch.empty(2, 3, 224, 224))
     sides = {layer: tuple(z.shape[2:]) for layer, z in latents.items() if z.dim() == 4}
@@ -103,7 +103,7 @@ def test_shapes_of_images_as_large_as_imagenets() -> None:
 
 
 @torch.no_grad()
-def test_a_bottleneck_sits_on_fc() -> None:
+def test_a_bottleneck_follows_fc() -> None:
     made = insert_bottleneck(network(), 40, test_noise=False).eval()
     assert made.layers == (*SHAPES, "bottleneck")
     assert made.stages["bottleneck"].size == 500
@@ -119,12 +119,12 @@ def test_a_bottleneck_sits_on_fc() -> None:
         ((1, 32, 32), True, "resnet50 to have 3 channels, got 1 x 32 x 32.*dataset.pretrained=false"),
     ],
 )
-def test_images_that_it_cannot_take_are_refused(image: tuple[int, int, int], pretrained: bool, message: str) -> None:
+def test_unsupported_images_are_rejected(image: tuple[int, int, int], pretrained: bool, message: str) -> None:
     with pytest.raises(InvalidConfigurationError, match=message):
         build_network("resnet50", image, 5, pretrained=pretrained)
 
 
-def test_weights_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_another_network_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     state = {key: value for key, value in reference().state_dict().items() if key != "fc.bias"}
     monkeypatch.setattr(resnet34, "imagenet_state", lambda name: state)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Laws of batches: what an epoch contains, that a step alone decides a batch, what augmentation may do."""
+"""Properties of batches: the images of an epoch, batches as functions of the step, and augmentation."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def numbered(count: int, labels=None) -> Images:
-    """Images whose two pixels spell their index, so that a batch tells which images it holds."""
+    """Images whose two pixels encode their index, so that a batch shows which images it contains."""
     index = torch.arange(count)
     pixels = torch.stack([index % 256, index // 256], dim=1).to(torch.uint8).view(count, 1, 1, 2)
     return Images(pixels, None if labels is None else torch.tensor(labels))
@@ -82,7 +82,7 @@ def test_identity_epoch_of_celeba_has_375_batches():
     assert Counter(labels[index] for batch in found for index in batch) == dict.fromkeys(range(1000), 24)
 
 
-def test_identity_sampler_mixes_identities_anew():
+def test_identity_sampler_shuffles_identities_in_every_epoch():
     labels = [identity for identity in range(40) for _ in range(8)]
     made = Batches(numbered(320, labels), 64, 1, "identity", 4)
     together = [{frozenset(labels[index] for index in batch) for batch in epoch_of(made, epoch)} for epoch in range(4)]
@@ -90,13 +90,13 @@ def test_identity_sampler_mixes_identities_anew():
     assert len({tuple(batch) for epoch in range(4) for batch in epoch_of(made, epoch)}) == 4 * made.steps_per_epoch
 
 
-def test_identity_sampler_goes_by_identity_before_label():
+def test_identity_sampler_prefers_identities_to_labels():
     images = Images(numbered(16).pixels, torch.zeros(16, dtype=torch.int64), torch.arange(16) // 4)
     batch, _ = Batches(images, 8, 0, "identity", 4).at(0)
     assert len({index // 4 for index in indices(batch)}) == 2
 
 
-def test_identity_sampler_refuses_images_without_owners():
+def test_identity_sampler_rejects_images_without_identities_and_labels():
     with pytest.raises(InvalidConfigurationError, match="use sampler 'shuffle'"):
         Batches(numbered(8), 4, 0, "identity")
     with pytest.raises(InvalidConfigurationError, match="at least one image"):
@@ -105,7 +105,7 @@ def test_identity_sampler_refuses_images_without_owners():
 
 @pytest.mark.parametrize("sampler", ["shuffle", "identity"])
 @pytest.mark.parametrize("augmentation", ["none", "flip", "crop_flip"])
-def test_a_step_alone_decides_its_batch(sampler, augmentation):
+def test_a_batch_depends_only_on_its_step(sampler, augmentation):
     pixels = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = Images(pixels, torch.arange(60) % 6)
 

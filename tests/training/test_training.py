@@ -1,4 +1,4 @@
-"""The loop resumes with the same bytes, names divergence, and seeds every step by itself."""
+"""The training loop resumes with the same bytes, reports divergence, and seeds every step."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def train(recipe: Recipe, checkpoint: Memory | None, stop: int | None = None) ->
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("stop", [1, 5, 11])
-def test_interrupted_and_resumed_gives_the_same_bytes(monkeypatch, optimizer: str, stop: int) -> None:
+def test_a_resumed_loop_gives_the_same_bytes(monkeypatch, optimizer: str, stop: int) -> None:
     monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SHARE", 1e9)
     recipe = Recipe(optimizer=optimizer, learning_rate=0.05, epochs=4, batch_size=16, milestones=(2,))
@@ -87,7 +87,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(monkeypatch, optimizer: st
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_global_generator_is_left_alone() -> None:
+def test_global_generator_is_not_changed() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -95,7 +95,7 @@ def test_global_generator_is_left_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_divergence_is_named_with_its_step() -> None:
+def test_message_of_divergence_has_the_step() -> None:
     context = Context(PROTOCOL, torch.device("cpu"), 5)
 
     def step(i, generator):
@@ -125,7 +125,7 @@ def test_schedule() -> None:
     assert [learning_rate(recipe, epoch) for epoch in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
-def test_unknown_devices_are_refused() -> None:
+def test_unknown_devices_are_rejected() -> None:
     for name in ("gpu", "cuda:x", "cuda:99"):
         with pytest.raises(InvalidConfigurationError, match=name):
             choose_device(name)
@@ -143,8 +143,8 @@ def interrupted(monkeypatch, recipe: Recipe) -> Memory:
 
 
 @pytest.mark.parametrize("package", ["privbench", "torch"])
-def test_a_checkpoint_of_another_version_is_not_gone_on_from(monkeypatch, caplog, package: str) -> None:
-    """Two versions on one store, or an upgrade between: no artifact is half of one and half of the other."""
+def test_a_checkpoint_of_another_version_is_not_resumed(monkeypatch, caplog, package: str) -> None:
+    """With two versions on one store, or after an upgrade, no artifact mixes two versions."""
     recipe = Recipe(optimizer="adam", learning_rate=0.05, epochs=4, batch_size=16)
     whole, memory = train(recipe, None), interrupted(monkeypatch, recipe)
     groups, info = memory.kept["target"]
@@ -187,7 +187,7 @@ def with_names_of_no_number(groups, facts):
 @pytest.mark.parametrize(
     "change", [wider, without_a_layer, of_a_larger_optimizer, of_another_loop, with_names_of_no_number]
 )
-def test_a_checkpoint_of_other_networks_leaves_no_trace(monkeypatch, caplog, change) -> None:
+def test_a_checkpoint_of_other_networks_is_not_resumed(monkeypatch, caplog, change) -> None:
     recipe = Recipe(optimizer="adam", learning_rate=0.05, epochs=4, batch_size=16)
     whole, memory = train(recipe, None), interrupted(monkeypatch, recipe)
     groups, info = memory.kept["target"]
