@@ -65,7 +65,7 @@ class View(ABC):
         """Continue the counts, and the noise of a stochastic target, of an interrupted attack."""
 
     def unchanged(self) -> bool:
-        """Whether the target is unchanged; the attack cannot change one in another process."""
+        """Return whether the target is unchanged; the attack cannot change one in another process."""
         return True
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class WhiteBoxView(View):
         return self.network.head(z, layer)
 
     def unchanged(self) -> bool:
-        """Whether weights and buffers are bit for bit unchanged and every module is in evaluation mode."""
+        """Return whether weights and buffers are bit for bit unchanged and every module is in evaluation mode."""
         evaluating = not any(module.training for module in self.network.modules())
         return evaluating and _checksum(self.network) == self._checksum
 

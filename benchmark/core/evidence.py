@@ -176,7 +176,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Score:
-    """One number with its uncertainty and context.
+    """Score: a number with its uncertainty and context.
 
     Args:
         value: the score, or `None` if it is undefined or failed; then `reason` says why.

@@ -69,7 +69,7 @@ def missing(path: Path, origin: str) -> str:
 
 
 def is_html(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a web page."""
+    """Return whether a file that begins with `head` is a web page."""
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_HTML)
 
 

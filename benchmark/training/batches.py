@@ -166,7 +166,7 @@ def _cutout(n: int, length: int, generator: torch.Generator) -> Tensor:
 
 
 def _fits(pixels: Tensor, device: torch.device) -> bool:
-    """Whether the images can be stored on the device and leave memory for the network and its gradients."""
+    """Return whether the images can be stored on the device and leave memory for the network and its gradients."""
     return device.type != "cuda" or pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 2
 
 

@@ -97,7 +97,7 @@ class Context:
 
     @property
     def can_halve(self) -> bool:
-        """Whether the attack can process fewer images at once."""
+        """True if the attack can process fewer images at once."""
         return self.images_at_once > 1
 
     def generator(self, *name: str | int) -> torch.Generator:
