@@ -1,1 +1,1 @@
-"""Evaluators: one file a published score."""
+"""Evaluators, one file per published score."""

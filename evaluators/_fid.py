@@ -1,38 +1,79 @@
-"""What the Frechet evaluators share: the private reference images and the score over trials."""
+"""Base of the evaluators with a Frechet distance: private reference images and the score over trials."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Protocol
-from ..benchmark.core.evidence import Images, Score
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
 from ..benchmark.core.statistics import sample_std, student
 from ._frechet import Moments, frechet_distance
+from ._reasons import needs_classes
 
-if TYPE_CHECKING:
-    from torch import Tensor
+#: Maps images `uint8 N C H W` to features `float64 N D`.
+Extract = Callable[[Tensor], NDArray[np.float64]]
 
-#: Features `float64 N D` of `uint8 N C H W`.
-Extract = Callable[["Tensor"], NDArray[np.float64]]
+
+class FrechetEvaluator(Evaluator):
+    """Base of the Frechet distances between private images and reconstructions of the attacked labels."""
+
+    needs = ("ClassReconstructions",)
+
+    def unavailable(self, protocol: Protocol) -> str | None:
+        """Reason for attribute tasks, which have no attacked labels."""
+        return needs_classes("the Frechet distance", protocol)
+
+    def compare_trials(self, evidence: Evidence, extract: Extract) -> tuple[Score, list[float]]:
+        """Average over trials the distance of a trial's reconstructions to the first private images of each label.
+
+        Args:
+            evidence: of the cell.
+            extract: computes the features to compare.
+
+        Returns:
+            The score, and the distance of each trial (empty where the score is undefined).
+        """
+        found: ClassReconstructions = evidence.get(ClassReconstructions)
+        real, notes = first_of_each(evidence.private("private_train"), found.labels, evidence.protocol.reference)
+        trials, each = len(found.pixels), int(np.prod(found.pixels.shape[1:3]))
+        if not trials * each * len(real):
+            return Score(value=None, reason="there are no reconstructions or no private images of their labels"), []
+        reference, values = Moments.of(extract(real)), []
+        for trial in found.pixels:
+            distance = frechet_distance(reference, Moments.of(extract(trial.flatten(0, 1))))
+            if distance.value is None:
+                return Score(value=None, n=trials * each, reason=distance.reason, notes=notes), []
+            values.append(distance.value)
+        interval = student(values, (0, np.inf))
+        score = Score(
+            value=float(np.mean(values)),
+            n=trials * each,
+            interval=interval,
+            intervals={"trials": interval},
+            spreads={"trials": sample_std(values)},
+            notes=(*size_notes(len(real), each, len(reference.mean)), *notes),
+            flags=rank_flags(len(real), each, len(reference.mean)),
+        )
+        return score, values
 
 
 def first_of_each(images: Images, labels: Tensor, count: int) -> tuple[Tensor, tuple[str, ...]]:
-    """The first `count` images of each label, label by label, and a note where there are fewer.
+    """Select the first `count` images of each label, label by label, with a note where there are fewer.
 
     Args:
         images: labelled private images.
         labels: `int64 K`, the attacked labels.
-        count: images wanted per label.
+        count: images per label.
 
     Returns:
         `uint8 M C H W` and notes.
     """
-    import torch
-
     assert images.labels is not None
     known = images.labels.cpu()
     parts = [(known == label).nonzero().flatten()[:count] for label in labels.cpu()]
@@ -42,41 +83,7 @@ def first_of_each(images: Images, labels: Tensor, count: int) -> tuple[Tensor, t
     return images.pixels[index.to(images.pixels.device)], notes if short else ()
 
 
-def over_trials(extract: Extract, real: Tensor, fake: Tensor, notes: tuple[str, ...] = ()) -> tuple[Score, list[float]]:
-    """The mean over trials of the Frechet distance, each trial's reconstructions against the same private images.
-
-    Args:
-        extract: gives the features to compare in.
-        real: `uint8 M C H W`.
-        fake: `uint8 R S K C H W`.
-        notes: passed on.
-
-    Returns:
-        The score, and the distance of each trial (empty where the score is undefined).
-    """
-    trials, each = len(fake), int(np.prod(fake.shape[1:3]))
-    if not trials * each * len(real):
-        return Score(value=None, reason="there are no reconstructions or no private images of their labels"), []
-    reference, values = Moments.of(extract(real)), []
-    for trial in fake:
-        distance = frechet_distance(reference, Moments.of(extract(trial.flatten(0, 1))))
-        if distance.value is None:
-            return Score(value=None, n=trials * each, reason=distance.reason, notes=notes), []
-        values.append(distance.value)
-    interval = student(values, (0, np.inf))
-    score = Score(
-        value=float(np.mean(values)),
-        n=trials * each,
-        interval=interval,
-        intervals={"trials": interval},
-        spreads={"trials": sample_std(values)},
-        notes=(*sizes(len(real), each, len(reference.mean)), *notes),
-        flags=rank_deficient(len(real), each, len(reference.mean)),
-    )
-    return score, values
-
-
-def sizes(real: int, fake: int, dims: int) -> tuple[str, ...]:
+def size_notes(real: int, fake: int, dims: int) -> tuple[str, ...]:
     """Notes on the numbers of images behind one distance."""
     note = f"each distance compares {real} private images with {fake} reconstructions in {dims} features"
     if min(real, fake) > dims:
@@ -84,16 +91,9 @@ def sizes(real: int, fake: int, dims: int) -> tuple[str, ...]:
     return note, f"rank-deficient covariance: n = {min(real, fake)} <= d = {dims}"
 
 
-def rank_deficient(real: int, fake: int, dims: int) -> dict[str, str]:
-    """The flag of a distance between covariances of which one has rank below `dims`: n images give at most n - 1."""
+def rank_flags(real: int, fake: int, dims: int) -> dict[str, str]:
+    """Flag of a distance with a rank-deficient covariance: n images give a rank of at most n - 1, below `dims`."""
     if min(real, fake) > dims:
         return {}
     images = f"{real} private images and {fake} reconstructions in {dims} features"
     return {"fid_rank_deficient": f"{images}: a covariance needs more than {dims} images, so the value is mostly bias"}
-
-
-def without_labels(protocol: Protocol) -> str | None:
-    """Why there is no distance per attacked label, in one sentence; `None` if there is."""
-    if protocol.task == "classes":
-        return None
-    return f"the Frechet distance needs attacked class labels and {protocol.id} has attributes"

@@ -1,4 +1,4 @@
-"""Frechet distance between Gaussians fitted to two sets of features, from streamed float64 moments."""
+"""Frechet distance between Gaussians fitted to two sets of features, from float64 moments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and scatter of `N D` features, the scatter as a factor: `factor^T factor = sum_i (x_i - m)(x_i - m)^T`.
+    """Mean and scatter of features `N D`, the scatter as a factor: `factor^T factor = sum_i (x_i - m)(x_i - m)^T`.
 
-    The factor has at most 2 D rows, however many features were seen; it is never squared, so that a covariance of
-    rank below D keeps its exact rank.
+    The factor has at most 2 D rows for any N. It is never squared, so a covariance of rank below D keeps its exact
+    rank.
 
     Args:
-        n: features seen.
+        n: number of features N.
         mean: `D`.
         factor: `r D`.
 
@@ -36,31 +36,31 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Array) -> Moments:
-        """Moments of features `N D`, N at least 1."""
+        """Compute the moments of features `N D`, N at least 1."""
         rows = np.asarray(rows, dtype=np.float64)
         assert rows.ndim == 2 and len(rows)
         mean = rows.mean(0)
         return cls(len(rows), mean, _compress(rows - mean))
 
     def update(self, rows: Array) -> Moments:
-        """Moments with the features `N D` added."""
+        """Add the features `N D`."""
         return self.merge(Moments.of(rows)) if len(rows) else self
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets (the pairwise update of Chan, Golub and LeVeque, on factors)."""
+        """Combine the moments of two sets (the pairwise update of Chan, Golub and LeVeque, on factors)."""
         n, shift = self.n + other.n, other.mean - self.mean
         between = np.sqrt(self.n * other.n / n) * shift
         factor = np.concatenate([self.factor, other.factor, between[None]])
         return Moments(n, self.mean + shift * (other.n / n), _compress(factor))
 
     def covariance(self) -> Array:
-        """The covariance `D D`, with n - 1 in the denominator."""
+        """Covariance `D D`, with n - 1 in the denominator."""
         product: Array = self.factor.T @ self.factor / (self.n - 1)
         return product
 
 
 def _compress(factor: Array) -> Array:
-    """A factor of the same scatter with at most 2 D rows."""
+    """Reduce a factor to at most 2 D rows with the same scatter."""
     rows, columns = factor.shape
     if rows <= 2 * columns or not np.isfinite(factor).all():
         return factor
@@ -68,7 +68,7 @@ def _compress(factor: Array) -> Array:
 
 
 class Distance(NamedTuple):
-    """A Frechet distance, or the reason why there is none; exactly one is `None`."""
+    """Frechet distance, or the reason why it is undefined; exactly one is `None`."""
 
     value: float | None
     reason: str | None
@@ -91,11 +91,11 @@ def frechet_distance(real: Moments, fake: Moments) -> Distance:
         fake: moments of the reconstructions, of the same D.
 
     Returns:
-        The distance, at least 0, or why it is undefined: it is never 0 because something failed.
+        The distance, at least 0, or the reason why it is undefined; a failure never gives 0.
 
     Note:
-        pytorch-fid takes SciPy's square root of the matrix product, which loses digits when a covariance has rank
-        below D, and adds 1e-6 to both diagonals when it fails; singular values need neither.
+        pytorch-fid uses SciPy's square root of the matrix product, which loses digits when a covariance has rank below
+        D, and adds 1e-6 to both diagonals when it fails; singular values need neither.
     """
     assert real.mean.shape == fake.mean.shape
     if min(real.n, fake.n) < 2:
@@ -105,7 +105,7 @@ def frechet_distance(real: Moments, fake: Moments) -> Distance:
     try:
         value = _distance(real, fake)
     except np.linalg.LinAlgError as error:
-        return Distance(None, f"the singular values of the covariances were not found: {error}")
+        return Distance(None, f"the singular values of the covariances cannot be computed: {error}")
     return Distance(value, None) if np.isfinite(value) else Distance(None, "the features are too large for float64")
 
 

@@ -1,4 +1,4 @@
-"""The Inception network of pytorch-fid, from weights that are already on this machine."""
+"""Inception network of pytorch-fid, with weights that are already on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..benchmark.errors import MissingDataError
 
-#: The first digits of the file's SHA-256, as in its published name.
+#: First digits of the file's SHA-256, as in its published name.
 SHA256_PREFIX = "6726825d"
 FILE = f"pt_inception-2015-12-05-{SHA256_PREFIX}.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -20,12 +20,13 @@ _CHUNK = 16
 
 
 def weights_path() -> Path:
-    """Where torch keeps the weights that pytorch-fid downloads."""
+    """Path at which torch stores the weights that pytorch-fid downloads."""
     return Path(torch.hub.get_dir()) / "checkpoints" / FILE
 
 
 def build() -> nn.Module:
-    """The untrained network: torchvision's Inception v3 with the blocks in which TensorFlow's differs."""
+    """Build the untrained network: torchvision's Inception v3 with the blocks in which TensorFlow's differs."""
+    # These import torchvision, which takes seconds; other evaluators do not need it.
     from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
     from torchvision.models import inception_v3
 
@@ -40,7 +41,7 @@ def build() -> nn.Module:
 
 
 def load(path: Path) -> nn.Module:
-    """The trained network without its classifier, in evaluation mode.
+    """Load the trained network without its classifier, in evaluation mode.
 
     Raises:
         MissingDataError: the file is not the published one.
@@ -59,9 +60,9 @@ def load(path: Path) -> nn.Module:
 
 
 def features(network: nn.Module, pixels: Tensor) -> NDArray[np.float64]:
-    """Pooled features `float64 N 2048` of `uint8 N C H W`; one channel is shown three times.
+    """Pooled features `float64 N 2048` of images `uint8 N C H W`; a single channel is repeated three times.
 
-    Images are resized to 299x299 (bilinear) and scaled to [-1, 1], as pytorch-fid does.
+    Images are resized to 299 x 299 (bilinear) and scaled to [-1, 1], as in pytorch-fid.
     """
     parts = []
     with torch.inference_mode():

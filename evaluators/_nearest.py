@@ -1,27 +1,72 @@
-"""What evaluators share that compare a reconstruction with the nearest private training images of its class."""
+"""Comparison of class reconstructions with the nearest private training images of their class."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from ..benchmark.core.evidence import Images, Score
+from ..benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
 from ..benchmark.core.statistics import Interval, sample_std, student, two_level
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.judges import Judges
-
-Values = NDArray[np.float64]
+from ..benchmark.networks.judges import Judges
+from ._cosine import Values, unit
+from ._pairs import unrelated
+from ._reasons import NO_RECONSTRUCTIONS, not_finite
 
 
-def private_embeddings(images: Images, labels: Tensor, judges: Judges, embedder: str) -> list[Tensor]:
+def score_nearest(
+    evidence: Evidence,
+    judges: Judges,
+    embedder: str,
+    compare: Callable[[Values, Values], Values],
+    *,
+    k: int,
+    bounds: Interval,
+    resamples: int,
+    seed: int,
+    note: str,
+) -> Score:
+    """Score class reconstructions by their nearest private images; `chance` compares with another label's images.
+
+    Args:
+        evidence: of the cell, with class reconstructions.
+        judges: compute the embeddings.
+        embedder: name of the network whose embeddings are compared.
+        compare: maps unit embeddings of reconstructions `R S D` and of private images `M D`, M at least 1, to `R S`.
+        k: number of nearest images that `compare` uses.
+        bounds: range of the mean.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
+        note: on the embedder.
+    """
+    found: ClassReconstructions = evidence.get(ClassReconstructions)
+    shape, labels = tuple(found.pixels.shape[:3]), found.labels.cpu()
+    if not int(np.prod(shape)):
+        return Score(value=None, reason=NO_RECONSTRUCTIONS)
+    embedded = judges.embeddings(embedder, found.pixels.flatten(0, 2))
+    private = _private_embeddings(evidence.private("private_train"), labels, judges, embedder)
+    for part in (embedded, *private):
+        reason = not_finite(part, "embeddings")
+        if reason:
+            return Score(value=None, n=int(np.prod(shape)), reason=reason)
+    grid, classes = unit(embedded).reshape(*shape, -1), [unit(part) for part in private]
+
+    def compared(chosen: Iterable[int]) -> Values:
+        missing = np.full(shape[:2], np.nan)
+        rows = ((grid[:, :, i], classes[j]) for i, j in enumerate(chosen))
+        return np.stack([compare(x, y) if len(y) else missing for x, y in rows], 2)
+
+    other = unrelated(labels.numpy())
+    average = sum(map(len, private)) / len(private)
+    notes = (note, f"each reconstruction is compared with the nearest {k} of {average:.1f} private images on average")
+    chance = None if other is None else compared(other)
+    return _score_labels(compared(range(len(classes))), chance, bounds, resamples, seed, notes)
+
+
+def _private_embeddings(images: Images, labels: Tensor, judges: Judges, embedder: str) -> list[Tensor]:
     """Embeddings `M D` of the private images of each label; M may be 0."""
-    import torch
-
     assert images.labels is not None
     known = images.labels.cpu()
     chosen = torch.isin(known, labels).nonzero().flatten()
@@ -31,7 +76,7 @@ def private_embeddings(images: Images, labels: Tensor, judges: Judges, embedder:
     return [embedded[known[chosen] == label] for label in labels]
 
 
-def over_labels(
+def _score_labels(
     values: Values,
     chance: Values | None,
     bounds: Interval,
@@ -39,15 +84,15 @@ def over_labels(
     seed: int,
     notes: tuple[str, ...],
 ) -> Score:
-    """The mean of one value a reconstruction, with intervals over labels.
+    """Score of one value per reconstruction, with intervals over labels.
 
     Args:
         values: `R S K`, NaN where a label has no private image.
         chance: the same for another label; `None` where there is none.
-        bounds: the range of the mean.
-        resamples: of the bootstrap over labels and, within a label, over its draws.
-        seed: of the bootstrap.
-        notes: passed on, before those made here.
+        bounds: range of the mean.
+        resamples: number of bootstrap resamples over labels and, within a label, over its draws.
+        seed: seed of the bootstrap.
+        notes: first notes of the score.
     """
     draws = values.reshape(-1, values.shape[2]).T
     by_label = draws.mean(1)

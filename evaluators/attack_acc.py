@@ -1,19 +1,16 @@
-"""Attack accuracy: how often the judge recognises the attacked class in a reconstruction."""
+"""Attack accuracy: share of reconstructions that the judge classifies as the attacked class."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition, Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
-from ._hits import summary
-from ._topk import not_finite, top_k
-
-if TYPE_CHECKING:
-    from ..benchmark.networks.judges import Judges
+from ..benchmark.networks.judges import Judges
+from ._hit_rate import hit_rate
+from ._reasons import NO_RECONSTRUCTIONS, needs_classes, not_finite
+from ._topk import top_k
 
 _PLUS_MINUS = (
     "the +- of BiDO's Tables 1, 2, 3 and 5 is the spread `draws`; that of its Table 4 (VMI) is most likely `classes`"
@@ -21,18 +18,19 @@ _PLUS_MINUS = (
 
 
 class AttackAcc(Evaluator):
-    """Attack accuracy, top-1 and top-5, as the judge (the evaluation classifier) sees it.
+    """Attack accuracy, top-1 and top-5.
 
+    The judge (the evaluation classifier of the papers) classifies the reconstructions:
     `attack_acc = 1/(R S K) sum_rsk [argmax_j judge(x_rsk)_j = y_k]` over R trials, S draws and K attacked labels;
-    `attack_acc5` asks whether y_k is among the five largest of the judge's logits.
+    `attack_acc5` is the share with y_k among the five largest logits of the judge.
 
     Intervals (95 %): `interval` is a bootstrap over labels and, within a label, over its R S draws;
     `intervals["classes"]` is Student-t over the K label means; `intervals["draws"]` holds the labels fixed;
-    `intervals["trials"]` is Student-t over the R trial means. Each is `None` where there is no variation to measure.
+    `intervals["trials"]` is Student-t over the R trial means. Each is `None` where nothing varies.
 
-    Spreads (sample standard deviations): `spreads["draws"]` is BiDO's: in each trial and each group of
-    `protocol.group` labels, that of the S accuracies over the labels of the group; then the mean over groups and
-    trials. `spreads["trials"]` is that of the R trial means, `spreads["classes"]` that of the K label means.
+    Spreads (sample standard deviations): `spreads["draws"]` is BiDO's: the standard deviation over draws of the
+    accuracy over a group of `protocol.group` labels, averaged over groups and trials. `spreads["trials"]` is over the R
+    trial means, `spreads["classes"]` over the K label means.
 
     References:
         Y. Zhang et al., "The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural Networks", CVPR
@@ -44,27 +42,27 @@ class AttackAcc(Evaluator):
         (COCO, HSIC) or 190 (No-Def, MID).
 
     Note:
-        GMI's own code keeps, per label, the restart with the highest target logit, and calls the share of labels with
-        at least one hit in five restarts "Acc5"; here, as in BiDO, every restart counts and top-5 is meant.
+        GMI's own code keeps, per label, the restart with the highest target logit, and uses "Acc5" for the share of
+        labels with at least one hit in five restarts. Here, as in BiDO, every restart counts and Acc5 is top-5.
 
     Note:
         KED-MI's code prints the variance of fractions over draws; here it is the standard deviation, as in BiDO.
 
     Note:
-        VMI in BiDO reports the epoch that the judge likes best; no evaluator here selects by the judge.
+        VMI in BiDO reports the epoch with the highest accuracy under the judge; here nothing is selected by the judge.
 
     Note:
-        The main interval pools the trials: draws of one trial share an optimisation, and what that adds shows only in
-        `trials`.
+        The main interval pools the trials. Draws of one trial share an optimisation; only `trials` includes the
+        variation between optimisations.
 
     Note:
-        If every reconstruction is a hit, or none is, resampling shows nothing and the interval is Wilson's with n = K,
-        the labels being the independent units.
+        If every reconstruction is a hit, or none is, resampling shows no variation and the interval is Wilson's with
+        n = K, since the labels are the independent units.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("ClassReconstructions",)
-    judges: ClassVar[tuple[str, ...]] = ("classifier",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("ClassReconstructions",)
+    judges = ("classifier",)
+    scores = (
         Definition(
             name="attack_acc",
             title="Attack Acc",
@@ -84,32 +82,30 @@ class AttackAcc(Evaluator):
             range="[0, 1]",
         ),
     )
-    resamples: int = setting(2000, "bootstrap resamples behind the interval", ge=100, le=1_000_000)
+    resamples: int = setting(2000, "bootstrap resamples of the interval", ge=100, le=1_000_000)
     seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def unavailable(self, protocol: Protocol) -> str | None:
-        """Attribute tasks have no attacked class."""
-        if protocol.task == "classes":
-            return None
-        return f"attack accuracy needs class labels and {protocol.id} has attributes"
+        """Reason for attribute tasks, which have no attacked class."""
+        return needs_classes("attack accuracy", protocol)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The scores `attack_acc` and `attack_acc5`, with one value per attacked label."""
+        """Compute `attack_acc` and `attack_acc5`, with one value per attacked label."""
         found: ClassReconstructions = evidence.get(ClassReconstructions)
         shape, classes = tuple(found.pixels.shape[:3]), evidence.protocol.judge_classes
         n = int(np.prod(shape))
         if n == 0:
-            return {d.name: Score(value=None, reason="there are no reconstructions") for d in self.scores}
+            return {d.name: Score(value=None, reason=NO_RECONSTRUCTIONS) for d in self.scores}
         logits = judges.classifier.logits(found.pixels.flatten(0, 2))
         assert logits.shape == (n, classes)
-        reasons = [not_finite(logits)] * 2
+        reasons = [not_finite(logits, "logits")] * 2
         if reasons[1] is None and classes <= 5:
             reasons[1] = f"top-5 is always reached: the judge has {classes} classes"
         labels, group = found.labels.cpu().repeat(n // len(found.labels)), evidence.protocol.group
         return {
             name: Score(value=None, n=n, chance=min(1.0, k / classes), reason=reason)
             if reason
-            else summary(
+            else hit_rate(
                 top_k(logits, labels, k).reshape(shape), k / classes, group, self.resamples, self.seed, (_PLUS_MINUS,)
             )
             for name, k, reason in zip(("attack_acc", "attack_acc5"), (1, 5), reasons, strict=True)

@@ -1,39 +1,34 @@
-"""Similarity of faces in reconstructions and private images."""
+"""Similarity of the faces in reconstructions and private images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition, Protocol, StageKind, setting
-from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
-from ..benchmark.errors import MissingDataError
-from ._cosine import cosine, not_finite, unit
-from ._nearest import over_labels, private_embeddings
-from ._pairs import kinds, pairs, summary, unrelated
-
-if TYPE_CHECKING:
-    from ..benchmark.networks.judges import Judges
-
-Values = NDArray[np.float64]
+from ..benchmark.core.evidence import Evidence, Score
+from ..benchmark.networks.judges import Judges
+from ..benchmark.networks.weights import named
+from ._cosine import Values, cosine
+from ._nearest import score_nearest
+from ._pairs import pairs, related_groups, score_images, unrelated
+from ._reasons import NO_RECONSTRUCTIONS, needs_weights, not_finite
 
 
 class FaceSimilarity(Evaluator):
-    """Cosine of the embeddings of a reconstructed face and of the private one.
+    """Cosine similarity of reconstructed and private faces.
 
-    Of paired reconstructions: `face_similarity = 1/N sum_i cos(E(xhat_i), E(x_i))` with the embedder E; intervals and
-    spreads are those of `_pairs`. Of class reconstructions:
+    For paired reconstructions, `face_similarity = 1/N sum_i cos(E(xhat_i), E(x_i))` with the embedder E; the interval
+    is Student-t over people where they are known, else over images. For class reconstructions,
     `face_similarity = 1/(R S K) sum_rsk max_{x in class k} cos(E(xhat_rsk), E(x))` over R trials, S draws and K
-    attacked labels, with the private training image of the class that is nearest; `interval` is a bootstrap over labels
+    attacked labels, where x is the nearest private training image of the class; `interval` is a bootstrap over labels
     and, within a label, over its R S draws, `intervals["classes"]` and `intervals["trials"]` are Student-t over the
     means of labels and trials, and `spreads` are the sample standard deviations of those means.
 
-    `chance` is what an unrelated face gives: the same with a private image (the nearest of a class) of another
-    identity, drawn at random and always the same. Cosines of embeddings do not begin at 0, so read the score beside it.
+    `chance` is the similarity to an unrelated face: a private image (the nearest of a class) of another identity, drawn
+    at random with a fixed seed. Unrelated faces do not have cosine 0, so compare the score with `chance`.
 
     References:
         T. Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020.
@@ -41,16 +36,16 @@ class FaceSimilarity(Evaluator):
         https://arxiv.org/abs/1503.03832.
 
     Note:
-        The paper takes features of layer 3 of OpenFace, which are not what that network compares faces by; here it is
-        the embedding of the network that the note names, so values compare only where it is the same.
+        The paper uses features of layer 3 of OpenFace, which are not the embedding with which that network compares
+        faces. Here it is the embedding of the network in the note, so values are comparable only for the same network.
 
     Note:
-        The paper has no class reconstructions; a class has many images, and one of them recovered is enough. The more
-        images a class has, the nearer the nearest is, which `chance` shares.
+        The paper has no class reconstructions. A class has many images, and recovering one of them is a leak. The more
+        images a class has, the nearer is the nearest; the same holds for `chance`.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("PairedReconstructions|ClassReconstructions",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("PairedReconstructions|ClassReconstructions",)
+    scores = (
         Definition(
             name="face_similarity",
             title="Face Sim.",
@@ -63,74 +58,52 @@ class FaceSimilarity(Evaluator):
         ),
     )
     embedder: str = setting("facenet_vggface2", "network that compares faces, a name in `privbench list embedders`")
-    resamples: int = setting(2000, "bootstrap resamples behind the interval over labels", ge=100, le=1_000_000)
+    resamples: int = setting(2000, "bootstrap resamples of the interval over labels", ge=100, le=1_000_000)
     seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """The hash of the embedder's weights, which decide the scores."""
-        from ..benchmark.networks.weights import named
-
+        """Hash of the embedder's weights, which decide the scores."""
         return named.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
 
     def unavailable(self, protocol: Protocol) -> str | None:
-        """Where there are no faces, or no weights."""
+        """Reason for protocols without faces, and for missing weights."""
         if protocol.face_box is None:
             return f"face similarity needs aligned faces and {protocol.id} has none"
-        try:
-            self.files()
-        except MissingDataError:  # its sentence may name a folder of this machine, and records travel
-            why = "which are not here or damaged; `privbench weights ls` says what to do"
-            return f"face similarity needs the weights of {self.embedder}, {why}"
-        return None
+        return needs_weights("face similarity", self.embedder)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `face_similarity`, for class tasks with one value per class."""
-        paired = "PairedReconstructions" in evidence.items
-        return {"face_similarity": (self._paired if paired else self._nearest)(evidence, judges)}
+        """Compute `face_similarity`, for class tasks with one value per class."""
+        note = f"faces are compared by {self.embedder}; the paper's network is OpenFace, layer 3"
+        if "PairedReconstructions" in evidence.items:
+            return {"face_similarity": self._compare_pairs(evidence, judges, note)}
+        score = score_nearest(
+            evidence,
+            judges,
+            self.embedder,
+            _largest_cosines,
+            k=1,
+            bounds=(-1, 1),
+            resamples=self.resamples,
+            seed=self.seed,
+            note=note,
+        )
+        return {"face_similarity": score}
 
-    @property
-    def _network(self) -> str:
-        return f"faces are compared by {self.embedder}; the paper's network is OpenFace, layer 3"
-
-    def _paired(self, evidence: Evidence, judges: Judges) -> Score:
-        """Each reconstruction beside its original."""
+    def _compare_pairs(self, evidence: Evidence, judges: Judges, note: str) -> Score:
+        """Compare each reconstruction with its original."""
         rebuilt, images = pairs(evidence)
         if len(images) == 0:
-            return Score(value=None, reason="there are no reconstructions")
+            return Score(value=None, reason=NO_RECONSTRUCTIONS)
         found, private = (judges.embeddings(self.embedder, x) for x in (rebuilt, images.pixels))
         reason = not_finite(found, "embeddings") or not_finite(private, "embeddings")
         if reason:
             return Score(value=None, n=len(images), reason=reason)
-        other = unrelated(kinds(images))
+        other = unrelated(related_groups(images))
         chance = None if other is None else cosine(found, private[other])
-        return summary(cosine(found, private), images, evidence.protocol, (-1, 1), chance, (self._network,))
-
-    def _nearest(self, evidence: Evidence, judges: Judges) -> Score:
-        """Each reconstruction beside the nearest private training image of its class."""
-        found: ClassReconstructions = evidence.get(ClassReconstructions)
-        shape, labels = tuple(found.pixels.shape[:3]), found.labels.cpu()
-        if not int(np.prod(shape)):
-            return Score(value=None, reason="there are no reconstructions")
-        embedded = judges.embeddings(self.embedder, found.pixels.flatten(0, 2))
-        private = private_embeddings(evidence.private("private_train"), labels, judges, self.embedder)
-        reason = not_finite(embedded, "embeddings")
-        reason = reason or next((r for part in private if (r := not_finite(part, "embeddings"))), None)
-        if reason:
-            return Score(value=None, n=int(np.prod(shape)), reason=reason)
-        faces, classes = unit(embedded).reshape(*shape, -1), [unit(part) for part in private]
-        values = np.stack([_maximum(faces[:, :, k], part) for k, part in enumerate(classes)], 2)
-        other = unrelated(labels.numpy())
-        chance = None
-        if other is not None:
-            chance = np.stack([_maximum(faces[:, :, k], classes[place]) for k, place in enumerate(other)], 2)
-        count = sum(map(len, private))
-        note = f"a reconstruction is compared with the nearest of {count / len(private):.1f} private images on average"
-        return over_labels(values, chance, (-1, 1), self.resamples, self.seed, (self._network, note))
+        return score_images(cosine(found, private), images, evidence.protocol, (-1, 1), chance, (note,))
 
 
-def _maximum(faces: Values, private: Values) -> Values:
-    """The largest cosine of each face `R S D` with unit rows `M D`, NaN where there are none."""
-    if len(private) == 0:
-        return np.full(faces.shape[:2], np.nan)
+def _largest_cosines(faces: Values, private: Values) -> Values:
+    """Largest cosine of each face `R S D` with unit rows `M D`."""
     largest: Values = np.clip(faces @ private.T, -1, 1).max(2)
     return largest

@@ -1,35 +1,32 @@
-"""Frechet distance per identity on unit-norm features, as BiDO's evaluation of VMI."""
+"""Frechet distance per identity on unit-norm features, as in BiDO's evaluation of VMI."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ..benchmark.contracts import Evaluator
-from ..benchmark.core.config import Definition, Protocol, setting
+from ..benchmark.core.config import Definition, setting
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
 from ..benchmark.core.statistics import sample_std, student
-from ._fid import first_of_each, rank_deficient, sizes, without_labels
+from ..benchmark.networks.judges import Judge, Judges
+from ._fid import FrechetEvaluator, first_of_each, rank_flags, size_notes
 from ._frechet import Moments, frechet_distance
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.judges import Judge, Judges
+from ._reasons import NO_RECONSTRUCTIONS
 
 
-class FIDVMI(Evaluator):
-    """VMI's FID: per attacked label, on features of unit length; the mean over labels.
+class FIDVMI(FrechetEvaluator):
+    """Frechet distance per label on unit features (VMI's FID).
 
-    `fid_vmi = mean_k mean_r d(real_k, fake_rk)`, features divided by their Euclidean norm (0 stays 0); real_k = all
-    private images of label k, training then test, fake_rk = its draws in trial r. At most 4, since no two unit
-    vectors are further apart than 2.
+    `fid_vmi = mean_k mean_r d(real_k, fake_rk)`, where features are divided by their Euclidean norm (0 stays 0), real_k
+    are all private images of label k, training before test, and fake_rk are its draws in trial r. The score is at most
+    4, since the distance of two unit vectors is at most 2.
 
-    The interval is Student-t over labels; `spreads["classes"]` is the sample standard deviation over labels, to which
-    the +- of BiDO's Table 4 corresponds for its other columns, and `spreads["trials"]` that of the R trial means.
+    The interval is Student-t over labels. `spreads["classes"]` is the sample standard deviation over labels, which
+    corresponds to the +- of the other columns of BiDO's Table 4; `spreads["trials"]` is that of the R trial means.
 
     References:
         K. Wang et al., "Variational Model Inversion Attacks", NeurIPS 2021, https://arxiv.org/abs/2201.10787.
@@ -37,21 +34,20 @@ class FIDVMI(Evaluator):
         https://arxiv.org/abs/2206.05483 (Table 4).
 
     Note:
-        BiDO takes the 512 features of InsightFace's IR-SE50 with BGR input at 112x112; here it is the protocol's
-        judge, so the values resemble Table 4's and do not equal them.
+        BiDO uses the 512 features of InsightFace's IR-SE50 with BGR input at 112 x 112; here they are those of the
+        protocol's judge, so the values resemble Table 4's but are not equal.
 
     Note:
-        BiDO reports the epoch that its evaluation classifier likes best; nothing is selected here.
+        BiDO reports the epoch with the highest accuracy under its evaluation classifier; here nothing is selected.
 
     Note:
-        With at most 100 images in hundreds of features every covariance is rank-deficient and the value mostly bias,
-        so only values with equal numbers of images compare.
+        With at most 100 images in hundreds of features every covariance is rank-deficient and the value is mostly bias,
+        so only values with equal numbers of images are comparable.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("ClassReconstructions",)
-    judges: ClassVar[tuple[str, ...]] = ("classifier",)
-    optional: ClassVar[bool] = True
-    scores: ClassVar[tuple[Definition, ...]] = (
+    judges = ("classifier",)
+    optional = True
+    scores = (
         Definition(
             name="fid_vmi",
             title="FID (as VMI)",
@@ -63,63 +59,57 @@ class FIDVMI(Evaluator):
             range="[0, 4]",
         ),
     )
-    reference: int = setting(100, "private images per label, at most", ge=2)
-    draws: int = setting(100, "reconstructions per label and trial, at most, the first ones", ge=2)
-
-    def unavailable(self, protocol: Protocol) -> str | None:
-        """Attribute tasks have no attacked labels to take private images of."""
-        return without_labels(protocol)
+    reference: int = setting(100, "largest number of private images per label", ge=2)
+    draws: int = setting(100, "largest number of reconstructions per label and trial; the first ones are used", ge=2)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `fid_vmi`, with one value per attacked label."""
+        """Compute `fid_vmi`, with one value per attacked label."""
         found: ClassReconstructions = evidence.get(ClassReconstructions)
         fake, judge = found.pixels[:, : self.draws], judges.classifier
         if not int(np.prod(fake.shape[:3])):
-            return {"fid_vmi": Score(value=None, reason="there are no reconstructions")}
+            return {"fid_vmi": Score(value=None, reason=NO_RECONSTRUCTIONS)}
         parts = [evidence.private(part) for part in ("private_train", "private_test")]
         rows, smallest, dims, reasons = [], self.reference, 0, []
-        for place, label in enumerate(found.labels):
-            real = _private(parts, label, self.reference, judge)
-            values, reason = _label(real, fake[:, :, place], judge)
+        for k, label in enumerate(found.labels):
+            real = _private_features(parts, label, self.reference, judge)
+            values, reason = _distances(real, fake[:, :, k], judge)
             rows.append(values)
             if reason:
                 reasons.append(reason)
             else:
                 smallest, dims = min(smallest, len(real)), real.shape[1]
-        notes = sizes(smallest, fake.shape[1], dims) if dims else ()
-        score = _summary(np.array(rows), int(np.prod(fake.shape[:3])), reasons, notes)
-        flags = rank_deficient(smallest, fake.shape[1], dims) if dims else {}
+        notes = size_notes(smallest, fake.shape[1], dims) if dims else ()
+        score = _score_labels(np.array(rows), int(np.prod(fake.shape[:3])), reasons, notes)
+        flags = rank_flags(smallest, fake.shape[1], dims) if dims else {}
         return {"fid_vmi": dataclasses.replace(score, flags=flags)}
 
 
-def _private(parts: list[Images], label: Tensor, count: int, judge: Judge) -> NDArray[np.float64]:
+def _private_features(parts: list[Images], label: Tensor, count: int, judge: Judge) -> NDArray[np.float64]:
     """Unit-norm features of the first `count` images of `label` in `parts`; no rows if there are none."""
-    import torch
-
     chosen = [first_of_each(part, label[None], count)[0] for part in parts]
     pixels = torch.cat(chosen)[:count]
-    return _unit(judge, pixels) if len(pixels) else np.zeros((0, 1))
+    return _unit_features(judge, pixels) if len(pixels) else np.zeros((0, 1))
 
 
-def _label(real: NDArray[np.float64], fake: Tensor, judge: Judge) -> tuple[list[float], str | None]:
-    """The distance of each trial for one label (`fake` is `R S C H W`), NaN with the reason where undefined."""
+def _distances(real: NDArray[np.float64], fake: Tensor, judge: Judge) -> tuple[list[float], str | None]:
+    """Distance of each trial for one label (`fake` is `R S C H W`), NaN with the reason where undefined."""
     if len(real) == 0:
         return [np.nan] * len(fake), "there are no private images of the label"
     reference = Moments.of(real)
-    found = [frechet_distance(reference, Moments.of(_unit(judge, trial))) for trial in fake]
+    found = [frechet_distance(reference, Moments.of(_unit_features(judge, trial))) for trial in fake]
     reason = next((distance.reason for distance in found if distance.reason), None)
     return [np.nan if reason or d.value is None else d.value for d in found], reason
 
 
-def _unit(judge: Judge, pixels: Tensor) -> NDArray[np.float64]:
+def _unit_features(judge: Judge, pixels: Tensor) -> NDArray[np.float64]:
     features: NDArray[np.float64] = judge.features(pixels).double().numpy()
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit: NDArray[np.float64] = features / np.where(length == 0, 1, length)
     return unit
 
 
-def _summary(values: NDArray[np.float64], n: int, reasons: list[str], notes: tuple[str, ...]) -> Score:
-    """The score of distances `K R`, NaN in the rows of undefined labels."""
+def _score_labels(values: NDArray[np.float64], n: int, reasons: list[str], notes: tuple[str, ...]) -> Score:
+    """Score of distances `K R`, NaN in the rows of undefined labels."""
     by_label = values.mean(1)
     defined = values[~np.isnan(by_label)]
     per_class = tuple(None if np.isnan(value) else float(value) for value in by_label)

@@ -3,60 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Encodings, Evidence, Score
 from ..benchmark.core.statistics import Interval, jackknife
+from ..benchmark.networks.judges import Judges
+from ._cosine import Values
+from ._reasons import not_finite
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.judges import Judges
-
-Values = NDArray[np.float64]
-#: Values of Z in float64 at a time (32 MiB).
-_CELLS = 1 << 22
+#: Values of Z converted to float64 at once (32 MiB).
+_BLOCK = 1 << 22
 _NAMES = ("lda", "lda_within", "lda_between")
 
 
 class LDA(Evaluator):
-    """How far apart the latents of different people are, against how far apart those of one person are.
+    """Scatter of latents between and within identities.
 
-    Of the flattened latents z_i of N observed images of G identities, n_g of identity g with mean m_g, and their
+    For the flattened latents z_i of N observed images of G identities, n_g of identity g with mean m_g, and their
     overall mean m:
     `S_w = 1/N sum_i |z_i - m_g(i)|^2`, `S_b = 1/N sum_g n_g |m_g - m|^2`, `lda = S_b / S_w`,
     the traces of the within-class and between-class scatter matrices of linear discriminant analysis; S_w + S_b is the
     total variance. Identities are `identities` where the data has them, else the class labels.
 
-    Intervals are Student-t from the jackknife over identities. `chance` is what the same latents would give if they
-    knew nothing of identity, that is, the expectation over random assignments: `(N - G) / (N - 1)` of the total
-    variance within, `(G - 1) / (N - 1)` of it between, and the quotient of the two, `(G - 1) / (N - G)`, which is far
-    from 0 where identities have few images.
+    Intervals are Student-t from the jackknife over identities. `chance` is the expectation over random assignments of
+    identities to the same latents: `(N - G) / (N - 1)` of the total variance within, `(G - 1) / (N - 1)` of it between,
+    and the quotient of the two, `(G - 1) / (N - G)`, which is far from 0 where identities have few images.
 
     References:
         T. Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020,
         Table 3. K. Fukunaga, "Introduction to Statistical Pattern Recognition", 2nd edition, 1990, section 10.2.
 
     Note:
-        The paper gives no formula for its within-class and between-class variances, and how they are normalised is
-        unknown, so S_w and S_b compare between defenses at one layer of one network here, not with its Table 3.
+        The paper gives no formula and no normalisation for its within-class and between-class variances. So S_w and S_b
+        are comparable between defenses at one layer of one network here, but not with its Table 3.
 
     Note:
         The FC column of the paper's Table 3 prints S_w / S_b (2541.02 / 983.14 = 2.58 and 1061.99 / 710.93 = 1.49), its
         other columns S_b / S_w; here it is always S_b / S_w, which for FC would be 0.39 and 0.67.
 
     Note:
-        An identity with a single observed image is left out and counted: it has no spread of its own and would only add
-        to S_b.
+        An identity with one observed image is left out and counted in a note: it has no scatter of its own and would
+        only add to S_b.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("Encodings",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("Encodings",)
+    scores = (
         Definition(
             name="lda",
             title="LDA score",
@@ -89,7 +85,7 @@ class LDA(Evaluator):
     )
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The scores `lda`, `lda_within` and `lda_between`."""
+        """Compute `lda`, `lda_within` and `lda_between`."""
         found: Encodings = evidence.get(Encodings)
         images = evidence.private("private_test").select(found.items.cpu())
         owners = images.labels if images.identities is None else images.identities
@@ -97,20 +93,20 @@ class LDA(Evaluator):
             return _undefined(len(images), f"{evidence.protocol.id} has neither identities nor labels")
         what = "classes" if images.identities is None else "identities"
         z = found.z.cpu().flatten(1) if len(images) else found.z.cpu().reshape(0, 1)
-        bad = _not_finite(z)
-        if bad:
-            return _undefined(len(images), f"{bad} of {len(z)} latents are not finite")
+        reason = not_finite(z, "latents")
+        if reason:
+            return _undefined(len(images), reason)
         groups, counts = np.unique(owners.cpu().numpy(), return_counts=True)
         kept = groups[counts > 1]
-        alone = len(groups) - len(kept)
-        notes = [f"{alone} of {len(groups)} {what} have one image and are left out"] if alone else []
+        single = len(groups) - len(kept)
+        notes = [f"{single} of {len(groups)} {what} have one image and are left out"] if single else []
         if what == "classes":
-            notes.append("the data has no identities, so this is over its classes, which targets are trained to part")
+            notes.append("the data has no identities, so the score is over classes, which targets learn to separate")
         if len(kept) < 2:
-            seen = f"{len(kept)} of {len(groups)} {what} have two observed images or more"
-            return _undefined(len(images), f"scatter needs two {what} with two images each, and {seen}", tuple(notes))
+            usable = f"{len(kept)} of {len(groups)} {what} have two or more images"
+            return _undefined(len(images), f"scatter needs two {what} with two images each; {usable}", tuple(notes))
         rows = [np.flatnonzero(owners.cpu().numpy() == group) for group in kept]
-        return _summary(Scatter.of(z, rows), what, tuple(notes))
+        return _score_scatter(Scatter.of(z, rows), what, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -129,15 +125,15 @@ class Scatter:
 
     @classmethod
     def of(cls, z: Tensor, rows: list[NDArray[np.int64]]) -> Scatter:
-        """Scatter of `N D` latents in disjoint groups of rows, a block of columns in float64 at a time.
+        """Compute the scatter of latents `N D` in disjoint groups of rows, one block of columns in float64 at a time.
 
-        Distances are taken from the first latent of the group and of all, so that equal latents have none exactly.
+        The first latent, of the group or of all, is subtracted first, so the scatter of equal latents is exactly 0.
         """
         sizes = np.array([len(part) for part in rows], dtype=np.float64)
         order, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows[:-1])])
         first = np.repeat(starts, [len(part) for part in rows])
         within, offset = np.zeros(len(rows)), np.zeros(len(rows))
-        step = max(1, _CELLS // len(order))
+        step = max(1, _BLOCK // len(order))
         for begin in range(0, z.shape[1], step):
             block = z[:, begin : begin + step].double().numpy()[order]
             moved = block - block[first]
@@ -149,12 +145,12 @@ class Scatter:
         return cls(sizes, within, offset)
 
     def variances(self) -> tuple[float, float]:
-        """`S_w` and `S_b`."""
+        """Compute `S_w` and `S_b`."""
         n = self.sizes.sum()
         return float(self.within.sum() / n), float(self.sizes @ self.offset / n)
 
     def left_out(self) -> tuple[Values, Values]:
-        """`S_w` and `S_b` without one group at a time, `float64 G` each.
+        """Compute `S_w` and `S_b` without one group at a time, `float64 G` each.
 
         Without g the overall mean moves by `n_g |m_g - m| / (N - n_g)`.
         """
@@ -164,11 +160,11 @@ class Scatter:
         return (self.within.sum() - self.within) / rest, np.maximum(between, 0) / rest
 
 
-def _summary(scatter: Scatter, what: str, notes: tuple[str, ...]) -> dict[str, Score]:
+def _score_scatter(scatter: Scatter, what: str, notes: tuple[str, ...]) -> dict[str, Score]:
     n, groups = int(scatter.sizes.sum()), len(scatter.sizes)
     within, between = scatter.variances()
     left = scatter.left_out()
-    notes = (*notes, f"{groups} {what} with {n} images; the interval takes the {what} as independent")
+    notes = (*notes, f"{groups} {what} with {n} images; the interval treats the {what} as independent")
     if groups == 2:
         notes = (*notes, f"two {what} are too few for an interval")
     bounds, free, total = (0.0, np.inf), (n - groups, groups - 1), within + between
@@ -180,7 +176,7 @@ def _summary(scatter: Scatter, what: str, notes: tuple[str, ...]) -> dict[str, S
     }
     chance = free[1] / free[0]
     if within == 0:
-        reason = f"S_w is 0: all latents of each of the {what} are equal"
+        reason = f"S_w is 0: within each of the {what} all latents are equal"
         ratio = Score(value=None, n=n, chance=chance, reason=reason, notes=notes)
     else:
         interval: Interval | None = jackknife(between / within, left[1] / left[0], bounds) if left[0].all() else None
@@ -190,10 +186,3 @@ def _summary(scatter: Scatter, what: str, notes: tuple[str, ...]) -> dict[str, S
 
 def _undefined(n: int, reason: str, notes: tuple[str, ...] = ()) -> dict[str, Score]:
     return {name: Score(value=None, n=n, reason=reason, notes=notes) for name in _NAMES}
-
-
-def _not_finite(z: Tensor) -> int:
-    """How many rows hold a value that is not finite."""
-    import torch
-
-    return sum(int((~part.isfinite().all(1)).sum()) for part in torch.split(z, 64))

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition, setting
 from ..benchmark.core.evidence import Evidence, Predictions, Score
 from ..benchmark.core.statistics import Interval, percentile
-from ._topk import not_finite
+from ..benchmark.networks.judges import Judges
+from ._cosine import Values
+from ._reasons import NO_TEST_IMAGES, not_finite
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ..benchmark.networks.judges import Judges
-
-Counts = NDArray[np.float64]
-#: Weights of resampled images held in memory at a time (16 MiB).
-_CELLS = 1 << 22
+#: Resampled images held in memory at once (16 MiB).
+_BLOCK = 1 << 22
 
 
 class MCC(Evaluator):
-    """Matthews correlation coefficient (MCC) between the target's decisions and the truth, on private test images.
+    """Matthews correlation coefficient (MCC) of the target.
 
-    Of an attribute, `MCC = (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN))` with the decision
-    `logit > 0`; the score is the mean over attributes. Of K classes, with the decision `argmax_k logit_k`, c right
-    decisions among s, and t_k images and p_k decisions of class k:
-    `MCC = (c s - sum_k p_k t_k) / sqrt((s^2 - sum_k p_k^2)(s^2 - sum_k t_k^2))`, the same for K = 2.
+    The score compares the target's decisions on private test images with the labels. For one attribute,
+    `MCC = (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN))` with the decision `logit > 0`; the score is the
+    mean over attributes. For K classes, with the decision `argmax_k logit_k`, c correct decisions among s, and t_k
+    images and p_k decisions of class k:
+    `MCC = (c s - sum_k p_k t_k) / sqrt((s^2 - sum_k p_k^2)(s^2 - sum_k t_k^2))`, which agrees for K = 2.
 
     The interval is a percentile bootstrap over images, which keeps the attributes of an image together.
 
@@ -40,20 +38,21 @@ class MCC(Evaluator):
         correlation coefficient", Computational Biology and Chemistry 28, 2004.
 
     Note:
-        Where the target says the same of every image, or the truth does, MCC is 0 / 0: the attribute is `None`, left
-        out of the mean and counted. scikit-learn calls it 0, and so does the paper, by its .000 at lambda_2 = 10; a
-        note gives the mean under that convention, which is the one to read where targets lose attributes.
+        Where the target's decision or the label is the same for every image, MCC is 0 / 0: the attribute is `None`,
+        left out of the mean and counted in a note. scikit-learn returns 0, and so does the paper, judging by its .000
+        at lambda_2 = 10. A note gives the mean under that convention, which is the one to use where targets lose
+        attributes.
 
     Note:
-        Of classes with equal logits the lowest decides, and an attribute's logit of 0 means no: a decision is needed.
+        Of classes with equal logits the lowest index is the decision, and an attribute's logit of 0 means no.
         `accuracy` scores ties of classes by their expectation.
 
     Note:
         Test images of one person are resampled as if they were independent; `n` is the number of images.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("Predictions",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("Predictions",)
+    scores = (
         Definition(
             name="mcc",
             title="MCC",
@@ -66,16 +65,14 @@ class MCC(Evaluator):
             range="[-1, 1]",
         ),
     )
-    resamples: int = setting(1000, "bootstrap resamples behind the interval", ge=100, le=1_000_000)
+    resamples: int = setting(1000, "bootstrap resamples of the interval", ge=100, le=1_000_000)
     seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `mcc`; for attributes with one value each, `None` where undefined."""
-        import torch
-
+        """Compute `mcc`; for attributes with one value each, `None` where undefined."""
         found: Predictions = evidence.get(Predictions)
         n = len(found.labels)
-        reason = "there are no test images" if n == 0 else not_finite(found.logits)
+        reason = NO_TEST_IMAGES if n == 0 else not_finite(found.logits, "logits")
         if reason:
             return {"mcc": Score(value=None, n=n, chance=0.0, reason=reason)}
         logits, truth = found.logits.cpu(), found.labels.cpu().numpy()
@@ -83,57 +80,57 @@ class MCC(Evaluator):
             return {"mcc": self._attributes((logits > 0).numpy(), truth)}
         return {"mcc": self._classes(logits.argmax(1).numpy(), truth, logits.shape[1])}
 
-    def _attributes(self, said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Score:
-        """Everything about decisions and truth, both `bool N A`."""
+    def _attributes(self, predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Score:
+        """Score of attributes, predicted and true, both `bool N A`."""
         n, attributes = truth.shape
-        table = np.hstack([truth & said, said, truth])
+        table = np.hstack([truth & predicted, predicted, truth])
         values = binary_mcc(table.sum(0, dtype=np.float64), n)
         defined = np.isfinite(values)
         per_class = tuple(float(value) if np.isfinite(value) else None for value in values)
         if not defined.any():
-            why = "the target or the truth says the same of every image"
-            reason = f"the MCC of {attributes} of {attributes} attributes is undefined: {why}"
+            why = "all predictions or all labels are equal"
+            reason = f"the MCC of all {attributes} attributes is undefined: {why}"
             return Score(value=None, n=n, chance=0.0, per_class=per_class, reason=reason)
         means = [_mean(binary_mcc(counts, n)) for counts in _resampled(table, self.resamples, self.seed)]
         interval = percentile(np.concatenate(means))
-        notes = _undefined(values, said, truth)
+        notes = _undefined_note(values, predicted, truth)
         return _score(float(values[defined].mean()), n, interval, per_class, notes)
 
-    def _classes(self, said: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Score:
-        """Everything about decisions and truth, both `int64 N`."""
+    def _classes(self, predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Score:
+        """Score of classes, predicted and true, both `int64 N`."""
         n = len(truth)
-        value = float(class_mcc(said[None], truth[None], classes)[0])
+        value = float(class_mcc(predicted[None], truth[None], classes)[0])
         if not np.isfinite(value):
-            same = "all test images are of one class" if np.ptp(truth) == 0 else "the target says one class throughout"
-            return Score(value=None, n=n, chance=0.0, reason=f"the MCC is undefined: {same}")
+            why = "all labels are equal" if np.ptp(truth) == 0 else "all predictions are equal"
+            return Score(value=None, n=n, chance=0.0, reason=f"the MCC is undefined: {why}")
         generator = np.random.Generator(np.random.PCG64(self.seed))
-        step, values = max(1, _CELLS // max(n, classes)), []
+        step, values = max(1, _BLOCK // max(n, classes)), []
         for start in range(0, self.resamples, step):
             rows = generator.integers(n, size=(min(step, self.resamples - start), n))
-            values.append(class_mcc(said[rows], truth[rows], classes))
+            values.append(class_mcc(predicted[rows], truth[rows], classes))
         resampled = np.concatenate(values)
         return _score(value, n, percentile(resampled[np.isfinite(resampled)]), None, ())
 
 
-def binary_mcc(counts: NDArray[np.float64] | NDArray[np.float32], n: int) -> Counts:
+def binary_mcc(counts: NDArray[np.float64] | NDArray[np.float32], n: int) -> Values:
     """MCC of attributes.
 
     Args:
-        counts: `... 3A`: true positives of every attribute, then positive decisions, then positive truths.
-        n: images.
+        counts: `... 3A`: true positives of every attribute, then positive predictions, then positive labels.
+        n: number of images.
 
     Returns:
         `float64 ... A`, NaN where undefined.
     """
-    both, said, truth = np.split(np.asarray(counts, dtype=np.float64), 3, axis=-1)
-    return _ratio(n * both - said * truth, said * (n - said), truth * (n - truth))
+    both, predicted, truth = np.split(np.asarray(counts, dtype=np.float64), 3, axis=-1)
+    return _ratio(n * both - predicted * truth, predicted * (n - predicted), truth * (n - truth))
 
 
-def class_mcc(said: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Counts:
-    """Gorodkin's coefficient of every row.
+def class_mcc(predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Values:
+    """Gorodkin's coefficient of each row.
 
     Args:
-        said: `B N`, in [0, K).
+        predicted: `B N`, in [0, K).
         truth: `B N`, in [0, K).
         classes: K.
 
@@ -144,48 +141,48 @@ def class_mcc(said: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -
     offset = classes * np.arange(rows)[:, None]
     p, t = (
         np.bincount((x + offset).ravel(), minlength=rows * classes).reshape(rows, classes).astype(np.float64)
-        for x in (said, truth)
+        for x in (predicted, truth)
     )
-    right = (said == truth).sum(1)
-    return _ratio(n * right - (p * t).sum(1), n**2 - (p * p).sum(1), n**2 - (t * t).sum(1))
+    correct = (predicted == truth).sum(1)
+    return _ratio(n * correct - (p * t).sum(1), n**2 - (p * p).sum(1), n**2 - (t * t).sum(1))
 
 
-def _ratio(covariance: Counts, first: Counts, second: Counts) -> Counts:
+def _ratio(covariance: Values, first: Values, second: Values) -> Values:
     scale = np.sqrt(first * second)
-    ratio: Counts = np.divide(covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0)
+    ratio: Values = np.divide(covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0)
     return np.clip(ratio, -1, 1)
 
 
 def _resampled(table: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """Column sums of resampled rows, `B columns` at a time; sums of ones are exact in float32 below 2^24."""
+    """Yield column sums of resampled rows, `B columns` at a time; sums of ones are exact in float32 below 2^24."""
     n = len(table)
     assert n < 1 << 24
     ones, generator = table.astype(np.float32), np.random.Generator(np.random.PCG64(seed))
-    step = max(1, _CELLS // n)
+    step = max(1, _BLOCK // n)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         rows = generator.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
         yield np.bincount(rows.ravel(), minlength=count * n).reshape(count, n).astype(np.float32) @ ones
 
 
-def _mean(values: Counts) -> Counts:
-    """The mean of the defined values of each row, without the rows that have none."""
+def _mean(values: Values) -> Values:
+    """Mean of the defined values of each row; rows without one are dropped."""
     defined = np.isfinite(values)
     rows = defined.any(1)
-    means: Counts = np.where(defined, values, 0)[rows].sum(1) / defined[rows].sum(1)
+    means: Values = np.where(defined, values, 0)[rows].sum(1) / defined[rows].sum(1)
     return means
 
 
-def _undefined(values: Counts, said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[str, ...]:
-    """A note on attributes without a value, if there are any."""
+def _undefined_note(values: Values, predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Note on attributes without a value, if there are any."""
     lost = int((~np.isfinite(values)).sum())
     if lost == 0:
         return ()
-    silent, constant = (int((x == x[0]).all(0).sum()) for x in (said, truth))
-    zero = float(np.nan_to_num(values).mean())
+    same_predicted, same_truth = (int((x == x[0]).all(0).sum()) for x in (predicted, truth))
+    mean = float(np.nan_to_num(values).mean())
     return (
-        f"{lost} of {len(values)} attributes are undefined and left out: the target says the same of every image for "
-        f"{silent}, the truth for {constant}; counted as 0, as in scikit-learn, the mean is {zero:.4f}",
+        f"{lost} of {len(values)} attributes are undefined and left out: all predictions are equal for "
+        f"{same_predicted}, all labels for {same_truth}; with 0 for them, as in scikit-learn, the mean is {mean:.4f}",
     )
 
 

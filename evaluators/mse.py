@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from torch import Tensor
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, Score
-from ._pairs import Values, pixel_score
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.judges import Judges
+from ..benchmark.networks.judges import Judges
+from ._cosine import Values
+from ._pairs import pixel_score
 
 
 class MSE(Evaluator):
-    """Mean squared error of a reconstruction, with pixel values in [0, 1].
+    """Mean squared error of reconstructions.
 
-    `mse = 1/N sum_i |x_i - xhat_i|^2 / (C H W)`. Intervals and spreads are those of `_pairs`; `chance` is the mean
-    squared distance to an original of another identity or class.
+    `mse = 1/N sum_i |x_i - xhat_i|^2 / (C H W)`, with pixel values in [0, 1]. The interval is Student-t over people
+    where they are known, else over images. `chance` is the mean squared error against an original of another identity
+    or class.
 
     Note:
-        It is the loss that the decoder attack minimises (Eq. 1 of Xiao et al., who do not report it), divided by the
+        This is the loss that the decoder attack minimises (Eq. 1 of Xiao et al., who do not report it), divided by the
         number of values.
 
     Note:
-        Reconstructions are measured as stored, in 8 bits, which adds about 1.3e-6 to the error of a decoder's output.
+        The error is that of stored reconstructions, in 8 bits, which adds about 1.3e-6 to the error of a decoder's
+        output.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("PairedReconstructions",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("PairedReconstructions",)
+    scores = (
         Definition(
             name="mse",
             title="MSE",
@@ -44,7 +43,7 @@ class MSE(Evaluator):
     )
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `mse`, for class tasks with the mean of every class."""
+        """Compute `mse`, for class tasks with the mean of every class."""
         return {"mse": pixel_score(evidence, mean_squared_error, (0, 1))}
 
 

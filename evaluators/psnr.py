@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, Score
-from ._pairs import Values, kinds, measured, pairs, summary, unrelated
+from ..benchmark.networks.judges import Judges
+from ._cosine import Values
+from ._pairs import measured, pairs, related_groups, score_images, unrelated
 from .mse import mean_squared_error
-
-if TYPE_CHECKING:
-    from ..benchmark.networks.judges import Judges
 
 
 class PSNR(Evaluator):
-    """Peak signal-to-noise ratio (PSNR) of a reconstruction in decibels, mean over images.
+    """Peak signal-to-noise ratio (PSNR) of reconstructions.
 
-    `psnr = 1/N sum_i -10 log10 MSE_i` with MSE_i of values in [0, 1], so that the peak is 1. Intervals and spreads are
-    those of `_pairs`; `chance` is the mean PSNR against an original of another identity or class.
+    `psnr = 1/N sum_i -10 log10 MSE_i` in decibels, with MSE_i of values in [0, 1], so the peak is 1. The interval is
+    Student-t over people where they are known, else over images. `chance` is the mean PSNR against an original of
+    another identity or class.
 
     References:
         T. Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020.
 
     Note:
-        The mean is over the images' decibels, as most papers and torchmetrics with `dim` have it; Xiao et al. do not
-        say. A note gives the PSNR of the mean squared error over all images, which is lower.
+        The mean is over the images' decibels, as in most papers and in torchmetrics with `dim`; Xiao et al. do not
+        state it. A note gives the PSNR of the mean squared error over all images, which is lower.
 
     Note:
         The PSNR of identical images is infinite. Such a reconstruction is counted in a note and enters the mean with
-        the PSNR of one value that is one 8-bit level off, the largest finite one: leaving it out would make a better
-        attack look worse. If all are identical the score is `None`.
+        the PSNR of one value that is one 8-bit level off, the largest finite one: without it a better attack would have
+        a lower score. If all are identical, the score is `None`.
 
     Note:
-        scikit-image gives the same numbers; torchmetrics differs in the eighth digit, as it takes the logarithm of 10
-        in single precision.
+        scikit-image gives the same numbers; torchmetrics differs in the eighth digit, since it computes the logarithm
+        of 10 in single precision.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("PairedReconstructions",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("PairedReconstructions",)
+    scores = (
         Definition(
             name="psnr",
             title="PSNR",
@@ -55,7 +54,7 @@ class PSNR(Evaluator):
     )
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `psnr`, for class tasks with the mean of every class."""
+        """Compute `psnr`, for class tasks with the mean of every class."""
         rebuilt, images = pairs(evidence)
         errors = measured(mean_squared_error, rebuilt, images.pixels)
         same, n = int((errors == 0).sum()), len(errors)
@@ -68,14 +67,14 @@ class PSNR(Evaluator):
             notes = (f"the PSNR of the mean squared error is {-10 * math.log10(errors.mean()):.3f} dB",)
         if same:
             finite = f"{-10 * math.log10(least):.1f} dB"
-            notes += (f"{same} of {n} reconstructions are identical to their originals and count {finite} each",)
-        other = unrelated(kinds(images))
+            notes += (f"{same} of {n} reconstructions are identical to their originals and count as {finite} each",)
+        other = unrelated(related_groups(images))
         chance = None if other is None else decibels(measured(mean_squared_error, rebuilt, images.pixels[other]), least)
         bounds = (0, math.inf)
-        return {"psnr": summary(decibels(errors, least), images, evidence.protocol, bounds, chance, notes)}
+        return {"psnr": score_images(decibels(errors, least), images, evidence.protocol, bounds, chance, notes)}
 
 
 def decibels(errors: Values, least: float) -> Values:
-    """PSNR of mean squared errors of values in [0, 1], none of them taken to be smaller than `least`."""
-    found: Values = -10 * np.log10(np.maximum(errors, least))
-    return found
+    """PSNR of mean squared errors of values in [0, 1]; smaller errors than `least` count as `least`."""
+    ratios: Values = -10 * np.log10(np.maximum(errors, least))
+    return ratios

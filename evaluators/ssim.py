@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import torch
+from torch import Tensor
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition, Protocol
 from ..benchmark.core.evidence import Evidence, Score
-from ._pairs import Values, pixel_score
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..benchmark.networks.judges import Judges
+from ..benchmark.networks.judges import Judges
+from ._cosine import Values
+from ._pairs import pixel_score
 
 #: Standard deviation of the window in pixels, and its half width.
 _SIGMA, _HALF = 1.5, 5
-#: Keep the quotients finite where an image is flat or black.
+#: Constants that keep the quotients finite where an image is constant or black.
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 class SSIM(Evaluator):
-    """Structural similarity index (SSIM) of a reconstruction and its original, mean over images.
+    """Structural similarity (SSIM) of reconstructions.
 
-    At every position of an 11 x 11 Gaussian window (sigma 1.5) that lies inside the image, for every channel,
+    At every position of an 11 x 11 Gaussian window (sigma 1.5) inside the image, for every channel,
     `(2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))` with the window's means m, variances
     s^2 and covariance s_xy, c1 = 0.01^2 and c2 = 0.03^2 for values in [0, 1]; the mean over positions and channels is
-    an image's SSIM. Intervals and spreads are those of `_pairs`; `chance` is the mean SSIM with an original of another
-    identity or class.
+    the SSIM of an image and its original, and the score is the mean over images. The interval is Student-t over people
+    where they are known, else over images. `chance` is the mean SSIM with an original of another identity or class.
 
     References:
         Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE Transactions
@@ -35,17 +33,17 @@ class SSIM(Evaluator):
         Representations", AAAI 2020.
 
     Note:
-        The data range is that of the format, 1, not that of the image at hand. Xiao et al. name neither range, window
-        nor colour space.
+        The data range is that of the format, 1, not that of each image. Xiao et al. do not state range, window and
+        colour space.
 
     Note:
-        Windows that reach beyond the border are left out, as by Wang et al. and scikit-image, whose numbers these are;
-        torchmetrics keeps them, on mirrored pixels, in some versions and drops them in others. Its map agrees inside
-        the border, but it convolves with the whole window, which takes many times as long as rows and columns in turn.
+        Windows that reach beyond the border are left out, as in Wang et al. and scikit-image, which gives the same
+        numbers. Some versions of torchmetrics include them, on mirrored pixels. Its map agrees inside the border, but
+        it convolves with the whole window, which takes many times as long as rows and columns in turn.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("PairedReconstructions",)
-    scores: ClassVar[tuple[Definition, ...]] = (
+    needs = ("PairedReconstructions",)
+    scores = (
         Definition(
             name="ssim",
             title="SSIM",
@@ -60,14 +58,14 @@ class SSIM(Evaluator):
     )
 
     def unavailable(self, protocol: Protocol) -> str | None:
-        """An image smaller than the window has no SSIM."""
+        """Reason for images that are smaller than the window."""
         size, (_, height, width) = 2 * _HALF + 1, protocol.image
         if min(height, width) >= size:
             return None
         return f"SSIM needs images of at least {size} x {size} pixels and {protocol.id} has {height} x {width}"
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """The score `ssim`, for class tasks with the mean of every class."""
+        """Compute `ssim`, for class tasks with the mean of every class."""
         return {"ssim": pixel_score(evidence, structural_similarity, (-1, 1))}
 
 
@@ -95,9 +93,7 @@ def structural_similarity(x: Tensor, y: Tensor) -> Values:
 
 
 def _windows(size: int, like: Tensor) -> Tensor:
-    """The weights of every window inside one axis of `size` pixels, one row a window."""
-    import torch
-
+    """Weights of all windows inside one axis of `size` pixels, one row per window."""
     offset = torch.arange(size, dtype=like.dtype, device=like.device)
     distance = offset[None] - offset[_HALF : size - _HALF, None]
     weights = torch.exp(-0.5 * (distance / _SIGMA).square()) * (distance.abs() <= _HALF)

@@ -9,7 +9,7 @@ import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Predictions
 from privbench.benchmark.core.statistics import two_level
-from privbench.evaluators._hits import released_spread
+from privbench.evaluators._hit_rate import released_spread
 from privbench.evaluators._topk import top_k
 from privbench.evaluators.accuracy import Accuracy
 from privbench.evaluators.attack_acc import AttackAcc

@@ -142,7 +142,7 @@ def test_inputs_stay_as_they_are_and_notes_name_the_features():
     assert torch.equal(private.pixels, before[1])
     assert score.notes[:2] == (
         "features are those of hog, of unit length",
-        "a reconstruction is compared with the nearest 2 of 2.5 private images on average",
+        "each reconstruction is compared with the nearest 2 of 2.5 private images on average",
     )
 
 

@@ -58,7 +58,7 @@ def _drawn(n=60, groups=7, shape=(3, 2, 2), apart=1.0, seed=0):
 
 @pytest.mark.parametrize("cells", [1, 60 * 5, 1 << 22])
 def test_equals_a_slow_loop_in_blocks_of_any_size(cells, monkeypatch):
-    monkeypatch.setattr(module, "_CELLS", cells)
+    monkeypatch.setattr(module, "_BLOCK", cells)
     z, who = _drawn()
     found = _scores(z, who)
     assert _values(found) == pytest.approx(_slow(z, who), rel=1e-12)
@@ -137,8 +137,8 @@ def _reasons(found):
 def test_too_few_identities_are_undefined():
     z, _ = _drawn()
     found = _scores(z, np.zeros(60, dtype=np.int64))
-    assert _reasons(found).endswith("two images each, and 1 of 1 identities have two observed images or more")
-    assert _reasons(_scores(z, np.arange(60))).endswith("0 of 60 identities have two observed images or more")
+    assert _reasons(found).endswith("two images each; 1 of 1 identities have two or more images")
+    assert _reasons(_scores(z, np.arange(60))).endswith("0 of 60 identities have two or more images")
     assert _reasons(_scores(z)) == "made-up/v1 has neither identities nor labels"
     assert "0 of 0 identities" in _reasons(_scores(z[:0], np.zeros(0, dtype=np.int64)))
 
@@ -156,7 +156,7 @@ def test_equal_latents_have_no_score(value):
     assert (found["lda_within"].value, found["lda_between"].value) == (0, 0)
     assert (found["lda"].value, found["lda"].reason) == (
         None,
-        "S_w is 0: all latents of each of the identities are equal",
+        "S_w is 0: within each of the identities all latents are equal",
     )
     apart = _scores(np.arange(30)[:, None] % 3 / 7 + np.zeros(5), np.arange(30) % 3)
     assert apart["lda_within"].value == 0
@@ -167,7 +167,7 @@ def test_equal_latents_have_no_score(value):
 def test_latents_that_are_not_finite_are_undefined():
     z, who = _drawn()
     z[4, 0, 0, 0], z[9, 2, 1, 1] = np.nan, np.inf
-    assert _reasons(_scores(z, who)) == "2 of 60 latents are not finite"
+    assert _reasons(_scores(z, who)) == "2 of 60 images have latents that are not finite"
 
 
 def test_small_differences_far_from_zero_survive():

@@ -94,8 +94,8 @@ def test_undefined_attributes_are_none_and_counted():
     assert found.value == pytest.approx(np.mean(kept))
     library = np.mean([matthews_corrcoef(truth[:, a], logits[:, a] > 0) for a in range(6)])
     assert found.notes == (
-        "3 of 6 attributes are undefined and left out: the target says the same of every image for 2, the truth for 1; "
-        f"counted as 0, as in scikit-learn, the mean is {library:.4f}",
+        "3 of 6 attributes are undefined and left out: all predictions are equal for 2, all labels for 1; "
+        f"with 0 for them, as in scikit-learn, the mean is {library:.4f}",
     )
     alone = _score(logits[:, [0, 3, 5]], truth[:, [0, 3, 5]])
     assert (found.value, found.interval) == (alone.value, alone.interval)
@@ -105,11 +105,11 @@ def test_nothing_defined_is_none():
     truth = _attributes()[1]
     found = _score(torch.full((300, 6), -1.0), truth)
     assert (found.value, found.interval, found.per_class, found.n) == (None, None, (None,) * 6, 300)
-    assert found.reason.startswith("the MCC of 6 of 6 attributes is undefined")
+    assert found.reason.startswith("the MCC of all 6 attributes is undefined")
     same = _score(torch.zeros(200, 5), _classes()[1])
-    assert (same.value, same.reason) == (None, "the MCC is undefined: the target says one class throughout")
+    assert (same.value, same.reason) == (None, "the MCC is undefined: all predictions are equal")
     one = _score(_classes()[0], torch.full((200,), 3))
-    assert (one.value, one.reason) == (None, "the MCC is undefined: all test images are of one class")
+    assert (one.value, one.reason) == (None, "the MCC is undefined: all labels are equal")
 
 
 @pytest.mark.parametrize("truth", [torch.zeros(0, 5, dtype=torch.bool), torch.zeros(0, dtype=torch.int64)])
@@ -151,7 +151,7 @@ def _slow_interval(score, n):
 
 @pytest.mark.parametrize("cells", [1, 700, 1 << 22])
 def test_interval_equals_a_slow_bootstrap_in_pieces_of_any_size(cells, monkeypatch):
-    monkeypatch.setattr(module, "_CELLS", cells)
+    monkeypatch.setattr(module, "_BLOCK", cells)
     logits, truth = _attributes(60, 3)
     said, true = (logits > 0).numpy(), truth.numpy()
 
@@ -183,7 +183,7 @@ def test_interval_without_association_has_the_width_of_a_correlation():
 
 
 def test_resamples_of_classes_that_are_undefined_are_left_out():
-    # Without the last image, which most resamples miss or have alone, the target says one class throughout.
+    # Without the last image, which most resamples miss or have alone, the target predicts one class for all images.
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     logits = torch.zeros(8, 5)
     logits[:7, 0] = logits[7, 1] = 1.0

@@ -1,4 +1,4 @@
-"""SSIM, PSNR and MSE against scikit-image, torchmetrics and slow loops; laws of what the evaluators of pairs share."""
+"""SSIM, PSNR and MSE against scikit-image, torchmetrics and slow loops; properties of the shared pairing."""
 
 import math
 import statistics as stdlib
@@ -146,7 +146,7 @@ def test_some_identical_images_are_counted_and_never_lower_the_psnr():
     found = _scores(rebuilt, Images(original))["psnr"]
     assert before.value < nearly.value == pytest.approx(found.value)
     # one of 121 values one level off: 10 log10(255^2 * 121) = 68.96 dB
-    assert found.notes[1] == "1 of 6 reconstructions are identical to their originals and count 69.0 dB each"
+    assert found.notes[1] == "1 of 6 reconstructions are identical to their originals and count as 69.0 dB each"
 
 
 def test_items_name_the_originals():
@@ -214,7 +214,7 @@ def test_no_image_is_undefined():
 
 
 def test_reconstructions_of_another_shape_are_refused():
-    with pytest.raises(InvalidConfigurationError, match="expected reconstructions to be 4 x 3 x 14 x 12 as the"):
+    with pytest.raises(InvalidConfigurationError, match="expected reconstructions to be 4 x 3 x 14 x 12 like the"):
         _scores(_pixels(4, (3, 12, 14)), Images(_pixels(4)))
 
 

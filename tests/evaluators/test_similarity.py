@@ -129,7 +129,7 @@ def test_class_reconstructions_take_the_nearest_private_image_of_the_class():
     assert score.intervals["trials"] == pytest.approx(student(values.mean((1, 2)), (-1, 1)), rel=1e-4)
     assert score.spreads["classes"] == pytest.approx(stdlib.stdev(values.mean((0, 1))), rel=1e-4)
     assert score.spreads["trials"] == pytest.approx(stdlib.stdev(values.mean((1, 2))), rel=1e-4)
-    assert score.notes[1].startswith("a reconstruction is compared with the nearest of 4.0 private images")
+    assert score.notes[1].startswith("each reconstruction is compared with the nearest 1 of 4.0 private images")
 
 
 def test_a_recovered_private_image_scores_one():
@@ -191,8 +191,8 @@ def test_missing_weights_are_named_and_weights_are_in_the_key(monkeypatch):
 
     _weights(monkeypatch, missing)
     assert FaceSimilarity().unavailable(_protocol()) == (
-        "face similarity needs the weights of facenet_vggface2, which are not here or damaged; `privbench weights ls` "
-        "says what to do"
+        "face similarity needs the weights of facenet_vggface2, which are missing or damaged; run `privbench "
+        "weights ls`"
     )
     _weights(monkeypatch, lambda kind, name: {name: "0" * 64})
     evaluator = FaceSimilarity(embedder="hog")
@@ -241,7 +241,7 @@ def test_estimates_that_are_not_finite_or_absent_are_undefined():
 def test_mistakes_of_an_attack_are_named():
     images = Images(_pixels(6))
     with pytest.raises(
-        InvalidConfigurationError, match="expected estimates to be 6 x 6 as 'made-by-hand' has features"
+        InvalidConfigurationError, match="expected estimates to be 6 x 6 like the features of 'made-by-hand'"
     ):
         _feature(FeatureEstimates(torch.ones(6, D + 1), torch.arange(6)), images)
     with pytest.raises(InvalidConfigurationError, match="field 'embedder', got None"):

@@ -181,7 +181,7 @@ def test_notes_name_the_judges_and_put_the_rate_beside_the_accuracy():
     scores = _score(*_case())
     verified, rate = scores["verified_acc"], scores["fpr_both"]
     assert verified.notes[0] == (
-        f"verified {verified.value:.1%}; both judges take {rate.value:.1%} of 26 calibrated negatives for the label"
+        f"verified {verified.value:.1%}; both judges classify {rate.value:.1%} of 26 calibrated negatives as the label"
     )
     named = (
         "the first judge is one (right on 98.0% of its test images), the second two (right on 95.5% of its test images)"
@@ -200,7 +200,7 @@ def test_without_a_negative_that_fools_the_rates_are_undefined_and_the_rest_is_n
         assert scores[name].value is None
         assert scores[name].reason.startswith(reason)
     assert scores["verified_acc"].value is not None
-    assert f"is not known: {reason}" in scores["verified_acc"].notes[0]
+    assert f"is unknown: {reason}" in scores["verified_acc"].notes[0]
 
 
 def test_without_reconstructions_the_rates_are_all_there_is():
@@ -234,8 +234,8 @@ def test_logits_that_are_not_finite_are_undefined_and_name_the_judge(which):
     case[which][61, 2] = float("inf")  # a negative that fooled the target
     scores = _score(*case)
     name = ("first", "second")[which]
-    assert scores["verified_acc"].reason == f"1 of 60 images have logits that are not finite, of the {name} judge"
-    assert scores["fpr_both"].reason == f"1 of 26 images have logits that are not finite, of the {name} judge"
+    assert scores["verified_acc"].reason == f"1 of 60 images have logits that are not finite ({name} judge)"
+    assert scores["fpr_both"].reason == f"1 of 26 images have logits that are not finite ({name} judge)"
     assert {score.value for score in scores.values()} == {None}
 
 

@@ -1,9 +1,9 @@
-"""The mean of hits over trials, draws and labels with what is needed to trust it, shared by the accuracy evaluators.
+"""Mean of hits over trials, draws and labels with its intervals and spreads, shared by the accuracy evaluators.
 
 `interval` is a bootstrap over labels and, within a label, over its draws (Wilson's over the labels where all outcomes
-agree); `intervals["classes"]` is Student-t over label means, `intervals["draws"]` holds the labels fixed,
-`intervals["trials"]` is Student-t over trial means. `spreads` are sample standard deviations: of trial and label means,
-and that of `released_spread`.
+are equal); `intervals["classes"]` is Student-t over label means, `intervals["draws"]` holds the labels fixed,
+`intervals["trials"]` is Student-t over trial means. `spreads` are the sample standard deviations of trial means and
+label means, and `released_spread`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..benchmark.core.statistics import Interval, sample_std, stratified, studen
 _FEW = 20
 _FEW_LABELS = (
     "with fewer than 20 labels the bootstrap interval is too narrow as a statement about labels in general; "
-    "`classes` is the safer one for that, `draws` and `trials` for these labels alone"
+    "prefer `classes` for that, and `draws` or `trials` for these labels alone"
 )
 
 
-def summary(
+def hit_rate(
     hits: NDArray[np.float64],
     chance: float,
     group: int,
@@ -30,15 +30,15 @@ def summary(
     seed: int,
     notes: tuple[str, ...] = (),
 ) -> Score:
-    """Everything about hits.
+    """Score of hits.
 
     Args:
         hits: `R S K`, values in [0, 1]: trials, draws, attacked labels; at least one.
-        chance: what guessing gives.
+        chance: expected value of guessing.
         group: labels attacked together.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        notes: passed on, before those made here.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
+        notes: first notes of the score.
     """
     draws = hits.reshape(-1, hits.shape[2]).T
     by_label, by_trial = draws.mean(1), hits.mean((1, 2))
@@ -64,18 +64,18 @@ def summary(
 
 
 def _interval(draws: NDArray[np.float64], resamples: int, seed: int) -> tuple[Interval | None, tuple[str, ...]]:
-    """The interval over labels of hits `K n`, and what to say of it."""
+    """Interval over labels of hits `K n`, and notes on it."""
     labels = len(draws)
     if labels < 2:
         return None, ("one label was attacked, so there is no interval over labels",)
     if np.ptp(draws) == 0:
-        note = f"no two reconstructions differ in outcome, so the interval is Wilson's over the {labels} labels"
+        note = f"all reconstructions have the same outcome, so the interval is Wilson's over the {labels} labels"
         return wilson(float(draws.flat[0]) * labels, labels), (note,)
     return two_level(draws, resamples, seed), (_FEW_LABELS,) if labels < _FEW else ()
 
 
 def released_spread(hits: NDArray[np.float64], group: int) -> float | None:
-    """The spread over draws as GMI and KED-MI in BiDO compute it.
+    """Spread over draws as the code of GMI and KED-MI in BiDO computes it.
 
     Args:
         hits: `R S K`, values in [0, 1].
