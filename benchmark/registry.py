@@ -71,12 +71,6 @@ def _points(kind: Kind) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=_group(kind)))
 
 
-def refresh() -> None:
-    """Clear the cache, so that packages installed since are found."""
-    _points.cache_clear()
-    entries.cache_clear()
-
-
 @cache
 def entries(kind: Kind) -> tuple[RegisteredComponent, ...]:
     """Return all registered components of a kind by name; a name registered twice appears twice."""

@@ -30,9 +30,12 @@ from pathlib import Path
 import pytest
 import typer
 from markdown_it import MarkdownIt
-from privbench.benchmark import registry
-from privbench.benchmark.cli.main import app, main
+from privbench.benchmark.cli.main import app
 from typer.models import CommandInfo
+
+from helpers import command_line
+
+from .installed import refresh_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("run", "plan", "parse", "skip", "exit 1", "exit 2")
@@ -180,25 +183,13 @@ class Session:
         if mode == "parse":
             return
         if mode == "plan" and words[0] == "run":
-            # `plan` has none of the options that control the execution.
-            words = ["plan", *without(words[1:], ("--jobs", "-j", "--results", "--device", "--runner"))]
+            words = ["plan", *words[1:]]
         self._expect(words, code)
 
     def _expect(self, words: list[str], code: int) -> None:
-        done, out, error = self.call(words)
+        done, out, error = command_line.run(*words)
         self.output = out + error
         assert done == code, f"privbench {shlex.join(words)} exited with {done}"
-
-    def call(self, words: list[str]) -> tuple[int, str, str]:
-        """Run `privbench` in this process and return exit code, stdout and stderr."""
-        code, out, error = 0, io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-            patch.setattr(sys, "argv", ["privbench", *words])
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else int(bool(end.code))
-        return code, out.getvalue(), error.getvalue()
 
     def _cd(self, words: list[str], mode: str, code: int) -> None:
         self.patch.chdir(words[0])
@@ -237,7 +228,7 @@ class Session:
         assert done.returncode == 0, done.stderr
         self.patch.syspath_prepend(str(self.site))
         importlib.invalidate_caches()
-        registry.refresh()
+        refresh_registry()
 
     def _pytest(self, words: list[str], mode: str, code: int) -> None:
         environment = os.environ | {"PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1"}
@@ -278,14 +269,3 @@ class Session:
 def _expanded(word: str) -> list[str]:
     """The paths that match a pattern, or the pattern itself if there are none, as in a shell."""
     return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
-
-
-def without(words: list[str], options: tuple[str, ...]) -> list[str]:
-    """The words without some options and their values."""
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        if not skip and word not in options:
-            kept.append(word)
-        skip = word in options
-    return kept

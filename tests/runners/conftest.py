@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from privbench.benchmark import api, registry
+from helpers.command_line import Command
+from helpers.installed import refresh_registry
+from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
-from privbench.benchmark.cli.main import main
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.runners.scheduler import Listener
@@ -31,9 +32,9 @@ def faulty(tmp_path_factory) -> Iterator[None]:
         for path in paths:
             patch.syspath_prepend(path)
         patch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep))
-        registry.refresh()
+        refresh_registry()
         yield
-    registry.refresh()
+    refresh_registry()
 
 
 @pytest.fixture
@@ -120,22 +121,6 @@ def run(faulty, tmp_path) -> Callable[..., RunResult]:
 
 
 @pytest.fixture
-def privbench(faulty, monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line and return exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "250")
-    for name in ("STORE", "RESULTS", "DATA"):
-        monkeypatch.setenv(f"PRIVBENCH_{name}", str(tmp_path / name.lower()))
-
-    def go(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["privbench", *map(str, words)])
-        try:
-            main()
-        except SystemExit as exited:
-            code = 0 if exited.code is None else exited.code
-        else:
-            code = 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return go
+def privbench(faulty, privbench: Command) -> Command:
+    """The command line with the plugin."""
+    return privbench

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import blocks as code
-from privbench.benchmark import registry
+from helpers.installed import refresh_registry
 from privbench.benchmark.pipeline import resolve
 
 #: Upper limits for the budgets `quick` and `smoke` in these tests.
@@ -31,7 +31,7 @@ def _session(root: Path, shared: Path) -> Iterator[Any]:
         for name, module in list(sys.modules.items()):
             if str(made.site) in (getattr(module, "__file__", None) or ""):
                 del sys.modules[name]
-    registry.refresh()
+    refresh_registry()
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from privbench.benchmark import registry
-from privbench.benchmark.cli.main import main
+from helpers.installed import refresh_registry
 
 RUN = ("run", "--budget", "smoke", "--set", "dataset.draws=1", "--set", "gmi.max_steps=2", "--set", "gmi.iterations=2")
 #: Module, its source, and of each name what is said when it is asked for.
@@ -65,30 +64,11 @@ def installed(tmp_path_factory) -> Iterator[None]:
     (facts / "entry_points.txt").write_text("\n".join(groups))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        registry.refresh()
+        refresh_registry()
         yield
     for name in [name for name in sys.modules if name.startswith("bad_")]:
         del sys.modules[name]
-    registry.refresh()
-
-
-@pytest.fixture
-def privbench(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "250")
-    for name in ("STORE", "RESULTS", "DATA", "CACHE"):
-        monkeypatch.setenv(f"PRIVBENCH_{name}", str(tmp_path / name.lower()))
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["privbench", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(bool(end.code))
-        return code, *capsys.readouterr()
-
-    return call
+    refresh_registry()
 
 
 @pytest.mark.parametrize("name", SAID)

@@ -5,6 +5,7 @@ import unittest
 from pathlib import Path
 
 import pytest
+from helpers.installed import refresh_registry
 from privbench.benchmark import registry
 from privbench.benchmark.errors import PrivbenchError, UnknownComponentError
 from privbench.benchmark.testing.check import ConformanceError
@@ -166,10 +167,10 @@ def installed(tmp_path_factory):
     (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        registry.refresh()
+        refresh_registry()
         yield
     sys.modules.pop("faulty_components", None)
-    registry.refresh()
+    refresh_registry()
 
 
 def module(name: str) -> str:

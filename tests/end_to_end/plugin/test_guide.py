@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.installed import refresh_registry
 from privbench.benchmark import registry
 from privbench.benchmark.testing.checks import check, checks
 
@@ -51,10 +52,10 @@ def installed(tmp_path_factory):
     (facts / "entry_points.txt").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        registry.refresh()
+        refresh_registry()
         yield
     sys.modules.pop("guide_components", None)
-    registry.refresh()
+    refresh_registry()
 
 
 @pytest.mark.parametrize(("kind", "name"), SHOWN)
