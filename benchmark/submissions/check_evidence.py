@@ -223,7 +223,8 @@ def check_picture(submission: Submission, entry: SubmittedRecord, record: Record
     expected = picture_of(evidence)
     if expected is None:
         raise CorruptArtifactError(
-            f"expected {name_of(record)} to have no picture, which its attack does not give, got one; {_RESUBMIT}"
+            f"expected {name_of(record)} to have no picture, since its attack reconstructs no images, got one; "
+            f"{_RESUBMIT}"
         )
     given, wanted = _decode_png(data, str(source)), _decode_png(expected, "the picture of the reconstructions")
     header = HEADER if "ClassReconstructions" in evidence else 0
