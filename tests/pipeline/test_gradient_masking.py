@@ -167,7 +167,8 @@ def stored(folder: Path, made: Cell, network: Network) -> tuple[Session, Artifac
     test = session.images(made.dataset, "private_test").select(torch.arange(20))
     logits = predict(network, test.pixels, CPU, 3)
     tensors = {"network": state(network), "predictions": {"logits": logits, "labels": test.labels}}
-    return session, session.store.write("target", "a" * 64, tensors=tensors, info={"prediction_seed": 3, "test_accuracy": 1.0, "n": 20})
+    info = {"prediction_seed": 3, "test_accuracy": 1.0, "n": 20}
+    return session, session.store.write("target", "a" * 64, tensors=tensors, info=info)
 
 
 @pytest.mark.parametrize(("defense", "expected"), [("none", "zero_input_gradient"), ("mid", "random_output")])

@@ -52,7 +52,8 @@ def test_negatives_read_the_target_alone_and_are_shared_by_attacks() -> None:
     assert set(stages["scores"].inputs) == {"target", "prior", "evidence", "judge", "second_judge", "negatives"}
     other = Matrix((Selection("digits"),), (Selection("none"),), (Selection("gmi"),), (Selection("verified_acc"),))
     again = {stage.kind: stage.key for stage in build_plan(other.cells(), Path("nowhere")).stages.values()}
-    assert {kind for kind in again if again[kind] == stages[kind].key} == {"target", "judge", "second_judge", "negatives"}
+    same = {kind for kind in again if again[kind] == stages[kind].key}
+    assert same == {"target", "judge", "second_judge", "negatives"}
 
 
 def test_cells_that_do_not_ask_have_neither() -> None:
