@@ -82,7 +82,7 @@ def test_accuracy_at_chance_is_not_flagged_if_mcc_is_above_zero() -> None:
 
 
 def test_a_constant_target_is_flagged() -> None:
-    same = "the MCC is undefined: the target says one class throughout"
+    same = "the MCC is undefined: all predictions are equal"
     expected = f"{same}, so there is no evidence that the target has learned anything"
     assert message(scores=SOUND | mcc(None, None, same)) == expected
     nothing = {"accuracy": {"value": None, "interval": None, "chance": None}}
