@@ -1,4 +1,4 @@
-"""Records for the board, made from the committed ones: thousands of them, or with hostile texts in every free field."""
+"""Records for the report, derived from the committed ones: thousands, or with hostile texts in all free fields."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ SECTIONS = (
     ("digits/v1", "digits/v2", "smoke"),
 )
 
-#: Sets a variable of the page and opens a dialog, if it ever runs.
+#: A script that sets a variable of the page and opens a dialog.
 _RUN = "window.pwned=1;alert(1)"
 LONG = "W" * 4000
 HOSTILE = {
@@ -47,7 +47,7 @@ HOSTILE = {
     "spreadsheet": "=HYPERLINK(1)\t@SUM(A1) \\input{/etc/passwd} $x_1$ 100% & | `code` **bold**",
 }
 
-#: Fields that the schema restricts, wherever they are.
+#: Names of fields that the schema restricts.
 _RESTRICTED = {
     "key",
     "digest",
@@ -62,13 +62,13 @@ _RESTRICTED = {
     "better",
     "unit",
 }
-#: Mappings whose names are free, with the depth to which they are mappings.
+#: Mappings with free names, and the depth to which they are nested.
 _FREE = {"fields": 3, "changed": 2, "intervals": 1, "spreads": 1, "not_run": 1, "queries": 1, "costs": 1, "judge": 3}
 _FREE |= {"artifacts": 1, "curves": 3, "files": 1}
 
 
 def committed() -> list[tuple[Json, Path]]:
-    """Every record of the repository with its path, in order of path."""
+    """Every record of the repository with its path, sorted by path."""
     paths = sorted((COMMITTED / "records").rglob("*.json"))
     return [(json.loads(path.read_text(encoding="utf-8")), path) for path in paths]
 
@@ -76,14 +76,14 @@ def committed() -> list[tuple[Json, Path]]:
 def write_many(folder: Path, count: int = 2000, seed: int = 0, *, one_table: bool = False) -> list[Path]:
     """Write `count` different records with pictures.
 
-    Values, intervals and values per class of the committed records are moved at random within their ranges. Names of
-    defenses vary, of some defenses the fields; some cells are missing, some scores undefined, some flagged.
+    Values, intervals and values per class of the committed records are shifted at random within their ranges. Names and
+    fields of defenses vary; some cells are missing, some scores are undefined, some cells have flags.
 
     Args:
         folder: the results folder.
         count: how many records.
         seed: equal seeds give equal files.
-        one_table: all in one section, one seed each, so that a table has about `count` rows.
+        one_table: put all in one section with one seed each, so that a table has about `count` rows.
     """
     templates: dict[tuple[str, str], list[tuple[Json, Path]]] = {}
     for record, path in committed():
@@ -102,16 +102,16 @@ def write_many(folder: Path, count: int = 2000, seed: int = 0, *, one_table: boo
         record = record | {"cell": record["cell"] | shared}
         text = curves.setdefault(record["key"], json.dumps(record["curves"]))
         made = _varied(record, source, defense, number, attack, run)
-        place = _place(folder, made)
-        place.write_text(f'{json.dumps(made)[:-1]}, "curves": {text}}}', encoding="utf-8")
+        target = _record_path(folder, made)
+        target.write_text(f'{json.dumps(made)[:-1]}, "curves": {text}}}', encoding="utf-8")
         if made["picture"]:
-            _picture(path.with_suffix(".png"), place.with_suffix(".png"), pictures)
-        written.append(place)
+            _picture(path.with_suffix(".png"), target.with_suffix(".png"), pictures)
+        written.append(target)
     return written
 
 
 def _cells(attacks: list[str], seed: int, one_table: bool) -> Iterator[tuple[tuple[str, str, str], str, int, str, int]]:
-    """Section, defense with the number of its variant, attack and seed of one cell after another."""
+    """Section, defense, number of its variant, attack and seed of each cell."""
     noise = random.Random(seed)
     own = ("none", "bido_hsic", "bido_coco", "mid", "adversarial_reconstruction")
     for number in itertools.count():
@@ -128,7 +128,7 @@ def _cells(attacks: list[str], seed: int, one_table: bool) -> Iterator[tuple[tup
 
 
 def _varied(record: Json, source: tuple[str, str, str], defense: str, number: int, attack: str, run: int) -> Json:
-    """The record, without its curves, as another cell's."""
+    """The record without its curves, converted to that of another cell."""
     _, protocol, budget = source
     noise = random.Random(f"{source} {defense} {number} {attack} {run}")
     strength = random.Random(f"{source} {defense} {number}").gauss(0, 0.8)
@@ -175,7 +175,7 @@ def _undefined(score: Json) -> Json:
 
 
 def _moved(score: Json, shift: float, noise: random.Random) -> Json:
-    """The score with everything moved by `shift` (in logits, or in logarithms), in range."""
+    """The score with all values moved by `shift`, in logits or logarithms, within their range."""
     move = _mover(score["definition"]["unit"], shift)
     value = move(score["value"])
     if score["per_class"] is not None:
@@ -200,15 +200,15 @@ def _mover(unit: str, shift: float) -> Callable[[float], float]:
     return lambda x: x * math.exp(shift / 4)
 
 
-def _place(folder: Path, record: Json) -> Path:
+def _record_path(folder: Path, record: Json) -> Path:
     parts = (record["protocol"].replace("/", "-"), record["cell"]["defense"]["name"], record["cell"]["attack"]["name"])
-    place = folder.joinpath("records", *parts)
-    place.mkdir(parents=True, exist_ok=True)
-    return place / f"{record['key']}.json"
+    parent = folder.joinpath("records", *parts)
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent / f"{record['key']}.json"
 
 
 def _picture(source: Path, target: Path, known: dict[str, Path]) -> None:
-    """Copy a picture, or link the copy that is there."""
+    """Copy a picture, or link to an earlier copy."""
     if source.name in known:
         target.hardlink_to(known[source.name])
     else:
@@ -217,10 +217,10 @@ def _picture(source: Path, target: Path, known: dict[str, Path]) -> None:
 
 
 def write_hostile(folder: Path) -> list[Path]:
-    """Write two records for each hostile text, which is every free text and every free name in them, and a few more.
+    """Write two records for each hostile text, in which it replaces every free text and name, and a few more records.
 
-    All but three are cells of one section, together with two harmless ones. A file that is no record is named by a
-    hostile text too; it is not among the paths.
+    All but three are cells of one section, which also has two harmless cells. The name of an invalid file is hostile
+    too; its path is not returned.
     """
     sources = [
         (r, p)
@@ -238,10 +238,10 @@ def write_hostile(folder: Path) -> list[Path]:
     paths = []
     pictures: dict[str, Path] = {}
     for record, path in made:
-        place = _place(folder, record)
-        place.write_text(json.dumps(record), encoding="utf-8")
-        _picture(path.with_suffix(".png"), place.with_suffix(".png"), pictures)
-        paths.append(place)
+        target = _record_path(folder, record)
+        target.write_text(json.dumps(record), encoding="utf-8")
+        _picture(path.with_suffix(".png"), target.with_suffix(".png"), pictures)
+        paths.append(target)
     (folder / "records" / f"{HOSTILE['image']}.json").write_text("{}", encoding="utf-8")
     return paths
 
@@ -264,7 +264,7 @@ def _hostile(record: Json, text: str, *, keep_dataset: bool, seed: int) -> Json:
 
 
 def _filled(value: Any, text: str, free: int, name: str = "") -> Any:
-    """`value` with every free text, and the first free name of every mapping, replaced."""
+    """A copy of `value` in which `text` replaces every free text and the first free name of every mapping."""
     if isinstance(value, dict):
         depth = _FREE.get(name, 0) if not free else free - 1
         made = {inner: _filled(child, text, depth, "" if depth else inner) for inner, child in value.items()}
@@ -278,7 +278,7 @@ def _filled(value: Any, text: str, free: int, name: str = "") -> Any:
 
 
 def _longest(record: Json) -> Json:
-    """Names as long as the schema lets them be."""
+    """A record with the longest names that the schema allows."""
     cell = dict(record["cell"], seed=99)
     cell["defense"] = cell["defense"] | {"name": "D" * 100}
     cell["attack"] = cell["attack"] | {"name": "A" * 100}

@@ -1,4 +1,4 @@
-"""Records as a run writes them, made without running anything."""
+"""Records like those of a run, made without running anything."""
 
 import hashlib
 import random
@@ -37,7 +37,7 @@ def make_score(name: str, value: float | None, reason: str | None = None, n: int
 
 
 def make_scores(leak: float, accuracy: float, seed: int) -> dict:
-    """Scores of an attack that succeeds about that often."""
+    """Scores of an attack with about that success rate."""
     noise = random.Random(f"{leak} {accuracy} {seed}")
     hits = min(1.0, max(0.0, leak + noise.gauss(0, 0.03)))
     per_class = [min(1.0, max(0.0, hits + noise.gauss(0, 0.12))) for _ in range(5)]
@@ -73,7 +73,7 @@ def make_record(
     picture: bool = False,
     **changes: object,
 ) -> Record:
-    """A record; `changes` replace top-level values, and `cell` values within the cell."""
+    """A record; `changes` replace top-level values, `cell` values of the cell."""
     cell = {
         "dataset": choice(protocol.split("/")[0], judge={"epochs": 5}),
         "defense": choice(defense, recipe={"learning_rate": 0.1}, **({"lambda_x": 2.0} if defense != "none" else {})),

@@ -1,4 +1,4 @@
-"""What a visitor does with the board: sort, filter, link, compare."""
+"""Tests of sorting, filtering, linking and comparing on the report."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from privbench.benchmark.report.html.pages import render_folder
 COMMITTED = Path(__file__).resolve().parents[3] / "results"
 TEXT_COLUMNS = {"group", "defense", "attack"}
 
-#: Of the visible rows of a table, in order, the first text of each cell.
+#: The first text of each cell of the visible rows of a table, in order.
 ROWS = """table => [...table.tBodies[0].rows].filter(row => row.getClientRects().length).map(row =>
   [...row.cells].map(cell => {
     const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
@@ -27,8 +27,8 @@ ROWS = """table => [...table.tBodies[0].rows].filter(row => row.getClientRects()
 #: The section with the most rows.
 LARGEST = """() => [...document.querySelectorAll("section.board")].reduce((a, b) =>
   b.querySelectorAll("table.rows tbody tr").length > a.querySelectorAll("table.rows tbody tr").length ? b : a).id"""
-#: Presses each header of a table twice. Of each its place, its column, and after either press the state of all headers,
-#: whether the rows are all there, and the column.
+#: Presses each header of a table twice. Returns its index and column and, after each press, the state of all headers,
+#: whether no row was lost, and the values of the column.
 CLICKS = """table => {
   const read = () => (ROWS)(table);
   const together = (rows) => rows.map((row) => row.join("|")).sort().join();
@@ -42,10 +42,10 @@ CLICKS = """table => {
   return headers.filter((cell) => cell.querySelector("button")).map((cell) =>
     [cell.cellIndex, cell.dataset.column, [press(cell), press(cell)]]);
 }"""
-WAYS = (("ascending", 1), ("descending", -1))
-#: Whether texts are in the order of the language, or for -1 against it.
+DIRECTIONS = (("ascending", 1), ("descending", -1))
+#: Whether texts are in alphabetical order, or for -1 in the reverse order.
 ORDERED = "([texts, sign]) => texts.every((text, i) => !i || sign * texts[i - 1].localeCompare(text) <= 0)"
-#: What of the tables, leaderboards and drawings is visible.
+#: The visible rows, leaderboards and plots, and the state of the controls.
 VIEW = """() => {
   const seen = (element) => element.getClientRects().length > 0;
   return {
@@ -59,7 +59,7 @@ VIEW = """() => {
 
 
 class Addresses(HTMLParser):
-    """Every address on a page, and every name that an address can end in."""
+    """All links of a page, and all names that a link can end in."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -82,8 +82,8 @@ def number(text: str) -> float:
     return float(found[0].replace(",", "")) if found else math.inf
 
 
-def eventually(page, condition: str) -> None:
-    """Wait until an expression holds; the page's policy forbids playwright's own way."""
+def wait_until(page, condition: str) -> None:
+    """Wait until an expression is true; the page's policy blocks `wait_for_function` of playwright."""
     for _ in range(200):
         if page.evaluate(condition):
             return
@@ -95,8 +95,8 @@ def rows_of(page, table: str) -> list[list[str]]:
     return page.eval_on_selector(f"#{table}", ROWS)
 
 
-def described(record: Record) -> dict[str, str]:
-    """What the filters know of a record."""
+def filter_values(record: Record) -> dict[str, str]:
+    """The values of a record that filters use."""
     cell = record.cell
     return {"defense": cell.defense.name, "attack": cell.attack.name, "budget": cell.budget}
 
@@ -115,7 +115,7 @@ def test_every_page_opens_from_a_file_and_from_a_server(visit, board, serve):
         assert from_file.evaluate("getComputedStyle(document.querySelector('h1, h2')).fontWeight") == "700"
 
 
-def test_a_request_a_message_or_an_error_would_be_noticed(visit, board):
+def test_requests_messages_and_errors_are_detected(visit, board):
     seen = visit(board)
     seen.page.evaluate("() => { fetch('https://example.org/x').catch(() => 0); console.log('hello'); }")
     seen.page.evaluate("() => { setTimeout(() => { throw new Error('broken'); }); setTimeout(() => alert(1), 10); }")
@@ -167,7 +167,7 @@ def test_records_can_be_reached_from_the_index(visit, board):
 
 
 def is_sorted(page, column: str, order: list[str], sign: int) -> bool:
-    """Whether the texts of a column stand in order, what is missing last; texts as the language has it."""
+    """Whether the values of a column are sorted, missing ones last, and texts alphabetically."""
     if column in TEXT_COLUMNS:
         known = [text for text in order if text != "–"]
         return order == known + ["–"] * (len(order) - len(known)) and page.evaluate(ORDERED, [known, sign])
@@ -176,7 +176,7 @@ def is_sorted(page, column: str, order: list[str], sign: int) -> bool:
     return values == known + [math.inf] * (len(values) - len(known))
 
 
-def test_every_header_sorts_up_and_down_with_what_is_missing_last(visit, varied):
+def test_every_header_sorts_in_both_directions_with_missing_values_last(visit, varied):
     page = visit(varied[0]).page
     section = page.evaluate(LARGEST)
     page.evaluate("id => document.querySelectorAll('section.board').forEach(s => s.id === id || s.remove())", section)
@@ -185,17 +185,17 @@ def test_every_header_sorts_up_and_down_with_what_is_missing_last(visit, varied)
         clicks = page.eval_on_selector(f"#{table}", CLICKS.replace("ROWS", ROWS))
         assert len(clicks) > 6
         for at, column, presses in clicks:
-            for (states, whole, order), (way, sign) in zip(presses, WAYS, strict=True):
-                assert whole
+            for (states, complete, order), (direction, sign) in zip(presses, DIRECTIONS, strict=True):
+                assert complete
                 assert len(order) > 3
-                assert states[at] == way
+                assert states[at] == direction
                 assert {state for i, state in enumerate(states) if i != at} <= {"none", None}
                 if not is_sorted(page, column, order, sign):
-                    wrong.append((table, column, way, order[:14]))
+                    wrong.append((table, column, direction, order[:14]))
     assert wrong == []
 
 
-def test_ranks_are_sorted_by_themselves_whatever_stands_below(visit, varied):
+def test_ranks_are_sorted_by_rank_and_not_by_rank_set(visit, varied):
     page = visit(varied[0]).page
     table = f"#{page.evaluate(LARGEST)}-attack_acc-leaders"
     changed = "all => all.forEach((set, i) => { set.textContent = i % 2 ? '9–20' : '10–12'; })"
@@ -210,14 +210,14 @@ def test_a_header_is_pressed_with_the_mouse(visit, board):
     page = visit(board).page
     header = page.locator("table.rows th[data-column=accuracy]").first
     table = header.evaluate("cell => cell.closest('table').id")
-    for way, sign in WAYS:
+    for direction, sign in DIRECTIONS:
         header.locator("button").click()
-        assert header.get_attribute("aria-sort") == way
+        assert header.get_attribute("aria-sort") == direction
         at = header.evaluate("cell => cell.cellIndex")
         assert is_sorted(page, "accuracy", [row[at] for row in rows_of(page, table)], sign)
 
 
-def test_filters_narrow_restore_and_stand_in_the_address(visit, varied):
+def test_filters_narrow_restore_and_are_in_the_url(visit, varied):
     index, records = varied
     page = visit(index).page
     everything = page.evaluate(VIEW)
@@ -229,18 +229,18 @@ def test_filters_narrow_restore_and_stand_in_the_address(visit, varied):
     ):
         for name, value in choices.items():
             page.select_option(f"#filter [name={name}]", value)
-        eventually(page, "document.getElementById('filter-status').textContent !== ''")
+        wait_until(page, "document.getElementById('filter-status').textContent !== ''")
         shown = page.evaluate(
             "[...document.querySelectorAll('table.rows tbody a:not(.flagged)')]"
             ".filter(link => link.getClientRects().length).map(link => link.href)"
         )
-        kept = {record.key[:16] for record in records if choices.items() <= described(record).items()}
+        kept = {record.key[:16] for record in records if choices.items() <= filter_values(record).items()}
         assert {Path(unquote(address)).stem for address in shown} == kept
         if len(choices) > 1:
             again = visit(page.url).page
             assert again.evaluate(VIEW) == page.evaluate(VIEW) != everything
         page.click("#filter [type=reset]")
-        eventually(page, "document.getElementById('filter-status').textContent === ''")
+        wait_until(page, "document.getElementById('filter-status').textContent === ''")
         assert page.evaluate(VIEW) == everything
 
 
@@ -248,7 +248,7 @@ def test_seeds_and_words_filter_too(visit, varied):
     index, records = varied
     page = visit(index).page
     page.select_option("#filter [name=seeds]", "3")
-    eventually(page, "document.getElementById('filter-status').textContent !== ''")
+    wait_until(page, "document.getElementById('filter-status').textContent !== ''")
     seeds = [len(row.seeds) for section in records.sections() for row in section.rows]
     shown = page.evaluate(
         "[...document.querySelectorAll('table.rows tbody tr')].filter(r => r.getClientRects().length).length"
@@ -256,7 +256,7 @@ def test_seeds_and_words_filter_too(visit, varied):
     assert shown == sum(count >= 3 for count in seeds) > 0
     assert f"{shown} of {len(seeds)} rows" in page.inner_text("#filter-status")
     page.fill("#filter [name=q]", "kedmi MID")
-    eventually(page, "location.hash.includes('q=kedmi')")
+    wait_until(page, "location.hash.includes('q=kedmi')")
     page.wait_for_timeout(50)
     rows = [row for row in page.evaluate(VIEW)["rows"] if "kedmi" in row]
     assert rows
@@ -264,7 +264,7 @@ def test_seeds_and_words_filter_too(visit, varied):
     assert visit(page.url).page.evaluate(VIEW) == page.evaluate(VIEW)
 
 
-def test_an_address_keeps_score_order_and_filter_together(visit, board):
+def test_the_url_has_score_order_and_filter(visit, board):
     page = visit(board).page
     section = page.get_attribute("section.board", "id")
     choice = page.locator(f"select[data-choose='{section}']")
@@ -299,7 +299,7 @@ def test_a_link_to_a_row_shows_it(visit, board):
     assert 0 <= box["y"] <= 900
 
 
-def test_a_point_of_the_plot_leads_to_its_cell(visit, board):
+def test_a_point_of_the_plot_links_to_its_cell(visit, board):
     page = visit(board).page
     point = page.locator(".ranking.chosen .panel a").first
     title, address = point.locator("title").text_content(), point.get_attribute("href")
@@ -318,16 +318,16 @@ def test_a_point_of_the_plot_leads_to_its_cell(visit, board):
 
 
 @pytest.fixture(params=["folder", "server", "single"])
-def place(request, board: Path, single: Path, serve: Callable[[Path], str]) -> str:
-    """The address of the index, as a file, from a server and as a single page."""
+def index_url(request, board: Path, single: Path, serve: Callable[[Path], str]) -> str:
+    """The URL of the index as a file, from a server, and of the single page."""
     if request.param == "single":
         return single.as_uri()
     return board.as_uri() if request.param == "folder" else f"{serve(board.parent)}/index.html"
 
 
-def test_two_cells_are_compared(visit, place):
+def test_two_cells_are_compared(visit, index_url):
     records = {record.key[:16]: record for record in load_records(COMMITTED)}
-    page = visit(place).page
+    page = visit(index_url).page
     assert not page.is_visible("#compare-bar")
     mnist = [
         key for key, record in records.items() if (record.protocol, record.cell.attack.name) == ("mnist/v1", "kedmi")
@@ -368,7 +368,7 @@ def test_two_cells_are_compared(visit, place):
     assert again.inner_text("#compare-result") == page.inner_text("#compare-result")
 
 
-def test_cells_that_cannot_be_compared_say_so(visit, board):
+def test_cells_that_are_not_comparable_are_marked(visit, board):
     records = load_records(COMMITTED)
     digits, mnist = (next(r.key[:16] for r in records if r.protocol == name) for name in ("digits/v1", "mnist/v1"))
     page = visit(f"{(board.parent / 'compare.html').as_uri()}#{digits},{mnist}").page
@@ -385,7 +385,7 @@ def test_cells_that_cannot_be_compared_say_so(visit, board):
             seen.problems.clear()
 
 
-def test_a_cell_is_chosen_on_its_own_page(visit, board):
+def test_a_cell_is_selected_on_its_own_page(visit, board):
     page = visit(cells_of(board)[0]).page
     page.click("a.find-other")
     page.wait_for_url("**/index.html**")
@@ -402,7 +402,7 @@ def test_pictures_load_when_they_come_into_view(visit, board):
     assert set(pictures.evaluate_all("all => all.map(image => image.loading)")) == {"lazy"}
     last = pictures.last
     last.scroll_into_view_if_needed()
-    eventually(page, "[...document.querySelectorAll('.gallery img')].at(-1).naturalWidth > 0")
+    wait_until(page, "[...document.querySelectorAll('.gallery img')].at(-1).naturalWidth > 0")
     ratio = last.evaluate("image => image.width / image.height - image.naturalWidth / image.naturalHeight")
     assert abs(ratio) < 0.1
 
@@ -415,7 +415,7 @@ def test_definitions_are_those_of_the_records(visit, board):
             assert part in text
 
 
-def test_published_values_stand_beside_ours(visit, board):
+def test_published_values_are_beside_ours(visit, board):
     page = visit(board.parent / "published.html").page
     assert page.locator("table.published").count() > 0
     heads = page.eval_on_selector_all("table.published thead", "all => all.map(head => head.innerText)")
@@ -426,7 +426,7 @@ def test_published_values_stand_beside_ours(visit, board):
         assert address.startswith("https://")
 
 
-def test_the_theme_can_be_changed_and_is_kept(visit, board, serve):
+def test_the_theme_is_kept(visit, board, serve):
     root = serve(board.parent)
     page = visit(f"{root}/index.html", color_scheme="light").page
     background = "getComputedStyle(document.body).backgroundColor"
@@ -443,23 +443,23 @@ def test_the_theme_can_be_changed_and_is_kept(visit, board, serve):
 def test_a_command_can_be_copied(visit, board):
     seen = visit(cells_of(board)[0])
     seen.page.click(".copy")
-    eventually(seen.page, "document.querySelector('.copy').textContent !== 'Copy'")
+    wait_until(seen.page, "document.querySelector('.copy').textContent !== 'Copy'")
     command = seen.page.text_content(".command code")
     assert command.startswith("privbench run ")
 
 
 @pytest.mark.parametrize("strange", ["%E0%A4%A&sort.x=y.up&score.x=<b>&pick=../x", "sort.constructor=a.up&&==&a=b=c"])
-def test_a_strange_address_is_only_an_address(visit, board, strange):
+def test_an_invalid_url_changes_nothing(visit, board, strange):
     page = visit(f"{board.as_uri()}#{strange}").page
     assert page.locator("table.rows tbody tr:visible").count() > 0
     for part in (*strange.split("&"), "%", "&", "=", "q=%00", "sort.digits-v1-quick-rows=__proto__.up", "compare=a,b"):
         page.evaluate("text => { location.hash = text; }", part)
         page.wait_for_timeout(20)
     page.evaluate("location.hash = ''")
-    eventually(page, "[...document.querySelectorAll('table.rows tbody tr')].every(row => row.getClientRects().length)")
+    wait_until(page, "[...document.querySelectorAll('table.rows tbody tr')].every(row => row.getClientRects().length)")
 
 
-def test_cells_carry_the_numbers_of_their_records(visit, board):
+def test_cells_show_the_numbers_of_their_records(visit, board):
     record = next(record for record in load_records(COMMITTED) if "attack_acc" in record.scores)
     seen = visit(board.parent / "cells" / f"{record.key[:16]}.html")
     rows = seen.page.eval_on_selector("table.scores", ROWS)

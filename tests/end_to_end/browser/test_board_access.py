@@ -1,4 +1,4 @@
-"""Everybody can read the board: accessibility rules, keyboard, widths, colour schemes, print, no scripts."""
+"""Tests of accessibility: axe rules, keyboard, widths, colour schemes, print, no scripts."""
 
 import io
 from pathlib import Path
@@ -9,12 +9,12 @@ from PIL import Image
 
 WIDTHS = (390, 820, 1280)
 KINDS = ("index", "cell", "compare", "definitions", "published")
-#: What is wider than the window although nothing around it scrolls.
+#: Whether the page is wider than the window.
 WIDE = """() => document.documentElement.scrollWidth > innerWidth || document.body.scrollWidth > innerWidth"""
-#: Rows of tables that are higher than half the window: a squeezed column.
+#: Rows of tables that are higher than half the window, which happens if a column is too narrow.
 HIGH = """() => [...document.querySelectorAll("tr")].filter(row => row.getBoundingClientRect().height > innerHeight / 2)
   .map(row => row.textContent.slice(0, 40))"""
-#: Where the focus is, whether it is in the window, and the width of its outline.
+#: The focused element, whether it is in the window, and the width of its outline.
 FOCUS = """() => {
   const element = document.activeElement, box = element.getBoundingClientRect(), style = getComputedStyle(element);
   return {
@@ -27,7 +27,7 @@ FOCUS = """() => {
 
 
 def address(board: Path, kind: str) -> str:
-    """Of one page of a kind; of the comparison with two cells."""
+    """The URL of a page of a kind; for the comparison, of two cells."""
     cells = sorted((board.parent / "cells").glob("*.html"))
     if kind == "cell":
         return cells[0].as_uri()
@@ -36,7 +36,7 @@ def address(board: Path, kind: str) -> str:
 
 
 def open_fully(visit, board: Path, kind: str):
-    """An opened page without motion, the comparison after it is drawn."""
+    """Open a page without motion; wait until a comparison is drawn."""
     page = visit(address(board, kind), reduced_motion="reduce").page
     if kind == "compare":
         page.wait_for_selector("#compare-result table")
@@ -44,13 +44,13 @@ def open_fully(visit, board: Path, kind: str):
 
 
 def is_drawn(png: bytes) -> bool:
-    """Whether a tenth of the lines of a picture have something dark beside something light."""
+    """Whether at least a tenth of the lines of a picture have contrast."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
     return bool(np.mean(np.ptp(pixels, axis=1) > 40) > 0.1)
 
 
 def findings(page, *rules: str, rows: int | None = None) -> list[str]:
-    """Serious and critical findings of axe-core with their elements; of tables the first rows, if asked."""
+    """Serious and critical findings of axe-core with their elements; `rows` limits tables to their first rows."""
     from axe_playwright_python.sync_playwright import Axe
 
     options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": list(rules)} if rules else {})
@@ -77,7 +77,7 @@ def test_pages_pass_axe_in_light_and_their_colours_in_dark(visit, board, kind):
     assert len(backgrounds) == 2
 
 
-def test_axe_would_find_a_fault(visit, board):
+def test_axe_detects_violations(visit, board):
     page = visit(board.parent / "definitions.html").page
     page.evaluate(
         "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"
@@ -110,7 +110,7 @@ def test_pages_are_drawn_and_fit_at_every_width(visit, board, kind, tmp_path):
     assert not is_drawn(page.screenshot())
 
 
-def test_keys_alone_reach_and_sort(visit, board):
+def test_the_keyboard_reaches_and_sorts_tables(visit, board):
     page = visit(board).page
     page.keyboard.press("Tab")
     focus = page.evaluate(FOCUS)
@@ -134,7 +134,7 @@ def test_keys_alone_reach_and_sort(visit, board):
     assert page.evaluate(FOCUS)["header"]
 
 
-def test_points_of_the_plot_are_reached_by_keys(visit, board):
+def test_the_keyboard_reaches_points_of_the_plot(visit, board):
     page = visit(board).page
     page.locator(".ranking.chosen .panel a").first.focus()
     page.keyboard.press("Tab")
@@ -146,15 +146,15 @@ def test_points_of_the_plot_are_reached_by_keys(visit, board):
     page.wait_for_url("**/cells/*.html")
 
 
-def test_paper_shows_all_details_and_no_controls(visit, single, board):
+def test_print_shows_all_details_and_no_controls(visit, single, board):
     page = visit(single).page
     assert page.locator("details.cell").count() == page.locator("details.cell:not([open])").count() > 10
     page.evaluate(
-        "addEventListener('beforeprint', () => { window.closed_on_paper = "
+        "addEventListener('beforeprint', () => { window.closed_in_print = "
         "document.querySelectorAll('details.cell:not([open])').length; })"
     )
     assert len(page.pdf()) > 50_000
-    assert page.evaluate("window.closed_on_paper") == 0
+    assert page.evaluate("window.closed_in_print") == 0
     assert page.locator("details.cell[open]").count() == 0
     page = visit(board).page
     page.emulate_media(media="print", color_scheme="dark")
@@ -165,7 +165,7 @@ def test_paper_shows_all_details_and_no_controls(visit, single, board):
     assert page.locator("table.rows tbody tr:visible").count() == page.locator("table.rows tbody tr").count()
 
 
-def test_without_scripts_everything_can_be_read(visit, board, single):
+def test_everything_is_readable_without_scripts(visit, board, single):
     page = visit(board, java_script_enabled=False).page
     assert page.locator("table.rows tbody tr:visible").count() == page.locator("table.rows tbody tr").count() > 30
     assert page.locator(".ranking:visible").count() == page.locator(".ranking").count()
@@ -183,7 +183,7 @@ def test_without_scripts_everything_can_be_read(visit, board, single):
     assert cell.locator("table.scores").is_visible()
 
 
-def test_the_single_page_opens_the_cell_that_its_address_names(visit, single):
+def test_the_single_page_opens_the_cell_in_its_url(visit, single):
     page = visit(single).page
     cell = page.locator("details.cell").last.get_attribute("id")
     linked = visit(f"{single.as_uri()}#{cell}").page

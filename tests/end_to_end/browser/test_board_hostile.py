@@ -1,4 +1,4 @@
-"""Texts of unknown origin are shown as text: nothing runs, nothing is fetched, nothing leaves its place."""
+"""Tests that untrusted texts are shown as text: no script runs, nothing is loaded, the layout is kept."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,8 @@ from privbench import load_records
 from privbench.benchmark.report.formatting import sanitize
 
 WIDE = "document.documentElement.scrollWidth > innerWidth || document.body.scrollWidth > innerWidth"
-#: Elements and attributes that no page of a report has, and texts that would have become code.
-STRANGE = """() => [
+#: Elements and attributes that no page of a report may have, because they come from an injected text.
+INJECTED = """() => [
   ...document.querySelectorAll("iframe, object, embed, base, form[action], [style], link[rel=preload], video, audio"),
   ...[...document.querySelectorAll("*")].filter((element) =>
     element.getAttributeNames().some((name) => name.startsWith("on"))),
@@ -21,7 +21,7 @@ STRANGE = """() => [
 
 #: The texts of the parts of a cell's page.
 TEXTS = """() => Object.fromEntries([".flag", "dl.facts", ".settings", "table.scores", "table.stages", ".command"].map(
-  (place) => [place, document.querySelector(place).textContent]))"""
+  (selector) => [selector, document.querySelector(selector).textContent]))"""
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +32,27 @@ def records(samples, tmp_path_factory):
 
 
 def is_harmless(page) -> bool:
-    """Nothing ran, and the page is what it was made to be."""
+    """Whether no injected script ran and the page has its usual structure."""
     page.wait_for_timeout(20)
     assert page.evaluate("window.pwned") is None
-    assert page.evaluate(STRANGE) == []
+    assert page.evaluate(INJECTED) == []
     assert not page.evaluate(WIDE)
     return True
 
 
 def words(text: str) -> str:
-    """Without spaces and without quotes, which a shell's command needs more of."""
+    """The text without spaces and quotes, because shell commands have additional quotes."""
     return re.sub(r"""[\s'"]""", "", text)
 
 
-def test_what_would_run_is_seen_by_these_tests(visit, tmp_path, samples):
+def test_these_tests_detect_injected_scripts(visit, tmp_path, samples):
     (tmp_path / "index.html").write_text(
         f"<!doctype html><title>x</title><p>{samples.HOSTILE['image']}</p>", encoding="utf-8"
     )
     seen = visit(tmp_path / "index.html")
     seen.page.wait_for_timeout(100)
     assert seen.page.evaluate("window.pwned") == 1
-    assert seen.page.evaluate(STRANGE) != []
+    assert seen.page.evaluate(INJECTED) != []
     assert any(problem == "dialog 1" for problem in seen.problems)
     seen.problems.clear()
 
@@ -66,7 +66,7 @@ def test_pages_show_hostile_texts_as_texts(visit, hostile, samples, name):
     shown = words(page.evaluate("document.body.textContent"))
     if name == "index":
         assert words(sanitize(samples.HOSTILE["image"], 60)) in shown
-        assert "isnotarecord" in shown
+        assert "tobearecord,gotanotherfile" in shown
     for text in samples.HOSTILE.values():
         assert name == "published" or words(sanitize(text, 40)).rstrip("…")[:34] in shown, text[:40]
     page.locator("table").first.scroll_into_view_if_needed()
@@ -100,9 +100,9 @@ def test_every_cell_shows_its_hostile_texts(visit, hostile, records, samples):
         assert is_harmless(page)
         if text not in samples.HOSTILE.values():
             continue
-        for place, shown in page.evaluate(TEXTS).items():
-            limit = 30 if place in ("table.scores", "table.stages") else 60
-            assert words(sanitize(text, limit)).rstrip("…")[:limit] in words(shown), (place, text[:40])
+        for selector, shown in page.evaluate(TEXTS).items():
+            limit = 30 if selector in ("table.scores", "table.stages") else 60
+            assert words(sanitize(text, limit)).rstrip("…")[:limit] in words(shown), (selector, text[:40])
         assert len(page.evaluate("document.body.innerText")) < 150_000
 
 
@@ -115,7 +115,7 @@ def test_invisible_characters_are_made_visible(visit, hostile, records, samples)
         assert not set(text) & set("\u202e\u2066\u2067\u200b\u2060\ufeff\x00\x07\x1b\x7f\x85")
 
 
-def test_the_single_page_holds_hostile_texts_too(visit, samples, make, tmp_path):
+def test_the_single_page_shows_hostile_texts_as_texts(visit, samples, make, tmp_path):
     samples.write_hostile(tmp_path / "results")
     page = visit(make(tmp_path / "results", tmp_path / "board.html", "--single", code=1)).page
     assert is_harmless(page)
@@ -128,11 +128,11 @@ def test_the_single_page_holds_hostile_texts_too(visit, samples, make, tmp_path)
         assert is_harmless(page)
 
 
-def test_addresses_cannot_bring_code(visit, hostile, samples):
+def test_urls_cannot_inject_code(visit, hostile, samples):
     for name in ("index", "compare"):
         page = visit(Path(hostile.parent / f"{name}.html")).page
         for text in list(samples.HOSTILE.values())[:8]:
-            for place in ("", "q=", "pick=", "score.a="):
-                page.evaluate("text => { location.hash = text; }", place + text[:500])
+            for prefix in ("", "q=", "pick=", "score.a="):
+                page.evaluate("text => { location.hash = text; }", prefix + text[:500])
         page.wait_for_timeout(200)
         assert is_harmless(page)
