@@ -1,4 +1,4 @@
-"""The workflow that verifies submissions of pull requests: safe by its form, and its script on a real repository."""
+"""Workflow that verifies submissions in pull requests: its permissions, and its script on a real repository."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / ".github" / "workflows" / "submissions.yml"
-#: Stands for privbench: says what it was asked to verify, and refuses what is called so.
+#: Replaces privbench: prints its arguments, and rejects submissions whose name ends in forged.
 STUB = '#!/bin/sh\necho "asked: $*"\ncase "$2" in *forged) exit 1;; esac\n'
 
 
@@ -78,8 +78,8 @@ def pull(tmp_path: Path) -> Pull:
     return Pull(tmp_path)
 
 
-def test_it_has_no_rights_and_runs_nothing_of_a_pull_request(workflow) -> None:
-    triggers = workflow[True]  # YAML takes the key `on` for a truth value
+def test_the_workflow_has_no_permissions_and_runs_no_code_of_a_pull_request(workflow) -> None:
+    triggers = workflow[True]  # YAML reads the key `on` as true
     assert list(triggers) == ["pull_request"]
     assert workflow["permissions"] == {"contents": "read"}
     text = FILE.read_text("utf-8")
@@ -88,7 +88,7 @@ def test_it_has_no_rights_and_runs_nothing_of_a_pull_request(workflow) -> None:
     (job,) = workflow["jobs"].values()
     assert "permissions" not in job
     for step in job["steps"]:
-        assert "${{" not in step.get("run", ""), "what strangers name must not become part of a script"
+        assert "${{" not in step.get("run", ""), "names in a pull request must not become part of a script"
         if "checkout" in step.get("uses", ""):
             assert step["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
             assert step["with"]["persist-credentials"] is False
@@ -107,7 +107,7 @@ def test_changed_submissions_are_verified(pull: Pull, script: str) -> None:
     assert not (pull.folder / "data" / "code.py").exists()
 
 
-def test_one_refusal_fails_and_the_others_are_still_verified(pull: Pull, script: str) -> None:
+def test_one_rejection_fails_and_the_others_are_still_verified(pull: Pull, script: str) -> None:
     for name in ("a", "forged", "z"):
         pull.write(f"results/submissions/{name}/submission.json", "{}")
     code, out = pull.verify(script)
@@ -115,7 +115,7 @@ def test_one_refusal_fails_and_the_others_are_still_verified(pull: Pull, script:
     assert out.count("asked: ") == 3
 
 
-def test_a_removed_submission_is_no_fault(pull: Pull, script: str) -> None:
+def test_a_removed_submission_is_no_error(pull: Pull, script: str) -> None:
     (pull.base / "results/submissions/old/submission.json").unlink()
     pull.write("results/submissions/other/submission.json", "{}")
     code, out = pull.verify(script)
@@ -131,7 +131,7 @@ def test_a_submission_cannot_bring_its_own_finding(pull: Pull, script: str) -> N
     assert "expected a submission without findings" in out
 
 
-def test_strange_names_are_names(pull: Pull, script: str) -> None:
+def test_unusual_names_are_not_executed(pull: Pull, script: str) -> None:
     names = ["--help", "$(touch owned)", "a b", "x;y", "`z`", "new\nline"]
     for name in names:
         pull.write(f"results/submissions/{name}/submission.json", "{}")
