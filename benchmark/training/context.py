@@ -22,7 +22,7 @@ from ..core.config import Protocol, Recipe
 from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
 from ..networks.classifiers.network import Network
-from .batches import Batches
+from .batches import Augmentation, Batches, Sampler
 from .monitor import LoopMonitor
 from .optimisation import learning_rate, make_optimizer, update
 from .progress import NullProgress, Progress
@@ -177,8 +177,8 @@ class Context:
         recipe: Recipe,
         loss: Loss,
         *,
-        sampler: str | None = None,
-        augmentation: str | None = None,
+        sampler: Sampler | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Train a classifier on labelled images and leave it in evaluation mode.
 
@@ -216,7 +216,13 @@ class Context:
         network.eval()
 
     def batches(
-        self, name: str, images: Images, size: int, *, sampler: str | None = None, augmentation: str | None = None
+        self,
+        name: str,
+        images: Images,
+        size: int,
+        *,
+        sampler: Sampler | None = None,
+        augmentation: Augmentation | None = None,
     ) -> Batches:
         """Make the batches that loop `name` trains a classifier on, with the true labels or attributes.
 
@@ -231,9 +237,9 @@ class Context:
             dataclasses.replace(images, labels=images.truth(self.protocol.task)),
             size,
             derive(self.seed, name, "batches"),
-            sampler=sampler or self.protocol.sampler,  # type: ignore[arg-type]
+            sampler=sampler or self.protocol.sampler,
             instances=self.protocol.instances,
-            augmentation=augmentation or self.protocol.augmentation,  # type: ignore[arg-type]
+            augmentation=augmentation or self.protocol.augmentation,
             device=self.device,
         )
 

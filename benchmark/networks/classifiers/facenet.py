@@ -42,21 +42,13 @@ class Embedding(nn.Module):
 class FaceNet(Network):
     """InceptionResnetV1 with one linear layer, the judge of faces.
 
-    One latent, `embedding`: 512-d, before division by its norm.
-
-    Args:
-        image: 3, height, width.
-        classes: K.
-        pretrained: start the embedding from facenet-pytorch's VGGFace2 weights.
+    One latent, `embedding`: 512-d, before division by its norm. Images have 3 channels and any size; `pretrained` loads
+    facenet-pytorch's VGGFace2 weights into the embedding.
 
     References:
         Schroff, Kalenichenko, Philbin. FaceNet: A Unified Embedding for Face Recognition and Clustering. CVPR 2015.
         https://arxiv.org/abs/1503.03832
         facenet-pytorch 2.5, https://github.com/timesler/facenet-pytorch
-
-    Raises:
-        InvalidConfigurationError: the image is not in colour.
-        MissingDataError: the VGGFace2 weights are missing and cannot be downloaded.
 
     Note:
         BiDO's judge of faces is an IR-50 at 112 x 112 that starts from MS-Celeb-1M weights. Ours is a face network with

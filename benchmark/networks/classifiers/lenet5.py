@@ -17,19 +17,12 @@ class LeNet5(Network):
     """LeNet-5 in its modern form: two convolutions with max pools, three dense layers, ReLU.
 
     Latents of a 1 x 32 x 32 image: `layer1` 6 x 14 x 14, `layer2` 16 x 5 x 5, `layer3` 120 (flat), `layer4` 84. With 10
-    classes it has 61,706 weights, and a forward pass needs a twentieth of the multiplications of `scnn`.
-
-    Args:
-        image: channels, height, width; at least 28 pixels high and wide.
-        classes: K.
-        pretrained: must be false.
+    classes it has 61,706 weights, and a forward pass needs a twentieth of the multiplications of `scnn`. Images are at
+    least 28 pixels high and wide; there are no published weights.
 
     References:
         LeCun, Bottou, Bengio, Haffner. Gradient-based learning applied to document recognition. Proceedings of the
         IEEE 86(11), 1998. http://yann.lecun.com/exdb/mnist/
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or `pretrained` is true.
 
     Note:
         We use ReLU instead of the scaled tanh, and max pools instead of averages with a trained factor and bias.

@@ -14,19 +14,12 @@ from .requirements import Image, require_size, require_untrained
 class MCNN(Network):
     """Three-layer convolutional network that BiDO attacks on MNIST and calls LeNet.
 
-    Latents of a 1 x 32 x 32 image: `layer1` 64 x 14 x 14, `layer2` 128 x 5 x 5, `layer3` 256 (flat).
-
-    Args:
-        image: channels, height, width; at least 32 pixels high and wide.
-        classes: K.
-        pretrained: must be false.
+    Latents of a 1 x 32 x 32 image: `layer1` 64 x 14 x 14, `layer2` 128 x 5 x 5, `layer3` 256 (flat). Images are at
+    least 32 pixels high and wide; there are no published weights.
 
     References:
         Zhang, Jia, Pei, Wang, Li, Song. The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural
         Networks. CVPR 2020. https://arxiv.org/abs/1911.07135
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or `pretrained` is true.
 
     Note:
         For images larger than the published 32 x 32 only `layer3` and the last layer are wider.

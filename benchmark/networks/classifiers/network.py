@@ -18,8 +18,10 @@ class Network(nn.Module):
     Z_j; the last stage, named `logits`, maps the last latent to the logits. A network takes images in [0, 1] and
     normalises them itself. Latents may be stored channels last: use `flatten`, not `view`.
 
-    A registered network has the constructor `(image, classes, *, pretrained=False)`. Increase `version` when a change
-    alters results.
+    A registered network has the constructor `(image, classes, *, pretrained=False)` with the shape (channels, height,
+    width) of an image, the number K of classes or attributes, and whether to start from the published weights. It
+    raises InvalidConfigurationError for images or weights that it does not support, and MissingDataError for weights
+    that are missing and cannot be downloaded. Increase `version` when a change alters results.
 
     Args:
         stages: modules by name, in order; the last is `logits`.

@@ -53,21 +53,13 @@ class ResNet34(Network):
 
     Latents of a 64 x 64 image: `stem` (after the max pool) and `stage1` 64 x 16 x 16, `stage2` 128 x 8 x 8, `stage3`
     256 x 4 x 4, `stage4` 512 x 2 x 2, `fc1` 50 (average pool, ReLU, batch norm, linear), `bn2` 50 (ReLU, batch norm).
-    Convolution weights start from N(0, 2 / (k k c_out)), which is torchvision's initialisation.
-
-    Args:
-        image: channels, height, width; at least 32 pixels high and wide.
-        classes: K.
-        pretrained: start stem and stages from torchvision's ImageNet weights (3 channels).
+    Convolution weights start from N(0, 2 / (k k c_out)), which is torchvision's initialisation. Images are at least 32
+    pixels high and wide; `pretrained` loads torchvision's ImageNet weights (3 channels) into stem and stages.
 
     References:
         He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016. https://arxiv.org/abs/1512.03385
         Wang, Fu, Li, Khisti, Zemel, Makhzani. Variational Model Inversion Attacks. NeurIPS 2021.
         https://arxiv.org/abs/2201.10787
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
 
     Note:
         The released network ends in a log-softmax. Ours returns logits, with the same cross-entropy.

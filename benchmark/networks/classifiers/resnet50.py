@@ -21,7 +21,8 @@ class ResNet50(Network):
     """ResNet-50 with ImageNet's layer `fc`, then a two-layer MLP: Xiao et al.'s encoder and utility head.
 
     The six cut layers of their Table 3, from input to output; the head f is the stage `logits`
-    (linear 1000 -> 512, ReLU, linear 512 -> K):
+    (linear 1000 -> 512, ReLU, linear 512 -> K). Images are at least 32 pixels high and wide; `pretrained` loads
+    torchvision's ImageNet weights (3 channels) into everything up to `fc`.
 
     | latent | torchvision's modules | 224 x 224 | 64 x 64 | 32 x 32 |
     |---|---|---|---|---|
@@ -32,19 +33,10 @@ class ResNet50(Network):
     | `avgpool` | `avgpool`, flattened | 2048 | 2048 | 2048 |
     | `fc` | `fc`, no ReLU | 1000 | 1000 | 1000 |
 
-    Args:
-        image: channels, height, width; at least 32 pixels high and wide.
-        classes: K, or the number of attributes.
-        pretrained: start everything up to `fc` from torchvision's ImageNet weights (3 channels).
-
     References:
         He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016. https://arxiv.org/abs/1512.03385
         Xiao, Tsai, Sohn, Chandraker, Yang. Adversarial Learning of Privacy-Preserving and Task-Oriented
         Representations. AAAI 2020. https://arxiv.org/abs/1911.10143
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
 
     Note:
         The paper states only that f has two fully connected layers; 512 hidden units and ReLU are our choice.

@@ -15,19 +15,11 @@ class SCNN(Network):
     """Five-layer convolutional network, the judge of digits.
 
     Latents of a 1 x 32 x 32 image: `layer1` 32 x 14 x 14, `layer2` 64 x 5 x 5, `layer3` 128 x 1 x 1, `layer4` 256 x 1 x
-    1, `layer5` 512 (flat).
-
-    Args:
-        image: channels, height, width; at least 32 pixels high and wide.
-        classes: K.
-        pretrained: must be false.
+    1, `layer5` 512 (flat). Images are at least 32 pixels high and wide; there are no published weights.
 
     References:
         Zhang, Jia, Pei, Wang, Li, Song. The Secret Revealer: Generative Model-Inversion Attacks Against Deep Neural
         Networks. CVPR 2020. https://arxiv.org/abs/1911.07135
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or `pretrained` is true.
 
     Note:
         For images larger than the published 32 x 32 the last map is averaged over positions, so that the features that

@@ -46,7 +46,8 @@ class VGG16BN(_VGG):
     """VGG-16 with batch norm and one linear layer, which BiDO attacks on CelebA and CIFAR-10.
 
     Five blocks of 3 x 3 convolutions, each ending in a max pool, then batch norm without shift on the flattened fifth
-    block, then one linear layer; no dropout.
+    block, then one linear layer; no dropout. Images are at least 32 pixels high and wide; `pretrained` loads
+    torchvision's ImageNet weights (3 channels) into the convolutions and their batch norms.
 
     | latent | 64 x 64 | 32 x 32 |
     |---|---|---|
@@ -56,20 +57,11 @@ class VGG16BN(_VGG):
     | `block4` | 512 x 4 x 4 | 512 x 2 x 2 |
     | `feature` | 2048 | 512 |
 
-    Args:
-        image: channels, height, width; at least 32 pixels high and wide.
-        classes: K.
-        pretrained: start the convolutions and their batch norms from torchvision's ImageNet weights (3 channels).
-
     References:
         Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015.
         https://arxiv.org/abs/1409.1556
         Peng, Liu, Zhang, Lan, Ye, Liu, Han. Bilateral Dependency Optimization: Defending Against Model-inversion
         Attacks. KDD 2022. https://arxiv.org/abs/2206.05483
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
 
     Note:
         Images are not normalised by ImageNet's mean and deviation, as in the published targets.
@@ -87,18 +79,9 @@ class VGG19BN(_VGG):
 
     As `VGG16BN`, with four convolutions in each of the last three blocks.
 
-    Args:
-        image: channels, height, width; at least 32 pixels high and wide.
-        classes: K.
-        pretrained: start the convolutions and their batch norms from torchvision's ImageNet weights (3 channels).
-
     References:
         Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015.
         https://arxiv.org/abs/1409.1556
-
-    Raises:
-        InvalidConfigurationError: the image is too small, or not in colour where `pretrained` is true.
-        MissingDataError: the ImageNet weights are missing and cannot be downloaded.
     """
 
     name = "vgg19_bn"

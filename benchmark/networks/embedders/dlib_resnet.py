@@ -38,15 +38,9 @@ class DlibResNet(AlignedFaceEmbedder):
     RGB in dlib's alignment at 150 x 150, (255 x - mean) / 256. `privbench weights show dlib_resnet` lists the names and
     shapes of the weights.
 
-    Args:
-        pretrained: load the imported weights `dlib_resnet`; otherwise they are random.
-
     References:
         King. Dlib-ml: A Machine Learning Toolkit. JMLR 2009. https://www.jmlr.org/papers/v10/king09a.html
         Weights: dlib_face_recognition_resnet_model_v1, https://github.com/davisking/dlib-models
-
-    Raises:
-        MissingDataError: the weights were not imported, or are damaged.
 
     Note:
         dlib compares faces by Euclidean distance (one person below 0.6) of vectors of any length. We divide by the

@@ -18,6 +18,9 @@ class Embedder(nn.Module, ABC):
 
     Args:
         pretrained: load the weights named by `weights`; otherwise they are random, for tests and for strict loading.
+
+    Raises:
+        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
     """
 
     kind: ClassVar[str] = "embedder"

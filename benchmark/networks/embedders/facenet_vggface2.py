@@ -16,9 +16,7 @@ class FaceNetVGGFace2(AlignedFaceEmbedder):
     """InceptionResnetV1 of facenet-pytorch, 512-d, trained on VGGFace2.
 
     RGB at 160 x 160, (255 x - 127.5) / 128, which is facenet-pytorch's `fixed_image_standardization`.
-
-    Args:
-        pretrained: load facenet-pytorch's VGGFace2 weights, downloaded if missing; otherwise they are random.
+    Missing weights are downloaded.
 
     References:
         Schroff, Kalenichenko, Philbin. FaceNet: A Unified Embedding for Face Recognition and Clustering. CVPR 2015.
@@ -26,9 +24,6 @@ class FaceNetVGGFace2(AlignedFaceEmbedder):
         Cao, Shen, Xie, Parkhi, Zisserman. VGGFace2: A Dataset for Recognising Faces across Pose and Age. FG 2018.
         https://arxiv.org/abs/1710.08092
         facenet-pytorch 2.5, https://github.com/timesler/facenet-pytorch
-
-    Raises:
-        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
 
     Note:
         facenet-pytorch crops the box that its detector finds and stretches it to a square. A detector may find no face

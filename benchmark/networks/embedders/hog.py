@@ -37,9 +37,6 @@ class HOG(Embedder):
 
     The embedding is differentiable in the magnitudes, not in the choice of channel and bin of a pixel.
 
-    Args:
-        pretrained: no effect, since there are no weights.
-
     References:
         Dalal, Triggs. Histograms of Oriented Gradients for Human Detection. CVPR 2005.
         https://doi.org/10.1109/CVPR.2005.177

