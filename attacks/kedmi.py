@@ -206,7 +206,7 @@ class _LabelledGAN(GAN[Generator, LabelDiscriminator]):
         self._view, self._entropy_weight = view, attack.entropy_weight
 
     def update_discriminator(self, i: int, real: Tensor, source: torch.Generator) -> dict[str, Tensor]:
-        """Teach the discriminator the target's labels, and to tell public from generated images."""
+        """Train the discriminator to predict the target's labels and to separate public from generated images."""
         unlabelled = self._unlabelled.at(i)[0]
         with torch.no_grad():
             target = self._view.logits(real)
