@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import command_line
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.training.context import Context
 from privbench.defenses import adversarial_reconstruction
-from typer.testing import CliRunner
 
 CPU = torch.device("cpu")
 
@@ -88,29 +88,19 @@ def test_the_simulated_adversary_can_learn_from_public_images():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Run a command on one store and return its records."""
-    from privbench.benchmark.cli.main import app
-
     folder = tmp_path_factory.mktemp("reconstruction")
 
     def call(*words, code=0):
-        fixed = [
-            "--store",
-            str(folder / "store"),
-            "--results",
-            str(folder / "results"),
-            "--data",
-            str(folder),
-            "--json",
-        ]
-        result = CliRunner().invoke(app, ["run", "--budget", "smoke", *words, *fixed])
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
+        fixed = ["--store", folder / "store", "--results", folder / "results", "--data", folder, "--json"]
+        result = command_line.run("run", "--budget", "smoke", *words, *fixed)
+        assert result.code == code, result.err
+        return json.loads(result.out)
 
     return call
 
 
 def test_attacks_on_features_end_to_end(run):
-    """Both attacks, on the defense and without: every score is there, at the last and at an early cut layer."""
+    """Both attacks have every score at the last cut layer, and other scores at an early one."""
     found = run("--defense", "adversarial_reconstruction", "--attack", "decoder", "--attack", "feature_regression")
     text = json.dumps(found)
     for name in ("ssim", "psnr", "mse", "lda", "feature_similarity", "mcc"):
@@ -119,6 +109,6 @@ def test_attacks_on_features_end_to_end(run):
     assert json.dumps(early) != text
 
 
-def test_a_class_attack_meets_the_defense(run):
+def test_a_class_attack_runs_on_the_defense(run):
     found = run("--defense", "adversarial_reconstruction", "--attack", "vmi", "--set", "dataset.draws=2")
     assert '"attack_acc"' in json.dumps(found)

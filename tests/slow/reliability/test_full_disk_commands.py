@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers import command_line
 from privbench.benchmark.analysis.record_set import load_records
-from privbench.benchmark.cli.main import main
 from privbench.benchmark.store.store import Store
 
 PAGE = 4096
@@ -37,7 +36,6 @@ COMMANDS: dict[str, list[str]] = {
     "run": [*CELL, "--store", "{disk}/store", "--results", "{disk}/results"],
     "run into results": [*CELL, "--store", "{made}/store", "--results", "{disk}/results"],
 }
-Call = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -46,40 +44,15 @@ def disk(mount_disk: Callable[[str], Path]) -> Path:
     return mount_disk("192m")
 
 
-@pytest.fixture
-def privbench(monkeypatch, capsys, tmp_path) -> Call:
-    """The command line in this process: exit code and standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PRIVBENCH_DATA", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["privbench", *map(str, words)])
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        else:
-            code = 0
-        return code, capsys.readouterr().err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A store and results with one cell, and an export of its target."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRIVBENCH_DATA", str(folder))
-        patch.setattr(sys, "argv", ["privbench", *CELL, "--store", f"{folder}/store", "--results", f"{folder}/results"])
-        with contextlib.suppress(SystemExit):
-            main()
+        command_line.output(*CELL, "--store", folder / "store", "--results", folder / "results")
         (path,) = (folder / "results").rglob("*.json")
-        words = ["export", str(path), f"{folder}/export", "--store", f"{folder}/store"]
-        patch.setattr(sys, "argv", ["privbench", *words])
-        with contextlib.suppress(SystemExit):
-            main()
+        command_line.output("export", path, folder / "export", "--store", folder / "store")
     assert (folder / "export").is_dir()
     return folder
 
@@ -106,7 +79,7 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands(name: str, disk: Path, made: Path, privbench: Call) -> None:
+def test_commands(name: str, disk: Path, made: Path, privbench: command_line.Command) -> None:
     (record,) = (made / "results").rglob("*.json")
     folder = disk / name.replace(" ", "-")
     folder.mkdir()
@@ -114,7 +87,7 @@ def test_commands(name: str, disk: Path, made: Path, privbench: Call) -> None:
     refused = 0
     for pages in FREE:
         with nearly_full(disk, pages):
-            code, said = privbench(*words)
+            code, _, said = privbench(*words)
         assert "Traceback" not in said
         if code == 0:
             break
