@@ -18,7 +18,7 @@ MAX_DEPTH = 64
 
 
 class Document(Configuration):
-    """A JSON file that says which schema it follows.
+    """A JSON file with the number of the schema that it follows.
 
     A subclass declares `schema_version`, whose default is the newest schema that it reads, and may declare `format`,
     whose default every file of the kind contains.
@@ -113,7 +113,7 @@ def parse_json(
         remedy: what to do with a damaged file, as an order.
 
     Raises:
-        CorruptArtifactError: says what the bytes are instead.
+        CorruptArtifactError: describes what the bytes are instead.
     """
     try:
         if len(data) > limit:

@@ -79,7 +79,7 @@ class Cost(Configuration):
     peak_memory_bytes: int | None = Field(None, ge=0)
     computed_here: bool | None = Field(None, description="false if the stage came from the store")
     images_at_once: int | None = Field(
-        None, ge=1, description="after memory ran out: images that an attack then sent through networks at once"
+        None, ge=1, description="images that the attack sent through networks in one chunk after memory ran out"
     )
 
 
@@ -141,7 +141,7 @@ class Record(Document):
     created: str = Field(description="UTC, ISO 8601")
     scores: dict[Name, RecordedScore]
     not_run: dict[str, NotRun] = Field(default_factory=dict, description="by evaluator, why it did not run")
-    access: Access | None = Field(None, description="what the attack may see of the target; older records do not say")
+    access: Access | None = Field(None, description="access of the attack to the target; missing in older records")
     queries: dict[str, int] = Field(default_factory=dict, description="what the attack asked of the target")
     costs: dict[str, Cost] = Field(default_factory=dict, description="by stage")
     environment: Environment

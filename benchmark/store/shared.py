@@ -170,7 +170,7 @@ class Remote:
         log.warning("%s %s of %s is damaged (%s); %s", kind, key[:12], self.url, damage, result)
 
     def withdraw(self, kind: str, key: str, data: bytes | None) -> None:
-        """Remove a manifest if its bytes are `data`, or whatever they are if `data` is `None`."""
+        """Remove a manifest if its bytes are `data`, or any manifest if `data` is `None`."""
         found = self.manifest(kind, key)
         if found is not None and data in (None, found):
             self.files.remove(manifest_name(kind, key))

@@ -63,8 +63,8 @@ class Store:
     def find(self, kind: str, key: str, *, verify: bool = True) -> Artifact | None:
         """Find an artifact; `None` if there is none.
 
-        An artifact that does not match its manifest is moved to the quarantine with a warning and counts as missing.
-        If another process holds the lock of its key, that process will move it.
+        An artifact that does not match its manifest is moved to the quarantine with a warning and counts as missing;
+        if another process holds the lock of its key, that process moves it.
 
         A store at a URL is searched in the local tier first. An artifact that only the shared tier has is downloaded
         and verified; one that only the local tier has is published; if they differ, the shared one is used. After
@@ -90,11 +90,7 @@ class Store:
         return self._publish_late(self._remote, local, published)
 
     def manifest(self, kind: str, key: str) -> Manifest | None:
-        """Read the manifest of an artifact in either tier, without reading its files or changing anything.
-
-        Raises:
-            StorageError: the store cannot be read, or is of a newer format.
-        """
+        """Read the manifest of an artifact in either tier, without reading its files or changing anything."""
         with contextlib.suppress(CorruptArtifactError):
             found = self._read(kind, key, verify=False)
             if found is not None:
@@ -248,8 +244,7 @@ class Store:
             if found is not None:
                 return found
             folder, temporary = self._layout.folder(kind, key), self._layout.temporary(kind, key)
-            created = datetime.now(UTC).isoformat(timespec="seconds")
-            manifest = Manifest(kind=kind, key=key, created=created, inputs=dict(inputs or {}), info=facts, files={})
+            manifest = Manifest(kind=kind, key=key, created=_now(), inputs=dict(inputs or {}), info=facts, files={})
             with atomic.storage_errors(folder), atomic.replaced_folder(folder, temporary):
                 manifest = write_files(temporary, manifest, tensors, contents)
             artifact = Artifact(kind, key, folder, manifest)
@@ -346,3 +341,7 @@ def open_store(address: str | Path | Address | None = None) -> Store:
 def _clear(temporary: Path) -> None:
     with contextlib.suppress(OSError):
         atomic.remove(temporary)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

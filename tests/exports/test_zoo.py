@@ -1,4 +1,4 @@
-"""Targets that are exported, passed on and loaded: exactly, or not at all, and nothing of them is executed."""
+"""Exported targets: loaded exactly or refused, and nothing in them is executed."""
 
 import hashlib
 import http.server
@@ -77,7 +77,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def swap(folder: Path, data: bytes, *, forged: bool = True) -> None:
-    """Replace the weights; a forger corrects size and hash."""
+    """Replace the weights; a forger also updates size and hash."""
     (folder / WEIGHTS).write_bytes(data)
     if forged:
         facts = {"bytes": len(data), "sha256": sha256(data)}
@@ -87,16 +87,16 @@ def swap(folder: Path, data: bytes, *, forged: bool = True) -> None:
 def refusal(call: Callable[[], object], kind: type[PrivbenchError] = CorruptArtifactError) -> str:
     with pytest.raises(kind) as caught:
         call()
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert len(sentence) < 700
-    return sentence
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 700
+    return message
 
 
-# What is exported is what was trained.
+# Export and load.
 
 
-def test_the_target_comes_back_bit_by_bit(made: Path) -> None:
+def test_the_target_is_loaded_bit_by_bit(made: Path) -> None:
     loaded, stored = privbench.load_target(made / "exported"), samples.load(made)
     assert not loaded.training
     assert loaded.state_dict().keys() == stored.state_dict().keys()
@@ -105,7 +105,7 @@ def test_the_target_comes_back_bit_by_bit(made: Path) -> None:
     assert torch.equal(loaded.logits(x), stored.logits(x))
 
 
-def test_the_manifest_says_what_the_target_is(made: Path) -> None:
+def test_the_manifest_describes_the_target(made: Path) -> None:
     manifest = exported.read_manifest(made / "exported")
     assert (manifest.protocol_id, manifest.defense.name, manifest.network.name) == ("digits/v1", "none", "mcnn")
     assert manifest.protocol["classes"] == 5
@@ -124,13 +124,13 @@ def test_the_global_generator_is_left_as_it_was(made: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_target_that_draws_noise_is_exported_too(tmp_path: Path) -> None:
+def test_a_stochastic_target_is_exported(tmp_path: Path) -> None:
     record, _ = samples.trained(tmp_path, "mid")
     exporting.export(record, tmp_path / "out", Store(tmp_path / "store"), tmp_path)
     assert "bottleneck" in privbench.load_target(tmp_path / "out", check_accuracy=True, data=tmp_path).layers
 
 
-# Where a target is looked for.
+# Addresses of targets.
 
 
 def test_a_defense_is_still_a_defense(made: Path, monkeypatch) -> None:
@@ -140,8 +140,8 @@ def test_a_defense_is_still_a_defense(made: Path, monkeypatch) -> None:
     assert samples.load(made).layers == samples.load(made, check_accuracy=True).layers
     words = {"budget": "smoke", "settings": samples.SETTINGS, "store": made / "store", "data": made}
     assert privbench.load_target(defense="none", **words).layers
-    sentence = refusal(lambda: privbench.load_target("none", store=made / "store", data=made), PrivbenchError)
-    assert "privbench run" in sentence
+    message = refusal(lambda: privbench.load_target("none", store=made / "store", data=made), PrivbenchError)
+    assert "privbench run" in message
 
 
 @pytest.mark.parametrize("spelling", ["./exported", "exported", Path("exported")])
@@ -155,8 +155,8 @@ def test_a_name_in_a_zoo(made: Path, monkeypatch) -> None:
         assert privbench.load_target("tiny", zoo=place).layers
     monkeypatch.setenv("PRIVBENCH_ZOO", str(made / "zoo"))
     assert privbench.load_target("tiny").layers
-    sentence = refusal(lambda: privbench.load_target("tinny"), UnknownComponentError)
-    assert "did you mean 'tiny'" in sentence
+    message = refusal(lambda: privbench.load_target("tinny"), UnknownComponentError)
+    assert "did you mean 'tiny'" in message
 
 
 def test_without_a_zoo_a_name_is_that_of_a_defense() -> None:
@@ -164,9 +164,9 @@ def test_without_a_zoo_a_name_is_that_of_a_defense() -> None:
 
 
 @pytest.mark.parametrize("words", [{"seed": 0}, {"dataset": "mnist"}, {"budget": "full"}, {"settings": {}}])
-def test_what_the_manifest_says_cannot_be_said_again(made: Path, words) -> None:
-    sentence = refusal(lambda: privbench.load_target(made / "exported", **words), InvalidConfigurationError)
-    assert f"expected {next(iter(words))} to be left out" in sentence
+def test_options_that_the_manifest_determines_are_refused(made: Path, words) -> None:
+    message = refusal(lambda: privbench.load_target(made / "exported", **words), InvalidConfigurationError)
+    assert f"expected {next(iter(words))} to be left out" in message
 
 
 def test_one_source() -> None:
@@ -218,14 +218,14 @@ def test_a_file_that_is_not_the_weights(copy: Path, tmp_path: Path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     make, needle = FILES[name]
     swap(copy, make((copy / WEIGHTS).read_bytes(), tmp_path), forged=forged)
-    sentence = refusal(lambda: privbench.load_target(copy))
-    assert WEIGHTS in sentence
+    message = refusal(lambda: privbench.load_target(copy))
+    assert WEIGHTS in message
     if forged or "got a" in needle:
-        assert needle in sentence
+        assert needle in message
     assert not (tmp_path / "trapped").exists()
 
 
-def test_truncated_longer_and_another_hash(copy: Path) -> None:
+def test_truncated_longer_and_other_weights(copy: Path) -> None:
     data = (copy / WEIGHTS).read_bytes()
     (copy / WEIGHTS).write_bytes(data[:-1])
     assert f"a truncated file, {len(data) - 1:,} of {len(data):,} bytes" in refusal(lambda: privbench.load_target(copy))
@@ -273,13 +273,13 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_tensors_that_are_not_the_networks(copy: Path, name: str) -> None:
+def test_tensors_that_do_not_fit_the_network(copy: Path, name: str) -> None:
     edit, needle = TENSORS[name]
     swap(copy, retensor(edit)((copy / WEIGHTS).read_bytes()))
     assert needle in refusal(lambda: privbench.load_target(copy))
 
 
-def test_weights_of_another_target_do_not_answer_as_this_one(copy: Path) -> None:
+def test_weights_of_another_target_compute_other_logits(copy: Path) -> None:
     swap(copy, retensor(lambda state: state[BIAS].add_(0.1))((copy / WEIGHTS).read_bytes()))
     assert "does not compute what it did" in refusal(lambda: privbench.load_target(copy))
 
@@ -294,8 +294,8 @@ def test_links_folders_and_pipes_are_not_read(copy: Path, tmp_path: Path, file: 
         (copy / file).mkdir()
     else:
         os.mkfifo(copy / file)
-    sentence = refusal(lambda: privbench.load_target(copy))
-    assert ("symbolic link" if kind == "link" else "regular file") in sentence
+    message = refusal(lambda: privbench.load_target(copy))
+    assert ("symbolic link" if kind == "link" else "regular file") in message
 
 
 # Manifests.
@@ -329,8 +329,8 @@ MANIFESTS = {
 def test_a_manifest_that_was_tampered_with(copy: Path, name: str) -> None:
     edit, *needles = MANIFESTS[name]
     change(copy, edit)
-    sentence = refusal(lambda: privbench.load_target(copy))
-    assert all(needle in sentence for needle in needles), sentence
+    message = refusal(lambda: privbench.load_target(copy))
+    assert all(needle in message for needle in needles), message
 
 
 def test_a_manifest_cannot_name_files_of_this_machine(copy: Path) -> None:
@@ -355,11 +355,11 @@ INCOMPATIBLE = {
 
 
 @pytest.mark.parametrize("name", INCOMPATIBLE)
-def test_a_target_that_this_privbench_has_not(copy: Path, name: str) -> None:
+def test_a_target_with_components_that_are_not_installed(copy: Path, name: str) -> None:
     edit, *needles = INCOMPATIBLE[name]
     change(copy, edit)
-    sentence = refusal(lambda: privbench.load_target(copy), IncompatibleRecordError)
-    assert all(needle in sentence for needle in needles), sentence
+    message = refusal(lambda: privbench.load_target(copy), IncompatibleRecordError)
+    assert all(needle in message for needle in needles), message
 
 
 JSON = {
@@ -380,7 +380,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("name", JSON)
-def test_json_is_read_in_bounds(copy: Path, cages: Path, name: str) -> None:
+def test_hostile_json_is_refused(copy: Path, cages: Path, name: str) -> None:
     data, needle = JSON[name]
     (copy / MANIFEST).write_bytes(data)
     assert needle in refusal(lambda: privbench.load_target(copy))
@@ -389,7 +389,7 @@ def test_json_is_read_in_bounds(copy: Path, cages: Path, name: str) -> None:
         assert needle in refusal(lambda: zoo.open_zoo(cages))
 
 
-def test_places_that_are_no_export(tmp_path: Path) -> None:
+def test_paths_that_are_not_an_export(tmp_path: Path) -> None:
     for name in ("target.pth", "target.pt", "target.pkl"):
         (tmp_path / name).write_bytes(pickle.dumps(Trap()))
         assert "can run code when read" in refusal(lambda n=name: privbench.load_target(tmp_path / n), MissingDataError)
@@ -400,7 +400,7 @@ def test_places_that_are_no_export(tmp_path: Path) -> None:
     assert "without manifest.json" in refusal(lambda: privbench.load_target(tmp_path / "empty"), MissingDataError)
 
 
-# The accuracy on demand.
+# Test accuracy.
 
 
 def test_the_accuracy_is_tested_again(copy: Path) -> None:
@@ -410,9 +410,9 @@ def test_the_accuracy_is_tested_again(copy: Path) -> None:
     assert privbench.load_target(copy, check_accuracy=True, data=copy).layers
     change(copy, lambda m: m.update(test_accuracy=manifest.test_accuracy + 0.25))
     assert privbench.load_target(copy).layers
-    sentence = refusal(lambda: privbench.load_target(copy, check_accuracy=True, data=copy))
-    assert f"{manifest.test_accuracy:.2%} on 183 images" in sentence
-    assert "a difference of -25.00 points" in sentence
+    message = refusal(lambda: privbench.load_target(copy, check_accuracy=True, data=copy))
+    assert f"{manifest.test_accuracy:.2%} on 183 images" in message
+    assert "a difference of -25.00 points" in message
 
 
 def test_decisions_on_private_images_are_compared(copy: Path) -> None:
@@ -447,8 +447,8 @@ def test_weights_whose_length_looks_like_another_kind_of_file(tmp_path: Path, le
 
 def test_another_number_of_test_images(copy: Path) -> None:
     change(copy, lambda m: m.update(n=184))
-    sentence = refusal(lambda: privbench.load_target(copy, check_accuracy=True, data=copy), MissingDataError)
-    assert "expected the 184 private test images" in sentence
+    message = refusal(lambda: privbench.load_target(copy, check_accuracy=True, data=copy), MissingDataError)
+    assert "expected the 184 private test images" in message
 
 
 # Writing.
@@ -479,7 +479,7 @@ def test_an_export_is_replaced_and_nothing_else_is(made: Path, tmp_path: Path) -
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_a_failed_export_leaves_what_was_there(made: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_export_keeps_the_earlier_one(made: Path, tmp_path: Path, monkeypatch) -> None:
     record, _ = samples.trained(made)
     exporting.export(record, tmp_path / "out", Store(made / "store"), made)
     before = (tmp_path / "out" / MANIFEST).read_bytes()
@@ -488,23 +488,23 @@ def test_a_failed_export_leaves_what_was_there(made: Path, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(exporting.atomic, "write_new", full)
-    sentence = refusal(lambda: exporting.export(record, tmp_path / "out", Store(made / "store"), made), StorageError)
-    assert "no space left" in sentence
+    message = refusal(lambda: exporting.export(record, tmp_path / "out", Store(made / "store"), made), StorageError)
+    assert "no space left" in message
     assert (tmp_path / "out" / MANIFEST).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_target_that_is_gone_or_of_another_version(made: Path, tmp_path: Path) -> None:
+def test_a_target_that_is_missing_or_of_another_version(made: Path, tmp_path: Path) -> None:
     record, _ = samples.trained(made)
-    sentence = refusal(
+    message = refusal(
         lambda: exporting.export(record, tmp_path / "x", Store(tmp_path / "store"), made), MissingDataError
     )
-    assert "make it with `privbench run" in sentence
+    assert "make it with `privbench run" in message
     older = record.model_copy(update={"protocol": "digits/v0"})
-    sentence = refusal(
+    message = refusal(
         lambda: exporting.export(older, tmp_path / "x", Store(made / "store"), made), IncompatibleRecordError
     )
-    assert "digits/v0" in sentence
+    assert "digits/v0" in message
     assert not (tmp_path / "x").exists()
 
 
@@ -520,8 +520,8 @@ def test_a_zoo_grows_and_does_not_change_what_it_has(made: Path, tmp_path: Path)
     assert sorted(opened.targets) == ["again", name]
     record, _ = samples.trained(made, seed=1)
     exporting.export(record, tmp_path / "other", Store(made / "store"), made)
-    sentence = refusal(lambda: zoo.add(tmp_path / "other", tmp_path / "zoo", "again"), InvalidConfigurationError)
-    assert "another target there" in sentence
+    message = refusal(lambda: zoo.add(tmp_path / "other", tmp_path / "zoo", "again"), InvalidConfigurationError)
+    assert "another target there" in message
     for bad in ("../x", "UPPER", "a/b", "zoo.json", "", ".hidden", "a."):
         refusal(lambda bad=bad: zoo.add(made / "exported", tmp_path / "zoo", bad or " "), InvalidConfigurationError)
     assert zoo.open_zoo(tmp_path / "zoo").targets == opened.targets
@@ -533,7 +533,7 @@ def test_a_zoo_is_made_in_a_new_folder_only(made: Path, tmp_path: Path) -> None:
     assert "no zoo.json" in refusal(lambda: zoo.open_zoo(tmp_path), MissingDataError)
 
 
-def test_what_does_not_load_does_not_get_in(copy: Path, tmp_path: Path) -> None:
+def test_a_target_that_does_not_load_is_not_added(copy: Path, tmp_path: Path) -> None:
     swap(copy, retensor(lambda state: state[BIAS].add_(0.1))((copy / WEIGHTS).read_bytes()))
     refusal(lambda: zoo.add(copy, tmp_path / "zoo"))
     assert not (tmp_path / "zoo").exists()
@@ -546,14 +546,14 @@ def relist(root: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("folder", ["../copy", "/etc", "a/../../copy", "C:\\x", "a\\..\\b", ".", "", "~", "a//b"])
-def test_a_zoo_that_leads_out_of_its_folder_by_name(cages: Path, copy: Path, folder: str) -> None:
+def test_a_zoo_with_a_folder_outside_by_name(cages: Path, copy: Path, folder: str) -> None:
     relist(cages, folder=folder)
-    sentence = refusal(lambda: privbench.load_target("tiny", zoo=cages))
-    assert "targets.tiny.folder" in sentence
-    assert "stays inside the zoo" in sentence
+    message = refusal(lambda: privbench.load_target("tiny", zoo=cages))
+    assert "targets.tiny.folder" in message
+    assert "stays inside the zoo" in message
 
 
-def test_a_zoo_that_leads_out_of_its_folder_by_a_link(cages: Path, copy: Path) -> None:
+def test_a_zoo_with_a_folder_outside_by_a_link(cages: Path, copy: Path) -> None:
     (cages / "away").symlink_to(copy, target_is_directory=True)
     relist(cages, folder="away")
     assert "symbolic link out of it" in refusal(lambda: privbench.load_target("tiny", zoo=cages))
@@ -578,7 +578,7 @@ def test_a_copy_of_a_zoos_target(made: Path, tmp_path: Path) -> None:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder on 127.0.0.1, counts what is asked, and answers as told."""
+    """Serves a folder on 127.0.0.1, counts requests, and can send given responses."""
 
     daemon_threads = True
 
@@ -657,7 +657,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_what_a_server_may_answer(server: Server, tmp_path: Path, name: str) -> None:
+def test_responses_of_a_server(server: Server, tmp_path: Path, name: str) -> None:
     path, answer, kind, needle = ANSWERS[name]
     server.answers[path] = answer
     assert needle in refusal(lambda: privbench.load_target("tiny", zoo=server.url), kind)
@@ -665,7 +665,7 @@ def test_what_a_server_may_answer(server: Server, tmp_path: Path, name: str) -> 
     assert not cache.exists() or not list(cache.iterdir())
 
 
-def test_a_silent_server_is_given_up(server: Server, monkeypatch) -> None:
+def test_a_silent_server_times_out(server: Server, monkeypatch) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
     done = threading.Event()
     server.answers["/zoo.json"] = lambda handler: done.wait(10)
@@ -675,7 +675,7 @@ def test_a_silent_server_is_given_up(server: Server, monkeypatch) -> None:
         done.set()
 
 
-def test_a_dripping_server_is_given_up(server: Server, monkeypatch) -> None:
+def test_a_slow_server_times_out(server: Server, monkeypatch) -> None:
     monkeypatch.setattr(downloads, "_BASE_SECONDS", 0.2)
     monkeypatch.setattr(downloads, "_MIN_RATE", 1e12)
 
@@ -703,7 +703,7 @@ def test_addresses_other_than_https() -> None:
         refusal(lambda a=address: zoo.open_zoo(a), InvalidConfigurationError)
 
 
-def test_nobody_answers(monkeypatch) -> None:
+def test_an_unreachable_server(monkeypatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setattr(downloads, "PLAIN_HTTP_HOSTS", frozenset({"127.0.0.1"}))

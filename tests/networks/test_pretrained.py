@@ -1,4 +1,4 @@
-"""Published weights: found, verified, fetched; each fault has its own sentence."""
+"""Published weights: found, verified and fetched; each fault has its own message."""
 
 import hashlib
 import io
@@ -140,7 +140,7 @@ def test_a_wrong_answer_is_not_kept(hub: Path, monkeypatch: pytest.MonkeyPatch, 
     assert list(hub.iterdir()) == []
 
 
-def test_the_cache_of_facenet_pytorch_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_facenet_pytorch_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     body = facenet.Embedding().body
     with torch.no_grad():
@@ -161,6 +161,6 @@ def test_the_cache_of_facenet_pytorch_is_looked_at(tmp_path: Path, monkeypatch: 
         ({"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}, "weight"),
     ],
 )
-def test_names_and_shapes_must_agree(state: dict[str, torch.Tensor], odd: str) -> None:
+def test_names_and_shapes_must_match(state: dict[str, torch.Tensor], odd: str) -> None:
     with pytest.raises(MissingDataError, match=f"the file to fit the network, got another {odd}"):
         transfer(nn.Linear(3, 2), state, "the file")

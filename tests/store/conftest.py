@@ -1,4 +1,4 @@
-"""A store with a second tier, once in a shared folder and once in memory; every machine has a cache of its own."""
+"""Fixtures: a store with a shared tier, in a folder and in memory; every machine has its own local tier."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _no_pauses(monkeypatch):
 
 @pytest.fixture
 def requests(monkeypatch):
-    """Requests to the shared tier, as they are made: what, and of which file."""
+    """Requests to the shared tier: action and file name."""
     made = []
 
     def counted(name):

@@ -1,4 +1,4 @@
-"""The address of a store: a folder or a URL, given, named by the environment, or the default."""
+"""The address of a store: a folder or a URL, from the caller, the environment, or the default."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BAD = [
 
 
 def sent(address):
-    """What another process gets."""
+    """The address as another process receives it."""
     return pickle.loads(pickle.dumps(address))  # noqa: S301
 
 

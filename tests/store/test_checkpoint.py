@@ -1,4 +1,4 @@
-"""Checkpoints: the last one saved comes back whole, a damaged or foreign one never does."""
+"""Checkpoints: the last one saved is loaded; damaged ones and those of other loops are not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def only_file(store):
     return path
 
 
-def test_the_last_save_comes_back(store, checkpoint):
+def test_the_last_save_is_loaded(store, checkpoint):
     for step in (1, 2):
         save(checkpoint, step=step)
     groups, info = store.checkpoint("target", KEY).load("gan")
@@ -47,7 +47,7 @@ def test_the_last_save_comes_back(store, checkpoint):
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_loops_are_apart(store, checkpoint):
+def test_loops_have_separate_checkpoints(store, checkpoint):
     names = ["gan", "GAN/generator", "..", "a b", "ä", "", "a%2Fb", "a/b"]
     for step, name in enumerate(names):
         save(checkpoint, name, step)
@@ -59,7 +59,7 @@ def test_loops_are_apart(store, checkpoint):
     assert store.check() == []
 
 
-def test_every_flipped_byte_is_caught(store, checkpoint, caplog):
+def test_every_flipped_byte_is_detected(store, checkpoint, caplog):
     save(checkpoint)
     path = only_file(store)
     data = path.read_bytes()
@@ -76,7 +76,7 @@ def test_every_flipped_byte_is_caught(store, checkpoint, caplog):
     assert checkpoint.load("gan")[1] == {"step": 1}
 
 
-def test_every_truncation_is_caught(store, checkpoint):
+def test_every_truncation_is_detected(store, checkpoint):
     save(checkpoint)
     path = only_file(store)
     data = path.read_bytes()
@@ -87,7 +87,7 @@ def test_every_truncation_is_caught(store, checkpoint):
     assert checkpoint.load("gan") is None
 
 
-def test_one_of_another_loop_or_stage_is_dropped(store, checkpoint, caplog):
+def test_a_checkpoint_of_another_loop_or_stage_is_deleted(store, checkpoint, caplog):
     save(checkpoint, "gan")
     save(checkpoint, "flow")
     folder = store.root / "checkpoints" / "target" / "cd" / KEY
@@ -122,7 +122,7 @@ def test_a_failed_save_keeps_the_old_one(store, checkpoint, call, monkeypatch):
     assert checkpoint.load("gan")[1] == {"step": 3}
 
 
-def test_facts_and_tensors_are_checked(checkpoint):
+def test_values_and_tensors_are_checked(checkpoint):
     with pytest.raises(InvalidConfigurationError, match="stored values"):
         checkpoint.save("gan", {}, {"loss": float("inf")})
     with pytest.raises(InvalidConfigurationError, match="dense tensor"):

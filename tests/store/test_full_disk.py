@@ -1,4 +1,4 @@
-"""A full disk during every kind of write: one sentence, nothing half-written to be found, and a retry succeeds."""
+"""A full disk during every kind of write: one message, no partial files, and a retry succeeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTENT = b"content " * 20
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """No power is cut here."""
+    """Skip fsync, since no power failure is simulated."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -76,7 +76,7 @@ def write(store, content=CONTENT):
 
 
 def each_moment(monkeypatch, prepare, act, look):
-    """Act on a new thing with a disk that is full at each moment in turn, until acting succeeds; then act again."""
+    """Run an action with a disk that is full at each of its writes in turn, then once more with enough space."""
     for lasting in (False, True):
         for number in range(200):
             thing = prepare()
@@ -100,7 +100,7 @@ def each_moment(monkeypatch, prepare, act, look):
 
 
 def counter():
-    """Names that nobody has used."""
+    """Iterate over unused names."""
     return iter(range(10_000))
 
 
@@ -114,7 +114,7 @@ def whole_or_none(store):
 
 
 def test_a_real_disk(mount_disk):
-    """Filled up to fewer and fewer pages, until all succeed."""
+    """A real disk with one more free page each time, until the action succeeds."""
     small_disk = mount_disk("256k")
     failed = 0
     for pages in range(40):
@@ -147,7 +147,7 @@ def test_an_artifact(monkeypatch, tmp_path):
 
 
 def test_an_artifact_of_two_tiers(tmp_path, monkeypatch):
-    """With a shared tier on the disk that is full; what is whole locally is published by the same command."""
+    """The shared tier is on the full disk; the same command publishes what is complete locally."""
     names = counter()
 
     def prepare():
@@ -169,7 +169,7 @@ def test_an_artifact_of_two_tiers(tmp_path, monkeypatch):
 
 
 def test_what_is_computed_is_published_by_the_same_command(in_a_folder, monkeypatch):
-    """A disk of the shared tier that stays full, from the first blob on."""
+    """The disk of the shared tier is full from the first blob on."""
     store = in_a_folder.open()
     with store.lock("target", KEY), monkeypatch.context() as patch:
         patch.setattr(os, "link", _full)
@@ -195,8 +195,8 @@ def test_a_download(in_memory, monkeypatch):
     )
 
 
-def test_taking_over_what_another_published(in_memory, monkeypatch):
-    """The local artifact that gives way, or what takes its place: one of them is there, whole."""
+def test_downloading_what_another_machine_published(in_memory, monkeypatch):
+    """The local artifact or the one that replaces it exists, complete."""
     manifest = f"target/ab/{KEY}.json"
     write(in_memory.open())
     names = counter()
@@ -215,7 +215,7 @@ def test_taking_over_what_another_published(in_memory, monkeypatch):
     each_moment(monkeypatch, prepare, lambda store: store.find("target", KEY), look)
 
 
-def test_moving_damage_away(tmp_path, monkeypatch):
+def test_quarantining_damage(tmp_path, monkeypatch):
     names = counter()
 
     def prepare():
@@ -227,7 +227,7 @@ def test_moving_damage_away(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint(tmp_path, monkeypatch):
-    """The one before it is kept."""
+    """The earlier checkpoint is kept."""
     names = counter()
 
     def prepare():
@@ -246,7 +246,7 @@ def test_a_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_first_checkpoint(tmp_path, monkeypatch):
-    """As the first file of a store, whose format is written, too."""
+    """The checkpoint is the first file of a store, whose format file is written, too."""
     names = counter()
 
     def look(store):

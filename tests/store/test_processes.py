@@ -1,4 +1,4 @@
-"""Several processes on one store, some of them killed: never half an artifact, each stage once."""
+"""Several processes on one store, some of them killed: no partial artifacts, each stage computed once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from privbench.benchmark.store.store import Store
 
 KEY = "ef" + "0" * 62
 
-# Runs a stage in children that are killed before their n-th line of the package, for n over the whole stage; files
-# are written a few bytes a line. Tensors are left out, which spares the import of torch.
+# Runs a stage in child processes that are killed before the n-th line of the package, for every n; files are written a
+# few bytes at a time. There are no tensors, so torch is not imported.
 KILLED = """
     import os, random, signal, sys
     from pathlib import Path
@@ -88,7 +88,7 @@ KILLED = """
     print(total, left, unfinished)
 """
 
-# Two processes are told to make the same keys.
+# Two processes compute the same keys.
 SHARED = """
     import sys, time
     from pathlib import Path
@@ -160,7 +160,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_a_killed_holder_lets_go(tmp_path, holder, caplog):
+def test_a_killed_process_releases_its_lock(tmp_path, holder, caplog):
     store = Store(tmp_path / "store")
     timer = threading.Timer(0.3, holder.send_signal, [signal.SIGKILL])
     timer.start()
@@ -173,7 +173,7 @@ def test_a_killed_holder_lets_go(tmp_path, holder, caplog):
     assert f"target {KEY[:12]}" in caplog.text
 
 
-def test_what_somebody_works_on_is_left_alone(tmp_path, holder):
+def test_locked_keys_are_not_changed(tmp_path, holder):
     store = Store(tmp_path / "store")
     leftover = store.root / "tmp" / f"target-{KEY}-12345678"
     leftover.mkdir()
@@ -190,7 +190,7 @@ def test_what_somebody_works_on_is_left_alone(tmp_path, holder):
     assert store.check() == []
 
 
-def test_a_lock_is_taken_again_by_its_thread_but_by_no_other(tmp_path):
+def test_only_the_thread_that_holds_a_lock_can_take_it_again(tmp_path):
     store, order = Store(tmp_path / "store"), []
 
     def other():
@@ -208,7 +208,7 @@ def test_a_lock_is_taken_again_by_its_thread_but_by_no_other(tmp_path):
     assert order == ["first", "other"]
 
 
-def test_a_lock_is_let_go_after_an_error(tmp_path):
+def test_a_lock_is_released_after_an_error(tmp_path):
     store = Store(tmp_path / "store")
     with pytest.raises(RuntimeError, match="broken"), store.lock("target", KEY):
         raise RuntimeError("broken")

@@ -1,4 +1,4 @@
-"""Two tiers: what one machine makes the others find; what is damaged is made again; whoever publishes first holds."""
+"""Two tiers: machines share artifacts, damaged ones are recomputed, and the first published one is used."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_layout_of_the_shared_tier(machines):
     assert machines.read(BLOB) == CONTENT
 
 
-def test_nothing_is_made_by_looking(machines):
+def test_reading_creates_nothing(machines):
     store = machines.open()
     assert store.find("target", KEY) is None
     assert not store.root.exists()
@@ -120,7 +120,7 @@ def test_what_is_only_local_is_published_when_found(machines, requests):
     assert value(machines.open("second").find("target", KEY)) == 1.0
 
 
-def test_the_first_to_publish_holds(machines, caplog):
+def test_the_first_published_artifact_is_used(machines, caplog):
     first, second = machines.open("first"), machines.open("second")
     assert first.find("target", KEY) is second.find("target", KEY) is None
     winner = write(first, value=1.0)
@@ -137,7 +137,7 @@ def test_the_first_to_publish_holds(machines, caplog):
 
 
 class RaceOnce:
-    """The other machine's manifest appears just before this machine creates its own."""
+    """Creates another machine's manifest just before this machine creates its own."""
 
     def __init__(self, store, machines):
         self.raced = False
@@ -153,8 +153,8 @@ class RaceOnce:
         files.create = racing
 
 
-def test_what_differs_gives_way_to_what_is_published(machines, caplog):
-    """Both machines computed while the shared tier was away."""
+def test_a_different_local_artifact_is_replaced_by_the_published_one(machines, caplog):
+    """Both machines computed while the shared tier was unavailable."""
     write(machines.open("second"), value=2.0)
     machines.files.move(MANIFEST, "aside")
     write(machines.open("first"), value=1.0)
@@ -165,7 +165,7 @@ def test_what_differs_gives_way_to_what_is_published(machines, caplog):
     assert "its result is used" in caplog.text
 
 
-def test_only_one_machine_changes_what_somebody_works_on(machines):
+def test_locked_keys_are_not_changed_by_other_processes(machines):
     second = machines.open("second")
     write(second, value=2.0)
     machines.files.move(MANIFEST, "aside")
@@ -180,8 +180,8 @@ def test_only_one_machine_changes_what_somebody_works_on(machines):
     assert value(machines.open("second").find("target", KEY)) == 1.0
 
 
-def test_nobody_waits_for_one_who_computes_the_same(machines):
-    """A download takes no lock of the key, only one of downloads."""
+def test_a_download_does_not_wait_for_a_computation(machines):
+    """A download takes the lock of the download, not that of the key."""
     write(machines.open("first"))
     second = machines.open("second")
     with second.lock("target", KEY):
@@ -193,7 +193,7 @@ def test_nobody_waits_for_one_who_computes_the_same(machines):
         assert write(second, value=2.0).digest == found[0].digest
 
 
-def test_discarding_takes_it_from_both_tiers(machines):
+def test_discarding_removes_from_both_tiers(machines):
     store = machines.open()
     write(store)
     store.discard("target", KEY)
@@ -203,7 +203,7 @@ def test_discarding_takes_it_from_both_tiers(machines):
     assert value(machines.open("second").find("target", KEY)) == 2.0
 
 
-def test_discarding_spares_what_another_made_meanwhile(machines):
+def test_discarding_keeps_what_another_machine_published(machines):
     first, second = machines.open("first"), machines.open("second")
     write(first)
     assert second.find("target", KEY) is not None
@@ -223,7 +223,7 @@ def test_discarding_what_is_only_shared(machines):
 
 
 def _resealed(change):
-    """A manifest with a right checksum and wrong content."""
+    """Make a manifest with a valid checksum and wrong content."""
 
     def damage(machines):
         facts = unseal(machines.read(MANIFEST))
@@ -287,7 +287,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_caught_and_made_again(machines, damage, caplog, tmp_path):
+def test_damage_is_detected_and_recomputed(machines, damage, caplog, tmp_path):
     write(machines.open("first"))
     damage(machines)
     before = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
@@ -326,7 +326,7 @@ def _folder(path):
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", [MANIFEST, BLOB], ids=["manifest", "blob"])
 @pytest.mark.parametrize("damage", [_link, _fifo, _folder])
-def test_what_is_no_file_of_a_shared_folder(in_a_folder, name, damage, tmp_path):
+def test_links_devices_and_folders_in_a_shared_folder(in_a_folder, name, damage, tmp_path):
     write(in_a_folder.open("first"))
     damage(tmp_path / "shared" / name)
     second = in_a_folder.open("second")
@@ -334,8 +334,8 @@ def test_what_is_no_file_of_a_shared_folder(in_a_folder, name, damage, tmp_path)
     assert len(list((tmp_path / "shared" / "quarantine").iterdir())) == 1
 
 
-def test_damage_of_the_shared_tier_is_replaced_by_a_sound_local_one(machines):
-    """The damage shows where bytes are compared: here, that of the manifest."""
+def test_damage_of_the_shared_tier_is_replaced_by_an_intact_local_artifact(machines):
+    """The damage of the manifest is detected when it is compared with the local one."""
     first = machines.open("first")
     write(first)
     DAMAGE["manifest flipped"](machines)
@@ -363,8 +363,8 @@ def test_a_damaged_local_artifact_is_never_published(machines):
     assert machines.open("first").find("target", KEY) is None
 
 
-def test_what_was_replaced_meanwhile_is_not_moved_away(machines, monkeypatch):
-    """Another machine saw the same damage, and was quicker to mend it."""
+def test_a_manifest_that_was_replaced_is_not_moved(machines, monkeypatch):
+    """Another machine found the same damage and repaired it first."""
     write(machines.open("first"))
     sound = machines.read(MANIFEST)
     DAMAGE["manifest flipped"](machines)
@@ -383,7 +383,7 @@ def test_what_was_replaced_meanwhile_is_not_moved_away(machines, monkeypatch):
     assert value(machines.open("third").find("target", KEY)) == 1.0
 
 
-def test_a_manifest_that_cannot_be_moved_away_is_reported(machines, monkeypatch):
+def test_a_damaged_manifest_that_cannot_be_moved_is_reported(machines, monkeypatch):
     write(machines.open("first"))
     DAMAGE["manifest flipped"](machines)
     second = machines.open("second")
@@ -397,7 +397,7 @@ def test_a_manifest_that_cannot_be_moved_away_is_reported(machines, monkeypatch)
 
 
 @pytest.mark.parametrize(("kind", "key"), [("blobs/x", KEY), ("target", "../../x"), ("TARGET", KEY), ("tmp", KEY)])
-def test_kinds_and_keys_that_are_no_names_never_reach_the_shared_tier(machines, kind, key, requests):
+def test_invalid_kinds_and_keys_never_reach_the_shared_tier(machines, kind, key, requests):
     with pytest.raises(InvalidConfigurationError, match="expected kind and key"):
         machines.open().find(kind, key)
     assert requests == []
@@ -406,7 +406,7 @@ def test_kinds_and_keys_that_are_no_names_never_reach_the_shared_tier(machines, 
 # The format
 
 
-def test_a_newer_tier_is_left_alone(machines):
+def test_a_newer_tier_is_not_changed(machines):
     write(machines.open())
     before = machines.names()
     machines.replace("format.json", b'{"format": 2, "layout": "blobs"}')
@@ -426,7 +426,7 @@ def test_a_damaged_format_file(machines, text):
         machines.open("second").find("target", KEY)
 
 
-def test_a_place_that_is_no_store_is_left_alone(machines):
+def test_a_url_that_is_not_a_store_is_not_changed(machines):
     machines.replace("thesis.tex", b"")
     store = machines.open()
     assert store.find("target", KEY) is None
@@ -437,7 +437,7 @@ def test_a_place_that_is_no_store_is_left_alone(machines):
     assert machines.names() == ["thesis.tex"]
 
 
-def test_the_two_kinds_of_stores_are_not_mixed_up(in_a_folder, tmp_path):
+def test_local_and_shared_stores_are_not_confused(in_a_folder, tmp_path):
     write(in_a_folder.open())
     with pytest.raises(StorageError, match=rf"is a shared store; give it as file://{tmp_path}/shared with --store"):
         Store(tmp_path / "shared").find("target", KEY)
@@ -448,7 +448,7 @@ def test_the_two_kinds_of_stores_are_not_mixed_up(in_a_folder, tmp_path):
 
 
 def test_two_versions_on_one_store_use_other_keys(machines):
-    """Keys hold the versions of the components and of the key itself."""
+    """Keys contain the versions of the components and of the key format."""
     old, new = (hashlib.sha256(f"{version}".encode()).hexdigest() for version in (1, 2))
     write(machines.open(), key=old, value=1.0)
     write(machines.open("second"), key=new, value=2.0)
@@ -456,8 +456,8 @@ def test_two_versions_on_one_store_use_other_keys(machines):
         assert [value(machines.open(machine).find("target", key)) for key in (old, new)] == [1.0, 2.0]
 
 
-def test_a_plan_asks_for_several_stages_at_a_time(machines, monkeypatch):
-    """A request to a bucket takes tens of milliseconds; ten thousand, one after the other, took minutes."""
+def test_a_plan_queries_several_stages_at_a_time(machines, monkeypatch):
+    """A request to a bucket takes tens of milliseconds; ten thousand in sequence took minutes."""
     write(machines.open())
     keys = [KEY, *(f"{i:064x}" for i in range(31))]
     met, real = threading.Barrier(8, timeout=10), Remote.manifest
@@ -474,8 +474,8 @@ def test_a_plan_asks_for_several_stages_at_a_time(machines, monkeypatch):
     assert [stage.key for stage in todo] == keys[1:]
 
 
-def test_what_nobody_will_read_is_not_downloaded(machines):
-    """On a new machine, a plan that others have computed costs its scores alone."""
+def test_only_needed_artifacts_are_downloaded(machines):
+    """A new machine downloads only the scores of a plan that others have computed."""
     keys = {name: f"{i:064x}" for i, name in enumerate(["target", "prior", "evidence", "scores"])}
     reads = {"target": [], "prior": ["target"], "evidence": ["target", "prior"], "scores": ["target", "evidence"]}
     for name, key in keys.items():
@@ -506,7 +506,7 @@ def test_what_nobody_will_read_is_not_downloaded(machines):
     assert looked("sixth") == (["target", "prior"], {"scores"})
 
 
-def test_what_is_said_of_an_artifact_without_fetching_it(machines, requests):
+def test_manifests_are_read_without_downloading(machines, requests):
     written = write(machines.open())
     store = machines.open("second")
     requests.clear()

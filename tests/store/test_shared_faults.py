@@ -1,4 +1,4 @@
-"""A shared tier that is away, slow to answer or closed: a few attempts, then one sentence; nothing computed is lost."""
+"""A shared tier that is unavailable, slow or read-only: retries, then one sentence; no computed result is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("read", "put", "create", "move", "remove", "sizes", "modified", "top")
 
 
 class BotoError(Exception):
-    """As those of botocore, which derive from nothing else."""
+    """Like the errors of botocore, which derive from no built-in error."""
 
 
 PASSING = [
@@ -71,7 +71,7 @@ class Faulty:
 
 
 def broken(store, error, fails):
-    """Let the file system below a store fail; returns it."""
+    """Make the file system of a store fail; returns it."""
     files = store._remote.files
     files.top()
     files._backend = Faulty(files._backend, error, fails)
@@ -95,8 +95,8 @@ def one_sentence(error):
 
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
-def test_what_fails_for_a_moment_is_tried_again(machines, error):
-    """Every request fails as often as it may; all succeed."""
+def test_temporary_failures_are_retried(machines, error):
+    """Every request fails as often as there are retries, then succeeds."""
     store = machines.open()
     files = broken(store, error, lambda number, _: number % (len(PAUSES) + 1) != len(PAUSES))
     with store.lock("target", KEY):
@@ -110,7 +110,7 @@ def test_what_fails_for_a_moment_is_tried_again(machines, error):
 
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
-def test_a_tier_that_is_away_is_one_sentence_after_a_few_attempts(machines, error):
+def test_an_unavailable_tier_is_one_sentence_after_the_retries(machines, error):
     store = machines.open()
     files = broken(store, error, lambda *_: True)
     with pytest.raises(StorageError, match=f"cannot read the shared store {machines.url}: ") as caught:
@@ -123,19 +123,19 @@ def test_a_tier_that_is_away_is_one_sentence_after_a_few_attempts(machines, erro
 
 
 @pytest.mark.parametrize("error", LASTING, ids=repr)
-def test_what_will_not_pass_is_not_tried_again(machines, error):
+def test_permanent_failures_are_not_retried(machines, error):
     write(machines.open("first"), key=OTHER)
     store = machines.open()
     files = broken(store, error, lambda *_: True)
     with pytest.raises(StorageError, match=f"cannot read the shared store {machines.url}: ") as caught:
         store.find("target", KEY)
     assert files.made == 1
-    assert "goes on from there" not in one_sentence(caught.value)
+    assert "run the same command again" not in one_sentence(caught.value)
 
 
 @pytest.mark.parametrize("error", [PASSING[0], LASTING[0]], ids=repr)
-def test_away_from_any_request_on(machines, error):
-    """The artifact is whole locally or not there; the same command publishes it; the others never see half of it."""
+def test_unavailable_from_any_request_on(machines, error):
+    """The artifact is complete locally or missing; the same command publishes it; other machines see no part of it."""
     for number in range(40):
         store = machines.open(f"machine{number}")
         key = f"{number:064x}"
@@ -163,7 +163,7 @@ def test_away_from_any_request_on(machines, error):
     assert machines.open("elsewhere").check() == []
 
 
-def test_away_from_any_request_of_a_download_on(machines):
+def test_unavailable_from_any_request_of_a_download_on(machines):
     write(machines.open("first"))
     for number in range(20):
         store = machines.open(f"machine{number}")
@@ -181,8 +181,8 @@ def test_away_from_any_request_of_a_download_on(machines):
     assert number > 2
 
 
-def test_an_answer_that_is_lost_is_no_lost_race(machines, caplog):
-    """The manifest is created, but the connection ends before that is said."""
+def test_a_lost_response_is_not_a_lost_race(machines, caplog):
+    """The manifest is created, but the connection ends before the response."""
     store = machines.open()
     files = broken(store, PASSING[0], lambda *_: False)
     create = files._files.create
@@ -199,8 +199,8 @@ def test_an_answer_that_is_lost_is_no_lost_race(machines, caplog):
     assert machines.open("second").find("target", KEY).digest == made.digest
 
 
-def test_a_tier_that_may_only_be_read(machines, caplog):
-    """Cached and published artifacts are used; computing is refused before it begins."""
+def test_a_read_only_tier(machines, caplog):
+    """Cached and published artifacts are used; a computation is refused before it starts."""
     writing = ("put", "create", "move", "remove")
     write(machines.open("first"))
     local = machines.open("second")
@@ -229,7 +229,7 @@ def test_a_tier_that_may_only_be_read(machines, caplog):
     assert machines.open("third").find("target", OTHER).file("a") == b"content"
 
 
-def test_damage_in_a_tier_that_may_only_be_read_counts_as_missing(machines, caplog):
+def test_damage_in_a_read_only_tier_counts_as_missing(machines, caplog):
     write(machines.open("first"))
     machines.replace(MANIFEST, b"{}")
     store = machines.open("second")
@@ -269,7 +269,7 @@ def read_only(monkeypatch):
         monkeypatch.setattr(os, name, refused)
 
 
-def test_a_local_store_that_may_only_be_read(tmp_path, monkeypatch, caplog):
+def test_a_read_only_local_store(tmp_path, monkeypatch, caplog):
     store = Store(tmp_path / "store")
     write(store)
     (write(store, key=OTHER).path / "a").write_bytes(b"")
@@ -287,8 +287,8 @@ def test_a_local_store_that_may_only_be_read(tmp_path, monkeypatch, caplog):
     assert store.find("target", OTHER) is None
 
 
-def test_a_cache_that_may_only_be_read(in_memory, monkeypatch):
-    """What is cached is used; what is not cannot be."""
+def test_a_read_only_cache(in_memory, monkeypatch):
+    """Cached artifacts are used; others cannot be downloaded."""
     write(in_memory.open())
     write(in_memory.open("second"), key=OTHER)
     with monkeypatch.context() as patch:
@@ -313,7 +313,7 @@ def test_a_protocol_whose_package_is_missing(tmp_path, monkeypatch):
         store.find("target", KEY)
 
 
-def test_a_protocol_that_nobody_knows(tmp_path):
+def test_an_unknown_protocol(tmp_path):
     store = Store(Address(str(tmp_path / "cache"), "nosuch://bucket/path"))
     with pytest.raises(PrivbenchError, match="a protocol that fsspec knows, got 'nosuch://bucket/path'"):
         store.find("target", KEY)
@@ -321,7 +321,7 @@ def test_a_protocol_that_nobody_knows(tmp_path):
 
 
 def test_a_file_system_without_exclusive_creation(tmp_path):
-    """As SFTP: files are written aside and renamed; who comes later takes over what stands."""
+    """Files are written to a temporary name and renamed, as over SFTP; later machines use the published artifact."""
 
     class Plain(MemoryFileSystem):
         protocol = "plain"

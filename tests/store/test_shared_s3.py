@@ -1,4 +1,4 @@
-"""The shared tier on a server that speaks S3, where the packages for it are installed."""
+"""The shared tier on an S3 server, if the packages for it are installed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_bucket_is_a_store(bucket, tmp_path):
 
 
 def test_creation_is_exclusive(url, tmp_path):
-    """The server says so, not a look before."""
+    """The server refuses the second creation, without a check before it."""
     threads, created = [], []
     files = RemoteFiles(url)
     for i in range(8):
@@ -123,7 +123,7 @@ def test_many_writers(machine):
 
 
 @pytest.mark.parametrize("data", [b"", CONTENT[:-1], CONTENT + b"x", b"x" * len(CONTENT)])
-def test_damage_is_caught_and_made_again(machine, url, data, tmp_path):
+def test_damage_is_detected_and_recomputed(machine, url, data, tmp_path):
     write(machine())
     (tmp_path / "damaged").write_bytes(data)
     RemoteFiles(url).put(blob(CONTENT), tmp_path / "damaged")
@@ -136,7 +136,7 @@ def test_damage_is_caught_and_made_again(machine, url, data, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"{}"])
-def test_a_damaged_manifest_is_caught(machine, url, data, tmp_path):
+def test_a_damaged_manifest_is_detected(machine, url, data, tmp_path):
     write(machine())
     (tmp_path / "damaged").write_bytes(data)
     RemoteFiles(url).put(MANIFEST, tmp_path / "damaged")

@@ -1,4 +1,4 @@
-"""Many writers of one key with different bytes: one artifact stands, whole, and all of them name it."""
+"""Many writers of one key with different bytes: one complete artifact is kept, and all writers return it."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_killed_at_any_moment(tmp_path):
 
 
 def published(machines, key):
-    """Digest of what a machine finds that had nothing to do with it, and who made it."""
+    """Digest and writer of the artifact that an uninvolved machine finds."""
     found = machines.open("reader").find("scores", key)
     writers = {found.file(name).split()[0].decode() for name in found.manifest.files}
     assert writers == {found.info["writer"]}
@@ -173,7 +173,7 @@ def test_processes_in_a_shared_folder(in_a_folder, tmp_path):
 
 
 def write_at_once(machines, keys):
-    """Digests that threads, each with a cache of its own, are given by key."""
+    """Digests by key that threads, each with its own local tier, return."""
     digests, barrier = [{} for _ in range(WRITERS)], threading.Barrier(WRITERS)
 
     def write(i):
@@ -199,7 +199,7 @@ def test_threads_in_memory(machines):
 
 
 def test_threads_on_one_cache(machines):
-    """As workers of one machine are: one makes a key, the others wait for it."""
+    """Workers of one machine: one computes a key, the others wait."""
     stores, given = [machines.open("one") for _ in range(WRITERS)], []
 
     def write(store, i):
@@ -237,7 +237,7 @@ def test_many_readers_download_once(machines, requests):
 
 
 def test_a_folder_without_hard_links(in_a_folder, monkeypatch):
-    """The artifact is whole even so; who comes clearly later takes over what stands."""
+    """The artifact is complete; machines that come later use it."""
 
     def refuse(*_):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -251,7 +251,7 @@ def test_a_folder_without_hard_links(in_a_folder, monkeypatch):
 
 
 class Forgetful:
-    """A file system that knows no exclusive creation: the last manifest wins."""
+    """A file system without exclusive creation: the last manifest wins."""
 
     def __init__(self, files):
         self._files = files
@@ -278,7 +278,7 @@ def test_without_exclusive_creation_no_artifact_is_mixed(in_memory):
 
 @pytest.mark.parametrize("kept", range(6))
 def test_a_writer_that_is_killed_leaves_nothing_to_be_found(machines, kept):
-    """After each of its requests; the blobs that it left do no harm."""
+    """The writer is killed after each of its requests; leftover blobs are harmless."""
     store = machines.open("killed")
     store._remote.prepare()
     files, left = store._remote.files, [kept]

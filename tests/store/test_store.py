@@ -1,4 +1,4 @@
-"""The store: what is written comes back, what is damaged does not, a failed write leaves nothing."""
+"""The store: artifacts round-trip, damaged ones are refused, and a failed write leaves nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def flip(path: Path, position: int = -1) -> None:
 
 
 def below(root: Path) -> set[str]:
-    """Files and folders of a store other than its empty ones and its locks."""
+    """Files and folders of a store, without empty folders and locks."""
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.parent.name != "locks"}
 
 
@@ -57,7 +57,7 @@ def test_what_is_written_is_found(store):
     assert store.check() == []
 
 
-def test_nothing_is_made_by_looking(store):
+def test_reading_creates_nothing(store):
     assert store.find("target", KEY) is None
     assert list(store.entries()) == []
     assert store.check() == []
@@ -66,7 +66,7 @@ def test_nothing_is_made_by_looking(store):
     assert not store.root.exists()
 
 
-def test_facts_come_back_as_json_does(store):
+def test_json_values_round_trip(store):
     info = {"shape": (1, 2), "curve": [[0, 0.1], [1, 1e-300]], "\ud800": "\ud800 ä\n", "epochs": {3: None}}
     written = store.write("scores", KEY, tensors={}, info=info)
     assert written.info == {
@@ -163,7 +163,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_caught_and_quarantined(store, damage, caplog):
+def test_damage_is_detected_and_quarantined(store, damage, caplog):
     path = write(store, files={"a": b"same size 1", "b": b"same size 2"}).path
     damage(path)
     problems = store.check()
@@ -179,8 +179,8 @@ def test_damage_is_caught_and_quarantined(store, damage, caplog):
     assert write(store, value=2.0).tensors("network")["weight"][0, 0] == 2
 
 
-def test_a_link_is_refused_whatever_it_points_to(store):
-    """Even to the same bytes, and where its own size is that of the file."""
+def test_a_link_is_refused_whatever_its_target(store):
+    """Links are refused even if they lead to the same bytes."""
     path = write(store, files={"a": b"1234"}).path
     (path / "a").unlink()
     (path.parent / "b").write_bytes(b"1234")
@@ -188,7 +188,7 @@ def test_a_link_is_refused_whatever_it_points_to(store):
     assert [problem.reason for problem in store.check() if problem.key == KEY] == ["a is not a regular file"]
 
 
-def test_an_artifact_under_another_key_is_caught(store):
+def test_an_artifact_under_another_key_is_detected(store):
     path = write(store).path
     write(store, key=OTHER, value=2.0).path.rename(path.parent / "swap")
     path.rename(path.parent / OTHER)
@@ -197,7 +197,7 @@ def test_an_artifact_under_another_key_is_caught(store):
     assert store.find("target", OTHER) is None
 
 
-def test_without_verification_damage_shows_when_read(store):
+def test_without_verification_damage_is_detected_when_read(store):
     flip(write(store).path / "network.safetensors")
     found = store.find("target", KEY, verify=False)
     with pytest.raises(CorruptArtifactError, match="does not match its manifest"):
@@ -205,7 +205,7 @@ def test_without_verification_damage_shows_when_read(store):
     assert store.find("target", KEY) is None
 
 
-def test_reading_what_is_not_there(store):
+def test_reading_a_missing_file(store):
     found = write(store)
     with pytest.raises(CorruptArtifactError, match=r"expected target ab0+ to hold 'nothing.safetensors', got network"):
         found.tensors("nothing")
@@ -215,7 +215,7 @@ def test_reading_what_is_not_there(store):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "../x", "a..b", "/x", ".hidden", "a b", "a\0", "ä"])
-def test_names_that_are_no_file_names_are_refused(store, name):
+def test_invalid_file_names_are_refused(store, name):
     with pytest.raises(InvalidConfigurationError, match="expected each group"):
         store.write("prior", KEY, tensors={name: {}}, info={})
     with pytest.raises(InvalidConfigurationError, match="expected each file"):
@@ -232,7 +232,7 @@ def test_names_that_clash_are_refused(store, files):
 @pytest.mark.parametrize(
     ("kind", "key"), [("tmp", KEY), ("locks", KEY), ("a/b", KEY), ("", KEY), ("prior", "../ab"), ("prior", "AB" * 32)]
 )
-def test_kinds_and_keys_that_are_no_names_are_refused(store, kind, key):
+def test_invalid_kinds_and_keys_are_refused(store, kind, key):
     for call in (store.find, store.checkpoint):
         with pytest.raises(InvalidConfigurationError, match="expected kind and key"):
             call(kind, key)
@@ -252,7 +252,7 @@ def _nested(levels):
     [{"x": float("nan")}, {"x": torch.zeros(1)}, {"x": {1, 2}}, {"x": _nested(MAX_DEPTH)}, {"x": _nested(5000)}],
     ids=["nan", "tensor", "set", "deep", "very deep"],
 )
-def test_facts_that_are_not_json_are_refused_and_leave_nothing(store, info):
+def test_values_that_are_not_json_are_refused_and_leave_nothing(store, info):
     with pytest.raises(InvalidConfigurationError, match="stored values"):
         store.write("prior", KEY, tensors={"g": {"x": torch.zeros(1)}}, info=info)
     assert below(store.root) <= {"format.json"}
@@ -271,7 +271,7 @@ def test_tensors_that_safetensors_cannot_hold_are_refused(store, tensor):
 
 
 def fail(monkeypatch, name, code, after=0):
-    """Let the function `os.name` fail with `code` from its call number `after` on."""
+    """Make the function `os.name` fail with `code` from call number `after` on."""
     real, calls = getattr(os, name), []
 
     def failing(*args, **kwargs):
@@ -339,7 +339,7 @@ def test_files_are_synced_before_the_rename_and_the_folder_after(store, monkeypa
     assert (rename, parent) == ("rename", "ab")
 
 
-def test_a_store_that_may_only_be_read(store, monkeypatch):
+def test_a_read_only_store(store, monkeypatch):
     written = write(store)
     for name in ("mkdir", "rename", "replace", "write", "unlink"):
         fail(monkeypatch, name, errno.EROFS)
@@ -349,7 +349,7 @@ def test_a_store_that_may_only_be_read(store, monkeypatch):
     assert store.gc(None) == []
 
 
-def test_a_partial_write_goes_on(store, monkeypatch):
+def test_a_partial_write_is_continued(store, monkeypatch):
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
     written = write(store)
@@ -358,7 +358,7 @@ def test_a_partial_write_goes_on(store, monkeypatch):
 
 
 def test_a_limit_of_the_system_in_the_middle_of_a_file(store):
-    """A real failure of write(2) half-way: the limit on file size."""
+    """A real failure in the middle of a write: the limit on file size."""
     big = {"g": {"x": torch.zeros(1_000_000)}}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
@@ -389,7 +389,7 @@ def test_a_root_below_a_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_root_that_may_not_be_written(tmp_path, monkeypatch):
+def test_a_root_that_is_not_writable(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", lambda *args, **kwargs: _raise(PermissionError(errno.EACCES, "Permission denied")))
         with pytest.raises(StorageError, match="permission denied; choose another folder with --store"):
@@ -401,7 +401,7 @@ def _raise(error):
     raise error
 
 
-def test_a_store_that_may_not_be_read(store, monkeypatch):
+def test_a_store_that_is_not_readable(store, monkeypatch):
     write(store)
     real = os.open
 
@@ -428,7 +428,7 @@ def test_a_prefix_that_is_a_file(store):
     assert store.check() == []
 
 
-def test_a_newer_store_is_left_alone(store):
+def test_a_newer_store_is_not_changed(store):
     write(store)
     (store.root / "format.json").write_text(json.dumps({"format": 2}))
     for call in (lambda: store.find("target", KEY), lambda: write(store), store.check, lambda: store.gc(set())):
@@ -450,7 +450,7 @@ def test_a_damaged_format_file(store, text):
 
 
 def test_an_empty_format_file_is_filled(store):
-    """A process that died while it made the store."""
+    """A process died while it made the store."""
     store.root.mkdir()
     (store.root / "format.json").touch()
     assert store.check() == []
@@ -458,8 +458,8 @@ def test_an_empty_format_file_is_filled(store):
     assert json.loads((store.root / "format.json").read_text()) == {"format": 1}
 
 
-def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
-    """Between the look for the format and the look into the folder."""
+def test_a_store_that_another_process_makes_at_the_same_time(tmp_path, monkeypatch):
+    """The other process makes it between the check for the format file and the listing of the folder."""
     children = atomic.children
 
     def made_before(folder):
@@ -473,7 +473,7 @@ def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
     assert (tmp_path / "store" / "format.json").is_file()
 
 
-def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_a_store_is_not_changed(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     store = Store(tmp_path)
     for call in (lambda: write(store), store.check, lambda: store.check(repair=True), lambda: store.gc(set())):
@@ -482,6 +482,6 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_listing_does_without_torch():
+def test_listing_does_not_import_torch():
     code = "import sys; import privbench.benchmark.cli.store; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

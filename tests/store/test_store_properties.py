@@ -1,4 +1,4 @@
-"""Laws of the store: every flipped byte is caught; tensors come back bit for bit; equal input gives equal bytes."""
+"""Properties of the store: flipped bytes are detected, tensors round-trip exactly, equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def raw(tensor: torch.Tensor) -> bytes:
 
 @st.composite
 def tensors(draw):
-    """A tensor of any bits, that may be a view which is neither contiguous nor the only user of its memory."""
+    """A tensor of arbitrary bits, possibly a view that is not contiguous or shares memory."""
     dtype = draw(st.sampled_from(DTYPES))
     shape = draw(st.lists(st.integers(0, 3), max_size=3))
     width = torch.empty((), dtype=dtype).element_size()
@@ -60,7 +60,7 @@ def tensors(draw):
 
 @settings(deadline=None, max_examples=40)
 @given(st.dictionaries(NAMES, tensors(), max_size=4), st.randoms(use_true_random=False))
-def test_tensors_come_back_bit_for_bit(group, random):
+def test_tensors_round_trip_bit_for_bit(group, random):
     group |= {f"again {name}": tensor for name, tensor in group.items()}
     data = pack(group)
     found = unpack(data)
@@ -77,7 +77,7 @@ def test_tensors_come_back_bit_for_bit(group, random):
 
 @settings(deadline=None, max_examples=40)
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=3))
-def test_sealed_facts_come_back(facts):
+def test_sealed_values_round_trip(facts):
     line = seal(facts)
     assert line.count(b"\n") == 1
     assert unseal(line) == facts
@@ -86,7 +86,7 @@ def test_sealed_facts_come_back(facts):
 
 @settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_no_sealed_facts(data):
+def test_arbitrary_bytes_are_not_a_sealed_line(data):
     with pytest.raises(CorruptArtifactError):
         unseal(data)
     with pytest.raises(CorruptArtifactError):
@@ -102,7 +102,7 @@ def artifact():
         yield Store(Path(folder)).write("target", KEY, tensors=tensors, info={"loss": 0.5}, files={"a.png": b"\x89PNG"})
 
 
-def test_every_flipped_byte_is_caught(artifact):
+def test_every_flipped_byte_is_detected(artifact):
     """Every position of every file, and every bit over the positions."""
     files = sorted(artifact.path.iterdir())
     assert [file.name for file in files] == ["a.png", "manifest.json", "network.safetensors"]
@@ -123,7 +123,7 @@ def test_every_flipped_byte_is_caught(artifact):
 
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
-def test_a_changed_file_is_caught(artifact, data):
+def test_a_changed_file_is_detected(artifact, data):
     """Bytes replaced, removed or inserted anywhere."""
     file = data.draw(st.sampled_from(sorted(artifact.path.iterdir())))
     content = file.read_bytes()

@@ -1,4 +1,4 @@
-"""`store ls | check | gc` on two tiers; what another writer is about to publish stays; clocks may be wrong."""
+"""`store ls | check | gc` on two tiers: new blobs of other writers are kept, and clocks may be wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def content(name):
 
 @pytest.fixture
 def filled(machines, monkeypatch):
-    """Three artifacts, each with a file of its own and one that all share."""
+    """Three artifacts, each with its own file and a file that all share."""
     for name, key in KEYS.items():
         age = timedelta(days=0 if name == "young" else 10)
         created = (datetime.now(UTC) - age).isoformat(timespec="seconds")
@@ -47,7 +47,7 @@ def filled(machines, monkeypatch):
 
 @pytest.fixture
 def ages(monkeypatch):
-    """Ages of files of the shared tier, in days, by how their names begin; others are of now."""
+    """Ages of files of the shared tier in days, by the start of their names; other files are new."""
     found, real = {}, RemoteFiles.modified
 
     def modified(self, name):
@@ -112,12 +112,12 @@ def test_check_finds_damage_of_the_shared_tier(filled, monkeypatch):
     assert [second.find("target", key) is None for key in KEYS.values()] == [False, True, True]
 
 
-def test_damage_of_a_blob_is_that_of_all_who_name_it(filled):
+def test_a_damaged_blob_damages_every_artifact_that_lists_it(filled):
     filled.replace(blob(b"common"), b"nommoc")
     assert {problem.key for problem in filled.open("second").check()} == set(KEYS.values())
 
 
-def test_check_spares_what_is_mended_while_it_runs(filled, monkeypatch):
+def test_check_keeps_what_is_repaired_while_it_runs(filled, monkeypatch):
     sound = filled.read(manifest("old"))
     filled.replace(manifest("old"), sound[:-1])
     real = shared_maintenance._damage
@@ -133,7 +133,7 @@ def test_check_spares_what_is_mended_while_it_runs(filled, monkeypatch):
     assert filled.names("quarantine/") == []
 
 
-def test_gc_leaves_published_artifacts_to_those_who_ask_for_it(filled, ages):
+def test_gc_removes_published_artifacts_only_on_request(filled, ages):
     ages |= {"blobs/": 9, "target/": 9}
     store = filled.open()
     before = filled.names()
@@ -159,7 +159,7 @@ def test_gc_of_the_shared_tier(filled, ages):
     assert second.find("target", KEYS["kept"]).file("common") == b"common"
 
 
-def test_gc_spares_the_young_of_the_shared_tier(filled, ages):
+def test_gc_keeps_young_artifacts_of_the_shared_tier(filled, ages):
     ages |= {"blobs/": 9, "target/": 9}
     removed = filled.open("second").gc(set(), older_than_days=5, shared=True)
     assert {entry.key for entry in removed} == {KEYS["kept"], KEYS["old"], ""}
@@ -167,8 +167,8 @@ def test_gc_spares_the_young_of_the_shared_tier(filled, ages):
     assert blob(b"common") in filled.names()
 
 
-def test_gc_spares_what_a_writer_is_about_to_publish(filled, ages):
-    """Blobs come before their manifest, and a blob that was there already is written again."""
+def test_gc_keeps_blobs_that_a_writer_is_about_to_publish(filled, ages):
+    """Blobs are written before their manifest, and existing blobs are written again."""
     second = filled.open("second")
     second._remote.files.create = lambda name, data: (_ for _ in ()).throw(KeyboardInterrupt)
     second._remote._is_writable = True
@@ -190,8 +190,8 @@ def test_gc_spares_what_a_writer_is_about_to_publish(filled, ages):
     assert third.check() == []
 
 
-def test_gc_spares_what_is_published_while_it_runs(filled, ages, monkeypatch):
-    """Between the list and the removal; the age of each blob is asked for at the last moment."""
+def test_gc_keeps_what_is_published_while_it_runs(filled, ages, monkeypatch):
+    """The manifest is published between the listing and the removal; ages are read just before the removal."""
     ages |= {"blobs/": 9}
     filled.replace(blob(b"returns"), b"returns")
     real = shared_maintenance._unlisted
@@ -207,7 +207,7 @@ def test_gc_spares_what_is_published_while_it_runs(filled, ages, monkeypatch):
 
 
 def test_gc_stops_where_manifests_cannot_be_read(filled, ages, monkeypatch):
-    """What a manifest names that cannot be read now is not rubbish."""
+    """Blobs of a manifest that cannot be read are kept."""
     ages |= {"blobs/": 9, "target/": 9}
     before = filled.names()
     real = RemoteFiles.read
@@ -270,8 +270,8 @@ def test_wrong_times_in_manifests_break_nothing(filled, created, ages, monkeypat
 
 
 @pytest.mark.parametrize("days", [-20000, -400, 400, 20000])
-def test_a_clock_that_jumps_does_not_cost_what_a_writer_is_about_to_publish(filled, days, monkeypatch):
-    """This machine's clock is wrong; the age of a blob goes by the clock of the tier alone."""
+def test_a_wrong_local_clock_does_not_remove_new_blobs(filled, days, monkeypatch):
+    """The local clock is wrong; ages of blobs depend only on the clock of the tier."""
     filled.replace(blob(b"unnamed"), b"unnamed")
     now = time.time() + days * DAY
     monkeypatch.setattr(time, "time", lambda: now)
@@ -279,7 +279,7 @@ def test_a_clock_that_jumps_does_not_cost_what_a_writer_is_about_to_publish(fill
     assert len(filled.open("second").shared_entries()) == 3
 
 
-def test_files_of_the_future_break_nothing(in_a_folder, tmp_path):
+def test_files_with_future_times_break_nothing(in_a_folder, tmp_path):
     store = in_a_folder.open()
     store.write("target", KEYS["old"], tensors={}, info={}, files={"own": b"x"})
     in_a_folder.replace(blob(b"unnamed"), b"unnamed")
@@ -303,7 +303,7 @@ def test_a_tier_that_keeps_no_times_keeps_all(filled, monkeypatch, caplog):
 
 
 def test_times_of_the_local_tier(tmp_path, monkeypatch):
-    """As above, where there is one tier."""
+    """The same with one tier."""
     store = Store(tmp_path / "store")
     for name, created in zip(KEYS, TIMES.values(), strict=True):
         monkeypatch.setattr(store_module, "_now", lambda created=created: created)

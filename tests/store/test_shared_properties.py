@@ -1,4 +1,4 @@
-"""Laws of two tiers, whatever happens in whatever order: nothing mixed or foreign is found, what is sound stays."""
+"""Properties of two tiers under any order of events: no mixed artifact is found, and intact ones are kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Away:
 
 
 class Tiers(RuleBasedStateMachine):
-    """Machines write, find, lose and damage things; each step is a new process."""
+    """Machines write, find, remove and damage artifacts; each step is a new process."""
 
     def __init__(self) -> None:
         super().__init__()
