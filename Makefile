@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo
+# `make test COVERAGE=` runs the tests without measuring.
+COVERAGE ?= --cov --cov-report=term:skip-covered
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint bench docs docs-tables clean
@@ -28,7 +30,7 @@ demo: install  ## run one defense and the undefended target under one attack on 
 	$(BIN)/privbench report $(DEMO)/results --format html
 
 test: install  ## run the default test suite and print its line coverage
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(COVERAGE)
 
 lint: install  ## check formatting, lint rules and types
 	$(BIN)/ruff check .
