@@ -42,6 +42,7 @@ ORDER = (
     "benchmark/papers",
     "benchmark/api.py",
     "benchmark/report/formatting.py",
+    "benchmark/report/tradeoff.py",
     "benchmark/report/tables",
     "benchmark/report/figures",
     "benchmark/report/html",

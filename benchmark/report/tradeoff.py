@@ -113,7 +113,7 @@ def tradeoff(section: Section, utility: Definition, leakage: Definition) -> Trad
 
 
 def has_score(row: Row, definition: Definition) -> bool:
-    """Whether a row has a value of a score."""
+    """Tell whether a row has a value of a score."""
     return row.scores[definition.name].value is not None
 
 
@@ -141,7 +141,7 @@ def _gain(summary: Summary) -> float:
 
 
 def pareto(gains: Sequence[tuple[float, float]]) -> list[bool]:
-    """Whether no other pair dominates a pair, that is, is at least as large in both and larger in one.
+    """Tell for each pair whether no other pair is at least as large in both values and larger in one.
 
     Example:
         >>> pareto([(1, 3), (2, 2), (1, 2)])

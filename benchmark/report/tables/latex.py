@@ -89,7 +89,7 @@ def _table(section: Section, footnotes: Footnotes, records: Records) -> Iterator
 
 
 def _bold_rows(rows: Sequence[Row], column: Definition) -> list[bool]:
-    """Whether each row is the best of those with the same attack and evaluators."""
+    """Tell for each row whether it is the best of those with the same attack and evaluators."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
         groups.setdefault((row.attack, row.evaluators), []).append(i)
@@ -102,7 +102,7 @@ def _bold_rows(rows: Sequence[Row], column: Definition) -> list[bool]:
 
 
 def _is_best(definition: Definition | None, values: Sequence[float | None]) -> list[bool]:
-    """Whether each value prints as the best for the defender; none does unless two values print differently."""
+    """Tell for each value whether it prints as the best for the defender; none does unless two print differently."""
     known = [value for value in values if value is not None]
     if definition is None or not known:
         return [False] * len(values)

@@ -167,7 +167,7 @@ def test_records_can_be_reached_from_the_index(visit, board):
 
 
 def is_sorted(page, column: str, order: list[str], sign: int) -> bool:
-    """Whether the values of a column are sorted, missing ones last, and texts alphabetically."""
+    """Tell whether the values of a column are sorted, missing ones last, and texts alphabetically."""
     if column in TEXT_COLUMNS:
         known = [text for text in order if text != "–"]
         return order == known + ["–"] * (len(order) - len(known)) and page.evaluate(ORDERED, [known, sign])

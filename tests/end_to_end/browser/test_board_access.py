@@ -44,7 +44,7 @@ def open_fully(visit, board: Path, kind: str):
 
 
 def is_drawn(png: bytes) -> bool:
-    """Whether at least a tenth of the lines of a picture have contrast."""
+    """Tell whether at least a tenth of the lines of a picture have contrast."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
     return bool(np.mean(np.ptp(pixels, axis=1) > 40) > 0.1)
 

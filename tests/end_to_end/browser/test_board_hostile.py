@@ -32,7 +32,7 @@ def records(samples, tmp_path_factory):
 
 
 def is_harmless(page) -> bool:
-    """Whether no injected script ran and the page has its usual structure."""
+    """Tell whether no injected script ran and the page has its usual structure."""
     page.wait_for_timeout(20)
     assert page.evaluate("window.pwned") is None
     assert page.evaluate(INJECTED) == []
