@@ -18,7 +18,7 @@ def disturbed(flows, features, affine, steps=3, size=0.3):
     return stack
 
 
-def test_gradients_are_cut_flow_by_flow():
+def test_gradients_are_clipped_per_flow():
     stack = disturbed(3, 4, affine=False).requires_grad_(True)
     names = [n for n, p in stack.named_parameters() if n != "log_scale"]
     sizes = (0.01, 5.0, 300.0)
@@ -83,7 +83,7 @@ def test_a_fresh_flow_is_the_standard_normal():
     torch.testing.assert_close(log_q, standard_normal(x))
 
 
-def test_flows_of_a_stack_do_not_touch_each_other():
+def test_flows_of_a_stack_are_independent():
     stack = disturbed(3, 5, False).requires_grad_(True)
     stack(torch.randn(3, 4, 5, dtype=torch.double))[0][1].square().sum().backward()
     for name, parameter in stack.named_parameters():
@@ -103,7 +103,7 @@ def test_modulated_convolution_equals_one_convolution_per_image():
         torch.testing.assert_close(found[i], functional.conv2d(x[i : i + 1], weight, layer.bias, padding=1)[0])
 
 
-def test_each_layer_of_the_generator_takes_its_own_latent():
+def test_each_layer_of_the_generator_uses_its_own_latent():
     torch.manual_seed(0)
     generator = StyleGenerator((3, 64, 64), 8, channel_base=128, channel_max=4).eval().requires_grad_(False)
     assert generator.layers == 10
@@ -128,7 +128,7 @@ def test_noise_is_constant_in_evaluation_mode_only():
     assert torch.equal(generator(z), generator(z))
 
 
-def test_discriminator_appends_the_spread_of_each_group():
+def test_discriminator_appends_the_deviation_of_each_group():
     torch.manual_seed(0)
     discriminator = StyleDiscriminator((1, 8, 8), channel_base=32, channel_max=4, group=2)
     x = torch.randn(4, 3, 4, 4)

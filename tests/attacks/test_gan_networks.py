@@ -1,4 +1,4 @@
-"""Generators and discriminators against the published shapes, worked counts and slow obvious forms."""
+"""Generators and discriminators against the published shapes, counts of parameters and slow loops."""
 
 import itertools
 import math
@@ -64,7 +64,7 @@ def test_critic(image: tuple[int, int, int]) -> None:
     normed = sum(25 * a * b + b + 2 * b for a, b in itertools.pairwise(widths))
     assert count(critic) == 25 * channels * 64 + 64 + normed + 16 * widths[-1] + 1
     assert sum(isinstance(layer, nn.InstanceNorm2d) and layer.affine for layer in critic.modules()) == len(widths) - 1
-    # Instance norm keeps samples apart: the critic of one image does not depend on the others.
+    # Instance norm treats samples separately: the critic of one image does not depend on the others.
     torch.testing.assert_close(torch.cat([critic(one) for one in x.split(1)]), scores)
 
 
@@ -107,10 +107,10 @@ def test_label_discriminator(image: tuple[int, int, int]) -> None:
     assert all(norm.affine for norm in norms)
 
 
-def test_groups_go_through_the_label_discriminator_as_if_alone() -> None:
+def test_groups_of_the_label_discriminator_are_independent() -> None:
     torch.manual_seed(0)
     discriminator = LabelDiscriminator((1, 32, 32), 5).double()
-    # At the published N(0, 1) start distances are so large that closeness vanishes; shrink it so that groups show.
+    # At the published N(0, 1) start distances are so large that closeness vanishes; shrink them so that groups matter.
     discriminator.minibatch.weight.data *= 1e-3
     x = torch.rand(7, 1, 32, 32).double()
     together = discriminator(x, group=3)

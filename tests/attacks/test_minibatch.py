@@ -1,4 +1,4 @@
-"""Laws of minibatch discrimination over drawn inputs."""
+"""Properties of minibatch discrimination over drawn inputs."""
 
 import torch
 from hypothesis import given, settings
@@ -35,7 +35,7 @@ def test_closeness_lies_between_0_and_the_other_samples(samples: int, seed: int,
 
 @cases
 @settings(deadline=None, max_examples=30)
-def test_samples_may_come_in_any_order(samples: int, seed: int, scale: float) -> None:
+def test_order_of_the_samples_does_not_matter(samples: int, seed: int, scale: float) -> None:
     layer, x = drawn(samples, seed, scale)
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed + 1))
     torch.testing.assert_close(layer(x[order]), layer(x)[order], rtol=1e-10, atol=1e-12)
@@ -43,7 +43,7 @@ def test_samples_may_come_in_any_order(samples: int, seed: int, scale: float) ->
 
 @cases
 @settings(deadline=None, max_examples=30)
-def test_groups_do_not_see_each_other(samples: int, seed: int, scale: float) -> None:
+def test_groups_are_independent(samples: int, seed: int, scale: float) -> None:
     layer, x = drawn(samples, seed, scale)
     for group in range(1, samples + 2):
         together = layer(x, group)

@@ -1,6 +1,6 @@
-"""Each attack end to end on toy sizes: shapes, published rules as slow loops, seeds, resume, and what learn may see.
+"""Each attack end to end on toy sizes: shapes, published updates as slow loops, seeds, resume, inputs of `learn`.
 
-Stand-ins of the size of a linear layer take the place of the published networks, but for the last test.
+Networks of the size of a linear layer replace the published ones, except in the last test.
 """
 
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ ATTACKS = {
         iterations=2,
     ),
 }
-#: Fields of `run` alone, changed.
+#: Other values of fields that only `run` uses.
 OTHER_RUN = {
     "gmi": {"iterations": 3, "attack_learning_rate": 0.5},
     "kedmi": {"iterations": 3, "identity_weight": 1.0},
@@ -74,7 +74,7 @@ OTHER_RUN = {
 
 @dataclass
 class Memory:
-    """A checkpoint that keeps everything in memory, and interrupts after `stop` more of them."""
+    """Checkpoint storage in memory that interrupts the loop at the `stop`-th save."""
 
     kept: dict = field(default_factory=dict)
     stop: int = -1
@@ -105,7 +105,7 @@ def view():
 
 
 class Generator(nn.Module):
-    """Stand-in for every generator but StyleGAN2."""
+    """Replacement of every generator but StyleGAN2."""
 
     def __init__(self, image, latent, width=0):
         super().__init__()
@@ -117,14 +117,14 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Sequential):
-    """Stand-in for GMI's discriminator."""
+    """Replacement of GMI's discriminator."""
 
     def __init__(self, image):
         super().__init__(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0))
 
 
 class LabelDiscriminator(nn.Module):
-    """Stand-in for KED-MI's discriminator; its minibatch discrimination is the real one."""
+    """Replacement of KED-MI's discriminator, with the real minibatch discrimination."""
 
     def __init__(self, image, classes):
         super().__init__()
@@ -151,7 +151,7 @@ def small(request, monkeypatch):
 
 @pytest.fixture
 def real_networks():
-    """Leaves the published networks in place."""
+    """Keep the published networks."""
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k][n], b[k][n]) for k in a for n in a[k])
 
 
-def test_reconstructions_have_the_asked_shape_and_leave_the_target_alone(name, priors):
+def test_reconstructions_have_the_requested_shape_and_the_target_is_unchanged(name, priors):
     target = view()
     found = ATTACKS[name].run(target, priors[name], REQUEST, context())
     assert found.pixels.shape == (2, 2, 3, 1, 32, 32)
@@ -190,7 +190,7 @@ def test_the_seed_decides_the_bytes(name, priors):
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
-def test_a_prior_is_a_state_on_the_cpu_that_holds_no_graph(name, priors):
+def test_a_prior_is_a_state_on_the_cpu_without_a_graph(name, priors):
     for state in priors[name].values():
         assert all(value.device.type == "cpu" and not value.requires_grad for value in state.values())
         assert all(torch.isfinite(value).all() for value in state.values())
@@ -224,20 +224,20 @@ def test_an_interrupted_prior_resumes_to_the_same_bytes(name, priors, monkeypatc
     assert same(ATTACKS[name].learn(view(), public(), context(checkpoint=memory)), priors[name])
 
 
-class Poison:
-    """A target that must not be looked at."""
+class Forbidden:
+    """Target that fails on any access."""
 
     def __getattribute__(self, name):
-        raise AssertionError(f"learn touched {name} of the target")
+        raise AssertionError(f"learn used {name} of the target")
 
 
-def test_a_public_prior_does_not_look_at_the_target(name, priors):
+def test_a_public_prior_does_not_use_the_target(name, priors):
     if ATTACKS[name].prior == "public":
-        assert same(ATTACKS[name].learn(Poison(), public(), context()), priors[name])
+        assert same(ATTACKS[name].learn(Forbidden(), public(), context()), priors[name])
         assert same(ATTACKS[name].learn(None, public(), context()), priors[name])
 
 
-def test_kedmi_asks_the_target_about_public_images_only(monkeypatch):
+def test_kedmi_queries_the_target_with_public_images_only(monkeypatch):
     target, asked = view(), []
     target.network.stages["flat"].register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].clone()))
     ATTACKS["kedmi"].learn(target, public(), context())
@@ -251,7 +251,7 @@ def test_learning_changes_with_the_public_images(name, priors):
     assert not same(ATTACKS[name].learn(view(), inverted, context()), priors[name])
 
 
-def test_gmi_caps_its_restarts_and_returns_each_of_them(priors):
+def test_gmi_limits_its_restarts_and_returns_all_of_them(priors):
     attack = ATTACKS["gmi"].model_copy(update={"restarts": 1})
     assert attack.run(view(), priors["gmi"], REQUEST, context()).pixels.shape[:3] == (2, 1, 3)
 

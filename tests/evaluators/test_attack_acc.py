@@ -34,7 +34,7 @@ def _protocol(judge_classes=10, group=60, task="classes"):
 
 
 def _score(logits, labels=None, group=60, evaluator=None):
-    """Attack scores of judge logits `R S K J`; each image carries its own number, by which the judge answers."""
+    """Attack scores of judge logits `R S K J`; the pixels of an image encode its number, which selects the logits."""
     logits = torch.as_tensor(logits, dtype=torch.float32)
     shape, classes = logits.shape[:3], logits.shape[3]
     number = torch.arange(shape.numel())
@@ -96,7 +96,7 @@ def test_attack_acc_equals_scikit_learn():
     assert (found["attack_acc"].n, found["attack_acc"].chance, found["attack_acc5"].chance) == (72, 0.1, 0.5)
 
 
-def test_labels_are_those_of_the_evidence_and_not_positions():
+def test_labels_are_those_of_the_evidence_not_positions():
     logits = torch.zeros(1, 2, 3, 10)
     for place, label in enumerate((7, 2, 9)):
         logits[0, :, place, label] = 1
@@ -259,7 +259,7 @@ def test_accuracy_undefined():
     assert (found.value, found.reason) == (None, "3 of 3 images have logits that are not finite")
 
 
-def test_attributes_are_refused_in_one_sentence():
+def test_attributes_are_refused():
     assert AttackAcc().unavailable(_protocol()) is None
     assert "made-up/v1 has attributes" in AttackAcc().unavailable(_protocol(task="attributes"))
 

@@ -121,7 +121,7 @@ def test_streamed_moments_equal_numpy(pieces, offset):
     assert len(streamed.factor) <= 12
 
 
-def test_merge_equals_one_pass_and_an_empty_update_changes_nothing():
+def test_merge_equals_one_pass_and_an_empty_update_has_no_effect():
     x, y = _sample(9, 4, 0), _sample(50, 4, 1, shift=2.0)
     both, whole = Moments.of(x).merge(Moments.of(y)), Moments.of(np.concatenate([x, y]))
     assert both.covariance() == pytest.approx(whole.covariance(), rel=1e-12)
@@ -162,7 +162,7 @@ def test_a_failed_decomposition_is_undefined(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "m", "known"), [(50, 50, 45), (200, 200, 11.6), (1000, 1000, 2.2), (1000, 5000, 1.3)])
-def test_bias_at_small_n_is_what_the_docstring_says(n, m, known):
+def test_bias_at_small_n_agrees_with_the_docstring(n, m, known):
     generator = np.random.default_rng(n)
     values = [_distance(generator.normal(size=(n, 64)), generator.normal(size=(m, 64))) for _ in range(6)]
     assert np.mean(values) == pytest.approx(known, rel=0.05)
@@ -215,7 +215,7 @@ def test_inception_equals_pytorch_fid(weights, monkeypatch):
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_inception_sees_one_channel_three_times_in_the_order_of_the_images():
+def test_inception_repeats_one_channel_and_keeps_the_order_of_the_images():
     grey = torch.randint(0, 256, (35, 1, 4, 4), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
 
     def corner(x):

@@ -48,7 +48,7 @@ def _score(pixels, labels, private, k=1, judges=None):
 
 
 def _slow(pixels, labels, private, k, judges):
-    """One reconstruction after the other, one private image after the other."""
+    """Loop over reconstructions and private images."""
     trials, draws, count = pixels.shape[:3]
     found = np.zeros((trials, draws, count))
     for r in range(trials):
@@ -127,14 +127,14 @@ def test_undefined():
     assert "embeddings that are not finite" in _score(_pixels(1, 2, 2), [0, 1], private, judges=broken).reason
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_chunks_do_not_matter(monkeypatch):
     private = Images(_pixels(9, seed=3), torch.arange(9) % 3)
     whole = _score(_pixels(2, 5, 3), [0, 1, 2], private, k=2)
     monkeypatch.setattr(knn_distance, "_CHUNK", 3)
     assert _score(_pixels(2, 5, 3), [0, 1, 2], private, k=2) == whole
 
 
-def test_inputs_stay_as_they_are_and_notes_name_the_features():
+def test_inputs_are_unchanged_and_notes_name_the_features():
     pixels, private = _pixels(1, 2, 2), Images(_pixels(5), torch.tensor([0, 0, 0, 1, 1]))
     before = pixels.clone(), private.pixels.clone()
     score = _score(pixels, [0, 1], private, k=2)
@@ -146,7 +146,7 @@ def test_inputs_stay_as_they_are_and_notes_name_the_features():
     )
 
 
-def test_what_cannot_be_compared_is_refused_in_one_sentence(monkeypatch):
+def test_unavailable_protocols_have_a_reason(monkeypatch):
     assert KNNDistance().unavailable(_protocol()) is None
     assert KNNDistance().unavailable(_protocol((3, 64, 64))) is None
     assert "made-up/v1 has attributes" in KNNDistance().unavailable(_protocol(task="attributes"))

@@ -218,13 +218,13 @@ def test_reconstructions_of_another_shape_are_refused():
         _scores(_pixels(4, (3, 12, 14)), Images(_pixels(4)))
 
 
-def test_images_smaller_than_the_window_are_refused_in_one_sentence():
+def test_images_smaller_than_the_window_are_refused():
     reason = SSIM().unavailable(_protocol((1, 12, 10)))
     assert reason == "SSIM needs images of at least 11 x 11 pixels and made-up/v1 has 12 x 10"
     assert SSIM().unavailable(_protocol((1, 11, 11))) is None
 
 
-def test_chunks_do_not_matter_and_the_evidence_is_left_alone(monkeypatch):
+def test_chunks_do_not_matter_and_the_evidence_is_unchanged(monkeypatch):
     original, rebuilt = _pixels(9), _near(_pixels(9))
     kept = original.clone(), rebuilt.clone()
     whole = _scores(rebuilt, Images(original))

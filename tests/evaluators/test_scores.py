@@ -1,4 +1,4 @@
-"""Laws of the scores over drawn evidence, and the Frechet evaluators on evidence made by hand."""
+"""Properties of the scores over drawn evidence, and the Frechet evaluators on synthetic evidence."""
 
 import math
 import statistics as stdlib
@@ -78,7 +78,7 @@ grids = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 8), st.in
 
 @settings(deadline=None, max_examples=40)
 @given(grids)
-def test_attack_scores_stay_in_range_and_are_whole(grid):
+def test_attack_scores_are_complete_and_in_range(grid):
     trials, draws, labels, seed = grid
     found = AttackAcc(resamples=100).score(_evidence(_pixels(trials, draws, labels, seed=seed)), _judges())
     for score in found.values():
@@ -110,7 +110,7 @@ def test_attack_scores_follow_a_reordering_of_labels(grid, random):
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 50), st.integers(1, 50))
-def test_wilson_mirrors(successes, n):
+def test_wilson_is_symmetric(successes, n):
     successes = min(successes, n)
     low, high = wilson(successes, n)
     assert wilson(n - successes, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
@@ -119,7 +119,7 @@ def test_wilson_mirrors(successes, n):
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), min_size=1, max_size=9))
-def test_intervals_hold_the_mean_and_mirror(values):
+def test_intervals_contain_the_mean_and_are_symmetric(values):
     values = np.array(values, dtype=float)
     for interval in (student(values.mean(1)), stratified(values), two_level(values, 400)):
         assert interval is None or interval[0] <= values.mean() <= interval[1]
@@ -130,7 +130,7 @@ def test_intervals_hold_the_mean_and_mirror(values):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 8), st.integers(0, 2**31), st.floats(0.01, 100))
-def test_frechet_laws(n, m, d, seed, scale):
+def test_properties_of_the_frechet_distance(n, m, d, seed, scale):
     generator = np.random.default_rng(seed)
     x, y = generator.normal(size=(n, d)), generator.normal(size=(m, d)) * 2 + 1
     rotation = np.linalg.qr(generator.normal(size=(d, d)))[0]
@@ -267,7 +267,7 @@ def test_fid_as_bido_stretches_both_sides_and_doubles_the_list():
     assert found.spreads["trials_as_released"] == pytest.approx(found.spreads["trials"] * math.sqrt(4 / 5))
 
 
-def test_doubled_list_of_five_trials_is_0_943_of_the_right_spread():
+def test_spread_of_the_doubled_list_of_five_trials_is_0_943_of_the_correct_one():
     found = FIDBiDO().score(_evidence(_pixels(5, 3, 2)), _judges())["fid_bido"]
     assert found.spreads["trials_as_released"] / found.spreads["trials"] == pytest.approx(0.943, abs=5e-4)
     alone = FIDBiDO().score(_evidence(_pixels(1, 3, 2)), _judges())["fid_bido"]
@@ -296,7 +296,7 @@ def test_fid_as_vmi_equals_a_slow_computation_per_label():
     assert found.notes[0] == "each distance compares 7 private images with 7 reconstructions in 4 features"
 
 
-def test_fid_as_vmi_cuts_both_sides():
+def test_fid_as_vmi_limits_both_sides():
     fake = _pixels(1, 6, 2, seed=5)
     cut = FIDVMI(reference=4, draws=3).score(_evidence(fake), _judges())["fid_vmi"]
     same = FIDVMI(reference=4).score(_evidence(fake[:, :3]), _judges())["fid_vmi"]
@@ -308,7 +308,7 @@ def test_fid_as_vmi_cuts_both_sides():
             FIDVMI(**wrong)
 
 
-def test_fid_as_vmi_takes_training_images_first():
+def test_fid_as_vmi_uses_training_images_first():
     fake, empty = _pixels(1, 6, 2, seed=5), Images(_pixels(0), torch.zeros(0, dtype=torch.int64))
     five = FIDVMI(reference=5).score(_evidence(fake), _judges())["fid_vmi"]  # as many as each label has to train on
     assert five == FIDVMI(reference=5).score(_evidence(fake, test=empty), _judges())["fid_vmi"]
@@ -333,7 +333,7 @@ def test_fid_as_vmi_is_bounded_by_four(draws, seed):
     assert 0 <= found.value <= 4
 
 
-def test_evaluators_leave_the_evidence_alone():
+def test_evaluators_do_not_change_the_evidence():
     fake = _pixels(2, 4, 3)
     evidence, kept = _evidence(fake), fake.clone()
     before = evidence.private("private_train").pixels.clone()
@@ -346,16 +346,16 @@ def test_evaluators_leave_the_evidence_alone():
 
 
 @pytest.mark.parametrize("evaluator", [FID(), FIDBiDO(), FIDVMI(), FIDInception()])
-def test_attributes_are_refused_in_one_sentence(evaluator):
+def test_attributes_are_refused(evaluator):
     assert "made-up/v1 has attributes" in evaluator.unavailable(_protocol(task="attributes"))
 
 
-def test_inception_says_which_weights_are_missing(monkeypatch, tmp_path):
+def test_inception_names_missing_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     reason = FIDInception().unavailable(_protocol())
     path = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
     assert reason.startswith("fid_inception needs pytorch-fid's pt_inception")
-    assert str(tmp_path) not in reason, "records travel: no path of this machine"
+    assert str(tmp_path) not in reason, "records are shared: no path of this machine"
     path.parent.mkdir()
     path.touch()
     assert FIDInception().unavailable(_protocol()) is None

@@ -1,4 +1,4 @@
-"""Face and feature similarity against scikit-learn's cosines, with embedders made by hand."""
+"""Face and feature similarity against scikit-learn's cosines, with a synthetic embedder."""
 
 import statistics as stdlib
 from types import SimpleNamespace
@@ -109,7 +109,7 @@ def test_identical_and_opposite_faces():
     assert opposite.value == pytest.approx(-1, abs=1e-9)
 
 
-def test_class_reconstructions_take_the_nearest_private_image_of_the_class():
+def test_class_reconstructions_are_compared_with_the_nearest_private_image():
     train, labels = _pixels(20, seed=1), torch.arange(20) % 5
     found = ClassReconstructions(_pixels(2, 3, 3, seed=2), torch.tensor([4, 0, 2]))
     cosines = _cosines(_embed("made-by-hand", found.pixels.flatten(0, 2)), _embed("made-by-hand", train))
@@ -178,7 +178,7 @@ def _weights(monkeypatch, files_of):
     monkeypatch.setattr(named, "files_of", files_of)
 
 
-def test_it_is_refused_where_there_are_no_faces(monkeypatch):
+def test_protocols_without_faces_are_refused(monkeypatch):
     _weights(monkeypatch, lambda kind, name: {"facenet-vggface2": "0" * 64})
     reason = FaceSimilarity().unavailable(_protocol(face_box=None))
     assert reason == "face similarity needs aligned faces and made-up/v1 has none"
@@ -238,7 +238,7 @@ def test_estimates_that_are_not_finite_or_absent_are_undefined():
     assert (nothing.value, nothing.reason) == (None, "there are no estimates")
 
 
-def test_mistakes_of_an_attack_are_named():
+def test_errors_of_an_attack_are_named():
     images = Images(_pixels(6))
     with pytest.raises(
         InvalidConfigurationError, match="expected estimates to be 6 x 6 like the features of 'made-by-hand'"

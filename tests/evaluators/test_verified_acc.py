@@ -1,4 +1,4 @@
-"""Verified accuracy, agreement and false-positive rates against loops over images, and at their extremes."""
+"""Verified accuracy, agreement and false-positive rates against loops over images, and at extremes."""
 
 import itertools
 from types import SimpleNamespace
@@ -35,14 +35,14 @@ def _protocol(**changes):
 
 
 def _numbered(count, begin=0):
-    """Images that carry their number."""
+    """Images whose pixels encode their number."""
     number = torch.arange(begin, begin + count)
     pixels = torch.stack([number % 256, number // 256, number * 0, number * 0], 1)
     return pixels.to(torch.uint8).reshape(-1, 1, 2, 2)
 
 
 def _judge(logits, name, accuracy):
-    """A judge that answers by the number of the image."""
+    """Judge with the logits of each image's number."""
 
     def answer(images):
         assert images.dtype == torch.uint8
@@ -86,7 +86,7 @@ def _case(shape=(2, 6, 5), labels=(7, 2, 9, 0, 4), negatives=40, seed=0):
 
 
 def _slow_top(logits):
-    """Each row's class, by comparing one number after the other."""
+    """Class of each row, by comparing one logit after the other."""
     found = []
     for row in logits.tolist():
         best = 0
@@ -143,7 +143,7 @@ def test_intervals_are_those_of_attack_accuracy():
     assert (other.value, other.interval == score.interval) == (score.value, False)
 
 
-def test_equal_judges_verify_what_one_of_them_sees():
+def test_equal_judges_verify_the_hits_of_one_judge():
     first, _, shape, labels, wanted, fooled = _case()
     scores = _score(first, first, shape, labels, wanted, fooled)
     found = ClassReconstructions(_numbered(60).reshape(*shape, 1, 2, 2), torch.tensor(labels))
@@ -155,7 +155,7 @@ def test_equal_judges_verify_what_one_of_them_sees():
     assert scores["fpr_both"] == scores["fpr_first"] == scores["fpr_second"]
 
 
-def test_verified_is_between_what_must_overlap_and_the_smaller():
+def test_verified_is_within_the_bounds_of_an_intersection():
     first, second, shape, labels, wanted, fooled = _case(seed=9)
     both, one, two = (
         _score(a, b, shape, labels, wanted, fooled) for a, b in ((first, second), (first,) * 2, (second,) * 2)
@@ -177,7 +177,7 @@ def test_tied_logits_score_the_expectation_of_a_random_order():
     assert [scores[f"fpr_{name}"].value for name in ("first", "second", "both")] == pytest.approx([0.5, 0.1, 0.05])
 
 
-def test_notes_name_the_judges_and_put_the_rate_beside_the_accuracy():
+def test_notes_name_the_judges_and_the_rate():
     scores = _score(*_case())
     verified, rate = scores["verified_acc"], scores["fpr_both"]
     assert verified.notes[0] == (
@@ -193,7 +193,7 @@ def test_notes_name_the_judges_and_put_the_rate_beside_the_accuracy():
 @pytest.mark.parametrize(
     ("negatives", "reason"), [(0, "there are no calibrated negatives"), (7, "none of 7 calibrated negatives fooled")]
 )
-def test_without_a_negative_that_fools_the_rates_are_undefined_and_the_rest_is_not(negatives, reason):
+def test_without_a_negative_that_fools_the_target_only_the_rates_are_undefined(negatives, reason):
     first, second = (_logits(10 + negatives, [0] * (10 + negatives), seed) for seed in (1, 2))
     scores = _score(first, second, (1, 5, 2), wanted=[0] * negatives, fooled=[False] * negatives)
     for name in ("fpr_first", "fpr_second", "fpr_both"):
@@ -203,7 +203,7 @@ def test_without_a_negative_that_fools_the_rates_are_undefined_and_the_rest_is_n
     assert f"is unknown: {reason}" in scores["verified_acc"].notes[0]
 
 
-def test_without_reconstructions_the_rates_are_all_there_is():
+def test_without_reconstructions_only_the_rates_are_defined():
     first, second = (_logits(4, [0] * 4, seed) for seed in (1, 2))
     scores = _score(first, second, (1, 0, 2), wanted=[0] * 4, fooled=[True] * 4)
     assert {scores[name].reason for name in ("verified_acc", "judge_agreement")} == {"there are no reconstructions"}
@@ -239,14 +239,14 @@ def test_logits_that_are_not_finite_are_undefined_and_name_the_judge(which):
     assert {score.value for score in scores.values()} == {None}
 
 
-def test_protocols_without_classes_or_second_judge_are_refused_in_one_sentence():
+def test_protocols_without_classes_or_second_judge_are_refused():
     assert VerifiedAcc().unavailable(_protocol()) is None
     assert "made-up/v1 has attributes" in VerifiedAcc().unavailable(_protocol(task="attributes"))
     lonely = VerifiedAcc().unavailable(_protocol(second_judge_network=None))
     assert lonely == "verified accuracy needs a second judge and made-up/v1 names no network for one"
 
 
-def test_a_second_judge_that_was_not_asked_for_is_not_there():
+def test_an_undeclared_second_judge_is_refused():
     judges = Judges(lambda: None, torch.device("cpu"), _protocol())
     with pytest.raises(UnsupportedCellError, match="name 'second' in its attribute judges"):
         _ = judges.second
