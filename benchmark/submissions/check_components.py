@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..core.config import Definition, Protocol
-from ..errors import CorruptArtifactError, IncompatibleRecordError, PrivbenchError, UnsupportedCellError
+from ..errors import IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..pipeline.cell import Cell, Choice, Selection
 from ..pipeline.record_artifacts import name_of
@@ -17,6 +17,7 @@ from ..pipeline.write_record import changes, command
 from ..records.record import Choice as RecordedChoice
 from ..records.record import Record
 from ..registry import Kind
+from .rejection import reject
 
 _OURS = "privbench"
 #: Defense and attack by task that replace those that are not installed.
@@ -115,9 +116,7 @@ def _installed_component(kind: Kind, recorded: RecordedChoice, record: Record) -
         )
     component = build(cls, recorded.fields, kind, recorded.name)
     if component.model_dump(mode="json") != recorded.fields:
-        raise CorruptArtifactError(
-            f"expected {name_of(record)} to have the fields of {kind} {recorded.name}, got others; run its cell again"
-        )
+        reject(record, f"have the fields of {kind} {recorded.name}", "others")
     return Choice(kind, recorded.name, recorded.distribution, component)
 
 
@@ -188,16 +187,11 @@ def _require_definitions(record: Record, choice: Choice) -> None:
     wanted: dict[str, Definition] = {definition.name: definition for definition in choice.component.scores}
     given = {name: score for name, score in record.scores.items() if score.evaluator == choice.name}
     for name in sorted(wanted.keys() ^ given.keys()):
-        raise CorruptArtifactError(
-            f"expected {name_of(record)} to have the scores {', '.join(sorted(wanted))} of {choice.name}, got "
-            f"{'none' if name in wanted else 'another one'} named {name}; run its cell again"
-        )
+        requirement = f"have the scores {', '.join(sorted(wanted))} of {choice.name}"
+        reject(record, requirement, f"{'none' if name in wanted else 'another one'} named {name}")
     for name, score in given.items():
         if score.definition != wanted[name]:
-            raise CorruptArtifactError(
-                f"expected {name} of {name_of(record)} to have the definition of {choice.name}, got another "
-                "one; run its cell again"
-            )
+            reject(record, f"have the definition of {choice.name}", "another one", name)
 
 
 def _require_scores(record: Record) -> None:
@@ -205,33 +199,23 @@ def _require_scores(record: Record) -> None:
     names = [choice.name for choice in record.cell.evaluators]
     for name in names:
         if names.count(name) > 1 or name not in {score.evaluator for score in record.scores.values()}:
-            raise CorruptArtifactError(
-                f"expected {name_of(record)} to have each of its evaluators once, with scores, got {name} "
-                f"{'twice' if names.count(name) > 1 else 'without scores'}; run its cell again"
-            )
+            given = f"{name} {'twice' if names.count(name) > 1 else 'without scores'}"
+            reject(record, "have each of its evaluators once, with scores", given)
     if not names:
-        raise CorruptArtifactError(f"expected {name_of(record)} to have scores, got none; run its cell again")
+        reject(record, "have scores", "none")
 
 
 def _require_consistent(record: Record, found: Components) -> None:
     """Reject a record whose command, access or list of changed fields does not belong to its cell."""
-    recorded = record.cell
-    if not _is_same_command(record.command, command(recorded, record.changed)):
-        raise CorruptArtifactError(
-            f"expected the command of {name_of(record)} to run its cell, got another; run its cell again"
-        )
+    if not _is_same_command(record.command, command(record.cell, record.changed)):
+        reject(record, "run its cell", "another", "the command")
     if found.attack is not None and record.access not in (None, found.attack.component.access):
-        raise CorruptArtifactError(
-            f"expected the access of {name_of(record)} to be {found.attack.component.access}, got "
-            f"{record.access}; run its cell again"
-        )
+        reject(record, f"be {found.attack.component.access}", record.access, "the access")
     if found.defense is None or found.attack is None or found.missing_evaluators:
         return
     if changes(found.cell(record)) != record.changed:
-        raise CorruptArtifactError(
-            f"expected {name_of(record)} to list the fields that differ from the defaults of the budget "
-            f"{recorded.budget}, got other fields; run its cell again"
-        )
+        requirement = f"list the fields that differ from the defaults of the budget {record.cell.budget}"
+        reject(record, requirement, "other fields")
 
 
 def _is_same_command(given: Sequence[str], expected: Sequence[str]) -> bool:

@@ -27,6 +27,7 @@ from ..pipeline.scoring import picture_of
 from ..pipeline.victim_encodings import items_of
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, picture_path
+from .rejection import reject
 
 #: Type and number of dimensions (`None` for any) of each tensor, by kind of evidence.
 _TENSORS: dict[str, dict[str, tuple[torch.dtype, int | None]]] = {
@@ -125,10 +126,8 @@ def _check_class_reconstructions(found: dict[str, Tensor], reference: Reference)
         _require_count(given, wanted, f"{name} of reconstructions", reference)
     labels = list(range(protocol.attacked))
     if found["labels"].tolist() != labels:
-        raise CorruptArtifactError(
-            f"expected {name_of(reference.record)} to have reconstructions of the labels 0 to "
-            f"{protocol.attacked - 1} in order, got {shown(found['labels'].tolist())}; run its cell again"
-        )
+        requirement = f"have reconstructions of the labels 0 to {protocol.attacked - 1} in order"
+        reject(reference.record, requirement, shown(found["labels"].tolist()))
 
 
 def _check_paired_reconstructions(found: dict[str, Tensor], reference: Reference) -> None:
@@ -141,10 +140,8 @@ def _check_items(found: dict[str, Tensor], reference: Reference, values: str) ->
     expected = items_of(reference.protocol, len(reference.load("private_test")))
     _require_count(len(found["items"]), len(expected), "observed private test images", reference)
     if not torch.equal(found["items"], expected):
-        raise CorruptArtifactError(
-            f"expected {name_of(reference.record)} to cover the {len(expected)} evenly spaced private test images "
-            "of its protocol, got others; run its cell again"
-        )
+        requirement = f"cover the {len(expected)} evenly spaced private test images of its protocol"
+        reject(reference.record, requirement, "others")
     shape = tuple(found[values].shape)
     _require_count(shape[0] if shape else 0, len(expected), f"{values} of observed private test images", reference)
 
@@ -155,10 +152,7 @@ def _check_predictions(found: dict[str, Tensor], reference: Reference) -> None:
     _require_count(len(logits), len(truth), "predictions of private test images", reference)
     _require_count(logits.shape[1], reference.protocol.classes, "logits of each private test image", reference)
     if labels.shape != truth.shape or not torch.equal(labels, truth):
-        raise CorruptArtifactError(
-            f"expected the labels in {name_of(reference.record)} to be those of {reference.protocol.id} on this "
-            "machine, got others; run its cell again on the published data"
-        )
+        reject(reference.record, f"be those of {reference.protocol.id} on this machine", "others", "the labels")
 
 
 def _check_negatives(found: dict[str, Tensor], reference: Reference) -> None:
@@ -168,33 +162,22 @@ def _check_negatives(found: dict[str, Tensor], reference: Reference) -> None:
     _require_count(len(found["fooled"]), count, "verdicts on negatives", reference)
     most = min(reference.negatives, len(reference.load("public")) // max(1, reference.protocol.attacked))
     if count and (int(labels.min()) < 0 or int(labels.max()) >= reference.protocol.attacked):
-        raise CorruptArtifactError(
-            f"expected the negatives of {name_of(reference.record)} to have the labels 0 to "
-            f"{reference.protocol.attacked - 1}, got others; run its cell again"
-        )
+        requirement = f"have the labels 0 to {reference.protocol.attacked - 1}"
+        reject(reference.record, requirement, "others", "the negatives")
     largest = int(torch.bincount(labels).max()) if count else 0
     if largest > most:
-        raise CorruptArtifactError(
-            f"expected {name_of(reference.record)} to have at most {most} negatives per label, got {largest}; run "
-            "its cell again"
-        )
+        reject(reference.record, f"have at most {most} negatives per label", largest)
 
 
 def _check_image_shape(pixels: Tensor, reference: Reference, what: str) -> None:
     if tuple(pixels.shape[1:]) != reference.protocol.image:
-        raise CorruptArtifactError(
-            f"expected the {what} of {name_of(reference.record)} to be images of "
-            f"{' x '.join(map(str, reference.protocol.image))}, got {' x '.join(map(str, pixels.shape[1:]))}; run its "
-            "cell again"
-        )
+        requirement = f"be images of {' x '.join(map(str, reference.protocol.image))}"
+        reject(reference.record, requirement, " x ".join(map(str, pixels.shape[1:])), f"the {what}")
 
 
 def _require_count(given: int, wanted: int, what: str, reference: Reference) -> None:
     if given != wanted:
-        raise CorruptArtifactError(
-            f"expected {name_of(reference.record)} to have the {wanted} {what} of its protocol, got {given}; "
-            "run its cell again and submit all evidence"
-        )
+        reject(reference.record, f"have the {wanted} {what} of its protocol", given)
 
 
 _CHECKS: dict[str, Callable[[dict[str, Tensor], Reference], None]] = {

@@ -24,6 +24,7 @@ from ..pipeline.write_record import record_flags
 from ..records.record import Record, RecordedScore
 from ..records.verification import CheckedScore
 from .check_components import Components
+from .rejection import reject
 
 if TYPE_CHECKING:
     from ..pipeline.session import Session
@@ -110,9 +111,7 @@ def _require_keys(record: Record, components: Components, plan: Plan) -> None:
                 f"and data, got {given[:12]}; run its cell again with this privbench and the same copy of the data"
             )
     if "scores" in expected and digest({"cell": components.cell(record).identity(), "scores": scores}) != record.key:
-        raise CorruptArtifactError(
-            f"expected {name_of(record)} to have the key of its cell, got another; run its cell again"
-        )
+        reject(record, "have the key of its cell", "another")
 
 
 def _require_judges(record: Record, artifacts: Mapping[str, Artifact], same: frozenset[str]) -> None:
@@ -123,16 +122,10 @@ def _require_judges(record: Record, artifacts: Mapping[str, Artifact], same: fro
         exact = ("network", "n", "pretrained", "test_accuracy") if role in same else ("network", "n", "pretrained")
         for name in exact:
             if given.get(name) != artifact.info[name]:
-                raise CorruptArtifactError(
-                    f"expected {name} of the {role} of {name_of(record)} to be {artifact.info[name]!r}, got "
-                    f"{shown(repr(given.get(name)))}; run its cell again"
-                )
+                reject(record, f"be {artifact.info[name]!r}", shown(repr(given.get(name))), f"{name} of the {role}")
         claimed = given.get("test_accuracy")
         if isinstance(claimed, bool) or not isinstance(claimed, int | float) or not 0 <= claimed <= 1:
-            raise CorruptArtifactError(
-                f"expected test_accuracy of the {role} of {name_of(record)} to be in [0, 1], got "
-                f"{shown(repr(claimed))}; run its cell again"
-            )
+            reject(record, "be in [0, 1]", shown(repr(claimed)), f"test_accuracy of the {role}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +187,8 @@ def compare_score(record: Record, name: str, found: Mapping[str, Any], exact: Se
     undefined = claimed.value is None or value is None
     for part in dict.fromkeys([*exact, "value"]) if undefined else exact:
         if not is_close(found[part], getattr(claimed, part)):
-            raise CorruptArtifactError(_mismatch(record, name, part, getattr(claimed, part), found[part]))
+            requirement = f"be {shown(found[part])} as recomputed from its evidence"
+            reject(record, requirement, shown(getattr(claimed, part)), name if part == "value" else f"{part} of {name}")
     if undefined or "value" in exact:
         return CheckedScore(claimed=claimed.value, found=value, outcome="equal")
     return _compare_with_interval(record, name, claimed, value)
@@ -206,19 +200,9 @@ def _compare_with_interval(record: Record, name: str, claimed: RecordedScore, va
         return CheckedScore(claimed=claimed.value, found=value, outcome="not compared", reason=reason)
     low, high = claimed.interval
     if not low - ABSOLUTE <= value <= high + ABSOLUTE:
-        raise CorruptArtifactError(
-            f"expected {name} of {name_of(record)} to have an interval that contains the recomputed {value:.6g}, got "
-            f"{low:.6g} to {high:.6g}; run its cell again"
-        )
+        requirement = f"have an interval that contains the recomputed {value:.6g}"
+        reject(record, requirement, f"{low:.6g} to {high:.6g}", name)
     return CheckedScore(claimed=claimed.value, found=value, outcome="within")
-
-
-def _mismatch(record: Record, name: str, part: str, theirs: Any, ours: Any) -> str:
-    what = name if part == "value" else f"{part} of {name}"
-    return (
-        f"expected {what} of {name_of(record)} to be {shown(ours)} as recomputed from its evidence, got "
-        f"{shown(theirs)}; run its cell again"
-    )
 
 
 def is_close(ours: Any, theirs: Any) -> bool:

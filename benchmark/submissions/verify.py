@@ -20,6 +20,7 @@ from ..records.verification import CheckedRecord, CheckedScore, Verification
 from .check_components import Components, check_components
 from .check_evidence import Reference, check_picture, read_evidence
 from .recompute import missing_flags, prepare_judges, recompute_scores
+from .rejection import reject
 from .rerun import RerunConfig, rerun_cell
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
@@ -133,10 +134,8 @@ def _recompute(
     notes += _level_notes(record, found.checked)
     missing = [] if found.missing else missing_flags(record, components, found.found, entry.probe)
     if missing:
-        raise CorruptArtifactError(
-            f"expected {name_of(record)} to have the flag {missing[0]} that its own numbers raise, got "
-            f"{', '.join(flag.name for flag in record.flags) or 'none'}; run its cell again"
-        )
+        given = ", ".join(flag.name for flag in record.flags) or "none"
+        reject(record, f"have the flag {missing[0]} that its own numbers raise", given)
     return found.checked, tuple(notes)
 
 
