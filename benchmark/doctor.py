@@ -1,4 +1,4 @@
-"""What this machine has: devices, data, weights, free disk; and what each missing piece would enable."""
+"""Checks of this machine: devices, data, weights, free disk, and what each missing one would enable."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _INCEPTION = Published(
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that is there or not.
+    """Result of the check of one device, data set, package or file.
 
     Args:
         what: its name.
-        present: whether it is there.
-        detail: what it is, or what it would enable and how to get it.
+        present: true if it is available.
+        detail: a description, or what it would enable and how to install it.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Diagnosis:
 
 
 def diagnose(data_root: Path, store: Address) -> list[Diagnosis]:
-    """Look at everything that a run may need; nothing is written."""
+    """Check everything that a run may need, without writing anything."""
     folders = [_folder("data folder", data_root), _folder("store folder", Path(store.root))]
     shared = [_shared(store.remote)] if store.remote else []
     return [*_devices(), _ray(), *folders, *shared, *_datasets(data_root), *_weights(), *_components()]
@@ -70,16 +70,16 @@ def _folder(what: str, folder: Path) -> Diagnosis:
     free = shutil.disk_usage(parent).free / 2**30
     enough = free >= 2
     detail = f"{folder}, {free:.0f} GiB free"
-    return Diagnosis(what, enough, detail if enough else f"{detail}; a full run needs 2 GiB and more")
+    return Diagnosis(what, enough, detail if enough else f"{detail}; a full run needs at least 2 GiB")
 
 
 def _shared(url: str) -> Diagnosis:
-    """The tier of a store that machines share."""
+    """The tier of a store that several machines share."""
     try:
-        there = Remote(url).exists()
+        exists = Remote(url).exists()
     except PrivbenchError as cause:
         return Diagnosis("shared store", False, str(cause))
-    return Diagnosis("shared store", True, url if there else f"{url}, which the first run makes")
+    return Diagnosis("shared store", True, url if exists else f"{url}, which the first run creates")
 
 
 def _datasets(root: Path) -> list[Diagnosis]:
@@ -89,7 +89,9 @@ def _datasets(root: Path) -> list[Diagnosis]:
             problems = registry.load("dataset", name)().check(root)
         except PrivbenchError as cause:
             problems = [str(cause)]
-        detail = "complete" if not problems else f"{problems[0]}; `privbench data prepare {name}` helps"
+        detail, command = problems[0] if problems else "complete", f"`privbench data prepare {name}`"
+        if problems and command not in detail:
+            detail += f"; run {command}"
         findings.append(Diagnosis(f"data set {name}", not problems, detail))
     return findings
 
@@ -100,7 +102,7 @@ def _weights() -> list[Diagnosis]:
         imagenet("vgg19_bn"): "the published judge on CIFAR-10",
         imagenet("resnet34"): "the second judge on CIFAR-10",
         imagenet("resnet50"): "the published targets on attributes of CelebA, and the second judge of its people",
-        vggface2(): "a judge of faces that has seen many",
+        vggface2(): "a judge of faces that is trained on VGGFace2",
         _INCEPTION: "the score fid_inception",
     }
     findings = []
@@ -114,7 +116,7 @@ def _weights() -> list[Diagnosis]:
 
 
 def _named(name: str, used_by: list[str]) -> Diagnosis:
-    """Weights of `privbench weights ls`."""
+    """Weights that `privbench weights ls` lists."""
     problem = named.problem(name)
     detail = f"would enable the {' and the '.join(used_by)}: {problem}" if problem else str(named.path_of(name))
     return Diagnosis(f"weights {name}", problem is None, detail)
@@ -130,5 +132,5 @@ def _components() -> list[Diagnosis]:
             except PrivbenchError as cause:
                 broken.append(str(cause))
         count = len(registry.names(kind)) - len(broken)
-        findings.append(Diagnosis(f"{kind}s", not broken, "; ".join([f"{count} work", *broken])))
+        findings.append(Diagnosis(f"{kind}s", not broken, "; ".join([f"{count} load", *broken])))
     return findings

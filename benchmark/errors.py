@@ -3,14 +3,14 @@
 import difflib
 from collections.abc import Iterable
 
-#: Longest message, and how much of a longer one's end is kept, where the fix stands; in characters.
+#: Longest message, and the length of its end, which contains the fix and is kept of a longer message; in characters.
 _LONGEST, _END = 1500, 400
 
 
 class PrivbenchError(Exception):
-    """Base of everything a user can fix; the command line prints it as one sentence and exits with 1.
+    """Base of all errors that a user can fix; the command line prints the message and exits with 1.
 
-    Whatever a message quotes, it is one printable line of bounded length; the middle of a longer one is left out.
+    A message is one printable line of bounded length; the middle of a longer message is omitted.
     """
 
     def __init__(self, message: str) -> None:
@@ -31,19 +31,19 @@ class UnknownComponentError(PrivbenchError, LookupError):
 
 
 class BrokenComponentError(PrivbenchError, ImportError):
-    """A registered component that does not import, has the wrong type or clashes with another."""
+    """A registered component that cannot be imported, has the wrong type or has the name of another."""
 
 
 class InvalidConfigurationError(PrivbenchError, ValueError):
-    """A value that a field, matrix file or option does not take."""
+    """A value that a field, matrix file or option does not accept."""
 
 
 class UnsupportedCellError(PrivbenchError, ValueError):
-    """A combination of components that has no meaning, such as a class attack on an attribute task."""
+    """A combination of components that does not apply, such as a class attack on an attribute task."""
 
 
 class MissingDataError(PrivbenchError, FileNotFoundError):
-    """Data or weights that are not where they were looked for, or are not what they should be."""
+    """Data or weights that are missing, or that are not the expected ones."""
 
 
 class CorruptArtifactError(PrivbenchError, ValueError):
@@ -51,12 +51,12 @@ class CorruptArtifactError(PrivbenchError, ValueError):
 
 
 class IncompatibleRecordError(PrivbenchError, ValueError):
-    """A record of another schema, or one that is not a record."""
+    """A record of another schema, or a file that is not a record."""
 
 
 class StorageError(PrivbenchError, OSError):
-    """A folder that cannot be written: no permission, no space, not a folder."""
+    """A folder or file that cannot be written, such as without permission or space."""
 
 
 class DivergedError(PrivbenchError, ArithmeticError):
-    """A loss that became infinite or not a number; names the stage, the step and the last good checkpoint."""
+    """A loss that became infinite or NaN; the message names the stage, the step and the last good checkpoint."""

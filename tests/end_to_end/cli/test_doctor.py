@@ -51,7 +51,7 @@ def test_both_tiers_of_a_shared_store(doctor, tmp_path):
     assert found["shared store"] == {
         "what": "shared store",
         "present": True,
-        "detail": f"{url}, which the first run makes",
+        "detail": f"{url}, which the first run creates",
     }
     assert str(tmp_path / "cache" / "stores") in found["store folder"]["detail"]
     assert list(tmp_path.iterdir()) == []

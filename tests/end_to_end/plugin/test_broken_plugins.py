@@ -93,7 +93,7 @@ def test_all_are_listed_and_what_can_be_seen_is_said(privbench) -> None:
     assert found["inside"] == "does not import: RuntimeError: no licence"
     assert found["syntax"].startswith("does not import: SyntaxError")
     assert [row["summary"].partition(":")[0] for row in rows if row["name"] == "mid"] == [
-        "registered more than once and usable by nobody"
+        "registered more than once and therefore unusable"
     ] * 2
     assert next(row["summary"] for row in rows if row["name"] == "bido_hsic").startswith("Bilateral")
     assert privbench("list")[0] == 0
