@@ -58,7 +58,8 @@ def draw(found: TradeoffSeries) -> Figure:
             axes.set_title(panel.attack)
             _draw_axes(axes, plot.leakage, plot.utility, first=column == 0, last=index + columns >= len(plot.panels))
             _draw_chance(axes, panel)
-            lines = [(series.points(panel), styles[series.name]) for series in found.series]
+            members = [(series.points(panel), styles[series.name]) for series in found.series]
+            lines = [(points, style) for points, style in members if points]
             for points, style in lines:
                 _draw_line(axes, [point for point, _ in points], style)
             _annotate(axes, lines)

@@ -1,6 +1,6 @@
 """Geometry of the trade-off plot in the HTML report, which a template writes as SVG.
 
-matplotlib does not draw it: its SVG is about ten times as large, and has neither links nor the colours of the page.
+matplotlib does not draw it: its SVG is about six times as large, and has neither links nor the colours of the page.
 """
 
 from __future__ import annotations
