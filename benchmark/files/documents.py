@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from ..core.config import Configuration
 from ..errors import CorruptArtifactError, IncompatibleRecordError
@@ -15,6 +16,7 @@ from .untrusted import read_bounded, shown
 
 #: Levels of nested lists and objects that a document may have.
 MAX_DEPTH = 64
+_CONTAINERS = (dict, list, tuple)
 
 
 class Document(Configuration):
@@ -123,8 +125,9 @@ def parse_json(
         value = decode(data, max_depth)
         if not isinstance(value, dict):
             raise ValueError(f"it is of type {type(value).__name__}")
-        # Refuses what json.loads makes of 1e999, and text that UTF-8 does not encode.
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        # The first line refuses text that UTF-8 cannot encode, the second the infinity that json.loads makes of 1e999.
+        if b"Infinity" in to_json(value, inf_nan_mode="constants"):
+            json.dumps(value, allow_nan=False)
     except ValueError as cause:
         raise CorruptArtifactError(f"expected {source} to be a JSON object: {shown(str(cause))}; {remedy}") from None
     return value
@@ -147,13 +150,13 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Any:
 
 def depth(value: Any, limit: int = MAX_DEPTH) -> int:
     """Count the levels of nested lists and objects; any number above `limit` counts as `limit + 1`."""
-    level, values = 0, [value]
+    level, values = 0, [value] if isinstance(value, _CONTAINERS) else []
     while values and level <= limit:
         values = [
             child
             for each in values
-            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list | tuple) else ())
-            if isinstance(child, dict | list | tuple)
+            for child in (each.values() if isinstance(each, dict) else each)
+            if isinstance(child, _CONTAINERS)
         ]
         level += bool(values)
     return level

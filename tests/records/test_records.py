@@ -86,7 +86,7 @@ def test_newer_schema_is_refused_before_anything_else(tmp_path):
         (b'{"schema_version": NaN}', "NaN is not JSON"),
         (b'{"schema_version": 1, "schema_version": 2}', "a name appears twice"),
         (b'{"schema_version": 1, "cell": {"n": [1e999]}}', "Out of range"),
-        (b'{"schema_version": 1, "n": "\\ud800"}', "surrogates not allowed"),
+        (b'{"schema_version": 1, "n": "\\ud800"}', "encode character"),
         (b'{"schema_version": 1, "n": ' + b"9" * 5000 + b"}", "5000 digits"),
         (b'{"schema_version": 1, "judge": ' + b"[" * 50 + b"]" * 50 + b"}", "nested more than 24 levels deep"),
         (b'{"schema_version": 1, "n": ' + b"[" * 50 + b"]" * 50 + b"}", "nested more than 24 levels deep"),
