@@ -77,7 +77,8 @@ def test_a_broken_link_is_found() -> None:
 def test_paths_of_the_source_exist(page: str) -> None:
     folders = "tests|benchmark|attacks|defenses|evaluators|docs"
     for path in re.findall(rf"(?<![\w./-])(?:(?:{folders})/[\w./-]*\w|test_\w+\.py)", PAGES[page]):
-        assert (ROOT / path).exists(), f"{page} names {path}, which does not exist"
+        placeholder = re.search(r"\b[A-Z]+\b", path)
+        assert placeholder or (ROOT / path).exists(), f"{page} names {path}, which does not exist"
 
 
 @pytest.mark.parametrize("page", PAGES)
