@@ -37,9 +37,7 @@ def test_page(page: str, session: Any) -> None:
 def test_a_block_that_does_not_run_has_a_reason() -> None:
     for page, text in PAGES.items():
         for block in code.blocks(text, page):
-            assert block.reason or block.mode not in code.NEEDS_REASON, (
-                f"{block.location} needs a reason"
-            )
+            assert block.reason or block.mode not in code.NEEDS_REASON, f"{block.location} needs a reason"
             assert block.mode != "skip" or page in MAY_SKIP, f"{block.location} must not be skipped"
 
 
