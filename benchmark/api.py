@@ -62,7 +62,7 @@ def execute(
         jobs: stages at a time on one machine.
         threads: of the CPU for each stage; by default those of the machine, divided among the jobs.
         stage_timeout: seconds after which a stage is stopped; by default never.
-        listener: told of stages.
+        listener: receives the progress of stages.
 
     Raises:
         PrivbenchError: a name or value is wrong; failures of stages are in the outcome.

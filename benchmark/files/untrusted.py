@@ -1,4 +1,4 @@
-"""Files that somebody else wrote: read up to a limit, not through links; text and paths from them are bounded."""
+"""Files from strangers: read up to a limit, not through links; text and paths from them are bounded."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _AUGMENTATIONS: Mapping[str, Augmentation] = {"judge": "flip", "second_judge": "
 
 @dataclass(frozen=True)
 class StageOutput:
-    """What a stage computed: facts, groups of named tensors, files by name."""
+    """Result of a stage: facts, groups of named tensors, files by name."""
 
     facts: Facts
     tensors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class SerialExecutor:
             torch.set_num_threads(threads)
 
     def is_idle(self) -> bool:
-        """Whether another stage can be started now."""
+        """Return whether another stage can start now."""
         return self._stage is None
 
     def memory_shortage(self, stage: Stage) -> str | None:

@@ -63,7 +63,7 @@ class ProcessExecutor:
         self._slots = [WorkerSlot(device) for device in _devices(config.device, jobs)]
 
     def is_idle(self) -> bool:
-        """Whether a slot is free."""
+        """Return whether a slot is free."""
         return any(slot.running is None for slot in self._slots)
 
     def memory_shortage(self, stage: Stage) -> str | None:

@@ -67,7 +67,7 @@ class RunningStage:
     _loop: str | None = None
 
     def exceeds(self, seconds: float | None) -> bool:
-        """Whether it has been computing for longer than so many seconds."""
+        """Return whether the stage has computed for longer than so many seconds."""
         return seconds is not None and self.started is not None and time.monotonic() - self.started > seconds
 
     def show(self, message: LoopProgress) -> None:

@@ -117,7 +117,7 @@ class RayExecutor:
             self._limit = max(1, cpus // self._config.threads) + _QUEUED
 
     def is_idle(self) -> bool:
-        """Whether another task may be submitted."""
+        """Return whether another task may be submitted."""
         return len(self._running) < self._limit
 
     def memory_shortage(self, stage: Stage) -> str | None:

@@ -118,7 +118,7 @@ def _connection_error(host_and_port: tuple[str, int]) -> str | None:
 
 
 def _is_stale() -> bool:
-    """Whether the last cluster on this machine, whose address Ray has written to a file, has ended."""
+    """Return whether the last cluster on this machine, whose address Ray keeps in a file, has ended."""
     default = os.environ.get("TMPDIR", "/tmp") if sys.platform.startswith("linux") else "/tmp"
     file = Path(os.environ.get("RAY_TMPDIR", default), "ray", "ray_current_cluster")
     try:
@@ -163,7 +163,7 @@ def _import_ray() -> Any:
 
 
 def _has_token() -> bool:
-    """Whether this machine has an authentication token, which clusters started with `ray start` then require."""
+    """Return whether this machine has a token, which clusters started with `ray start` then require."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or path.is_file()

@@ -67,7 +67,7 @@ class Executor(Protocol):
     retries: int
 
     def is_idle(self) -> bool:
-        """Whether another stage can be started now."""
+        """Return whether another stage can start now."""
 
     def memory_shortage(self, stage: Stage) -> str | None:
         """Message saying that memory does not suffice for a stage beside the running ones; `None` if it does."""

@@ -1,7 +1,7 @@
 """Folders, locks and format of a store.
 
 One lock for each key protects all that is written for the key: the artifact, its checkpoints, and the temporary files
-of both. Whoever holds it may therefore remove any temporary file of the key, since its writer must be dead.
+of both. The holder may therefore remove any temporary file of the key, since its writer must be dead.
 """
 
 from __future__ import annotations
