@@ -13,14 +13,12 @@ from pydantic.fields import FieldInfo
 
 from .. import registry
 from ..core.canonical import canonical
-from ..core.config import BUDGETS, Configuration, StageKind
+from ..core.config import BUDGETS, Configuration
 from ..errors import BrokenComponentError, PrivbenchError, UnknownComponentError
 from ..pipeline.cell import Selection
 from ..pipeline.resolve import resolve
 from .check import fail, require
 from .component import ComponentUnderTest, digits
-
-_STAGES: tuple[StageKind, ...] = typing.get_args(StageKind)
 
 
 def registered(subject: ComponentUnderTest) -> None:
@@ -64,7 +62,7 @@ def described(subject: ComponentUnderTest) -> None:
 
 
 def fields(subject: ComponentUnderTest) -> None:
-    """Every field has a description, every number a range, and every stage that a field names exists."""
+    """Every field has a description, and every number a range."""
     for name, info in _fields(subject.cls):
         require(
             bool(info.description),
@@ -79,11 +77,6 @@ def fields(subject: ComponentUnderTest) -> None:
             f"the field {name} accepts any number",
             "give setting() a range: ge, gt, le or lt",
         )
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        for stage in typing.cast("list[str]", extra.get("stages", [])):
-            require(
-                stage in _STAGES, f"the field {name} names the stage {stage!r}", f"choose from {', '.join(_STAGES)}"
-            )
 
 
 def configuration(subject: ComponentUnderTest) -> None:

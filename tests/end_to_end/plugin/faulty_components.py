@@ -68,12 +68,6 @@ class Unbounded(Sound):
     margin: float | None = setting(1.0, "distance between classes")
 
 
-class Stranger(Sound):
-    """A field for a stage that does not exist."""
-
-    margin: float = setting(1.0, "distance between classes", ge=0, stages=("training",))
-
-
 class Required(Sound):
     """A field without a default."""
 

@@ -25,7 +25,6 @@ FAULTY = {
     ("defense", "fields"): {
         "Nameless": ("steps", "setting(default, "),
         "Unbounded": ("margin", "ge, gt, le or lt"),
-        "Stranger": ("'training'", "target"),
     },
     ("defense", "configuration"): {
         "Required": ("margin", "default"),
