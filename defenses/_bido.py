@@ -13,7 +13,7 @@ from ..benchmark.contracts import Defense
 from ..benchmark.core.config import Recipe, setting
 from ..benchmark.networks.classifiers.network import Network
 from ..benchmark.training.optimisation import task_loss
-from ._dependence import Measure, regulariser
+from ._hsic_coco import Measure, regulariser
 
 
 def preset(lambda_x: float, lambda_y: float, recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from ..benchmark.core.config import Recipe, setting
 from . import _recipes
 from ._bido import BiDO, preset
-from ._dependence import COCO_FROBENIUS, COCO_SPECTRAL, Measure
+from ._hsic_coco import COCO_FROBENIUS, COCO_SPECTRAL, Measure
 
 #: Further weights (lambda_x, lambda_y) that the authors trained on CelebA, besides the settings of Table 6.
 _FURTHER = ((1, 5), (1, 20), (1, 50))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from ..benchmark.core.config import Recipe, setting
 from . import _recipes
 from ._bido import BiDO, preset
-from ._dependence import HSIC_BIASED, HSIC_NORMALIZED, Measure
+from ._hsic_coco import HSIC_BIASED, HSIC_NORMALIZED, Measure
 
 #: Further weights (lambda_x, lambda_y) that the authors trained on CelebA, besides the settings of Table 6.
 _FURTHER = ((0.1, 0.5), (0.1, 1), (0.2, 1), (0.2, 2), (0.2, 10), (0.01, 0.05), (0.01, 0.2), (0.01, 0.5), (0.05, 0.25))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.factory import build_network
-from privbench.defenses import _dependence as dependence
+from privbench.defenses import _hsic_coco as dependence
 from privbench.defenses.bido_hsic import BiDOHSIC
 from privbench.defenses.none import NoDefense
 from torch import Tensor
