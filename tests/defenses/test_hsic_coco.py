@@ -281,7 +281,7 @@ def test_a_disabled_term_is_not_computed(name: str, monkeypatch: pytest.MonkeyPa
     x, y, latents = batch()
     seen: list[int] = []
     original = _hsic_coco.centre
-    monkeypatch.setattr(dependence, "centre", lambda kernels: seen.append(len(kernels)) or original(kernels))
+    monkeypatch.setattr(_hsic_coco, "centre", lambda kernels: seen.append(len(kernels)) or original(kernels))
     whole = _hsic_coco.regulariser(MEASURES[name], x, y, latents, lambda_x=0.5, lambda_y=2.0)
     only_x = _hsic_coco.regulariser(MEASURES[name], x, y, latents, lambda_x=0.5, lambda_y=0.0)
     only_y = _hsic_coco.regulariser(MEASURES[name], x, y, latents, lambda_x=0.0, lambda_y=2.0)

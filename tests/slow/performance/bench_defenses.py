@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.factory import build_network
-from privbench.defenses import _hsic_coco as dependence
+from privbench.defenses import _hsic_coco
 from privbench.defenses.bido_hsic import BiDOHSIC
 from privbench.defenses.none import NoDefense
 from torch import Tensor
@@ -54,9 +54,9 @@ def _published_hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     return (ratios[0] * ratios[1].T).sum()
 
 
-def _batched(measure: dependence.Measure) -> Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]:
+def _batched(measure: _hsic_coco.Measure) -> Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]:
     def cost(x: Tensor, y: Tensor, latents: Sequence[Tensor]) -> Tensor:
-        return dependence.regulariser(measure, x, y, latents, lambda_x=LAMBDA_X, lambda_y=LAMBDA_Y)
+        return _hsic_coco.regulariser(measure, x, y, latents, lambda_x=LAMBDA_X, lambda_y=LAMBDA_Y)
 
     return cost
 
@@ -105,11 +105,11 @@ def _steps(network: Network, x: Tensor, y: Tensor) -> dict[str, Callable[[], Non
 def _regularisers(latents: Sequence[Tensor], x: Tensor, y: Tensor) -> dict[str, Callable[[], None]]:
     """Forward and backward pass of each regulariser alone, down to the latents."""
     costs = {
-        "hsic_normalized": _batched(dependence.HSIC_NORMALIZED),
+        "hsic_normalized": _batched(_hsic_coco.HSIC_NORMALIZED),
         "transcription": transcription,
-        "hsic_biased": _batched(dependence.HSIC_BIASED),
-        "coco_frobenius": _batched(dependence.COCO_FROBENIUS),
-        "coco_spectral": _batched(dependence.COCO_SPECTRAL),
+        "hsic_biased": _batched(_hsic_coco.HSIC_BIASED),
+        "coco_frobenius": _batched(_hsic_coco.COCO_FROBENIUS),
+        "coco_spectral": _batched(_hsic_coco.COCO_SPECTRAL),
     }
     leaves = tuple(z.detach().requires_grad_() for z in latents)
     return {name: lambda cost=cost: torch.autograd.grad(cost(x, y, leaves), leaves) for name, cost in costs.items()}
@@ -129,7 +129,7 @@ def measure(repeats: int, device: str = "cpu") -> dict[str, float]:
         x = torch.rand(BATCH, *image, device=where)
         y = (torch.arange(BATCH) % CLASSES).to(where)
         latents = tuple(network.latents(x).values())
-        value = _batched(dependence.HSIC_NORMALIZED)(x, y, latents).detach()
+        value = _batched(_hsic_coco.HSIC_NORMALIZED)(x, y, latents).detach()
         torch.testing.assert_close(transcription(x, y, latents).detach(), value.cpu(), rtol=0.05, atol=0.05)
         times = _interleaved(_steps(network, x, y), repeats, where)
         for variant, values in times.items():
