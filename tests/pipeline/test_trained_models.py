@@ -28,7 +28,8 @@ def images():
 
 def stored(folder: Path, network, logits: torch.Tensor) -> Artifact:
     tensors = {"network": state(network), "predictions": {"logits": logits, "labels": torch.zeros(len(logits))}}
-    return Store(folder).write("target", "a" * 64, tensors=tensors, info={"prediction_seed": 3, "test_accuracy": 1.0, "n": 1})
+    info = {"prediction_seed": 3, "test_accuracy": 1.0, "n": 1}
+    return Store(folder).write("target", "a" * 64, tensors=tensors, info=info)
 
 
 @pytest.mark.parametrize(("name", "classes", "image"), [("scnn", 5, IMAGE), ("mcnn", 7, IMAGE)])
