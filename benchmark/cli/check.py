@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,24 +40,19 @@ def check(
     except UnknownComponentError as error:
         typer.echo(f"privbench: {error}", err=True)
         raise typer.Exit(2) from None
-    results = _run_checks(chosen, name, setting, data)
+    from ..pipeline.matrix import parse_settings
+    from ..testing.checks import check as check_component
+
+    scope = f"{chosen}."
+    fields = parse_settings(text if text.startswith(scope) else scope + text for text in setting)
+    settings = {path.removeprefix(scope): value for path, value in fields.items()}
+    results = check_component(chosen, name, settings=settings, data=data)
     if as_json:
         print_json([result.__dict__ for result in results])
     else:
         _print(results)
     if any(result.state == "failed" for result in results):
         raise typer.Exit(1)
-
-
-def _run_checks(kind: Any, name: str, settings: list[str], data: Path | None) -> list[CheckResult]:
-    from ..pipeline.matrix import parse_settings
-    from ..testing.checks import check as check_component
-
-    scope = f"{kind}."
-    fields = parse_settings(text if text.startswith(scope) else scope + text for text in settings)
-    return check_component(
-        kind, name, settings={path.removeprefix(scope): value for path, value in fields.items()}, data=data
-    )
 
 
 def _print(results: list[CheckResult]) -> None:

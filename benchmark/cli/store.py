@@ -16,7 +16,7 @@ from rich.table import Table
 from ..core.paths import results_root
 from ..core.text import count
 from ..errors import InvalidConfigurationError
-from .options import Json
+from .options import Json, ResultsFolder, StoreFolder
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -26,14 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("privbench")
 app = typer.Typer(no_args_is_help=True, help="List, check and clean the artifact store.")
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option("--store", metavar="DIR|URL", help="The store. [env: PRIVBENCH_STORE]", show_default=False),
-]
-
 
 @app.command("ls")
-def list_artifacts(store: StoreOption = None, as_json: Json = False) -> None:
+def list_artifacts(store: StoreFolder = None, as_json: Json = False) -> None:
     """List the artifacts."""
     opened = _open(store)
     found = [*opened.entries(), *opened.shared_entries()]
@@ -48,7 +43,7 @@ def list_artifacts(store: StoreOption = None, as_json: Json = False) -> None:
 
 @app.command()
 def check(
-    store: StoreOption = None,
+    store: StoreFolder = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Move damaged and unknown files to quarantine; remove leftovers.")
     ] = False,
@@ -61,18 +56,7 @@ def check(
     opened = _open(store)
     problems = opened.check(repair=repair)
     if as_json:
-        facts = [
-            {
-                "path": str(each.path),
-                "tier": each.tier,
-                "reason": each.reason,
-                "kind": each.kind,
-                "key": each.key,
-                "repaired": each.repaired,
-            }
-            for each in problems
-        ]
-        print_json(facts)
+        print_json([vars(each) for each in problems])
     else:
         for each in problems:
             path = f"{opened.address.remote}/{each.path.as_posix()}" if each.tier == "shared" else each.path
@@ -84,15 +68,8 @@ def check(
 
 @app.command()
 def gc(
-    store: StoreOption = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Records whose artifacts are kept. [env: PRIVBENCH_RESULTS]",
-            show_default=False,
-        ),
-    ] = None,
+    store: StoreFolder = None,
+    results: ResultsFolder = None,
     older_than: Annotated[
         float | None, typer.Option(min=0, metavar="DAYS", help="Keep artifacts and checkpoints younger than this.")
     ] = None,
@@ -108,7 +85,7 @@ def gc(
 ) -> None:
     """Remove artifacts that no record references.
 
-    The quarantine and leftovers of interrupted runs are removed too.
+    Artifacts of the records in --results are kept. The quarantine and leftovers of interrupted runs are removed too.
     """
     keep: set[str] = set() if everything else _referenced(results_root(results))
     opened = _open(store)
@@ -169,16 +146,7 @@ def _location(store: Store) -> str:
 
 
 def _facts(entry: StoreEntry) -> dict[str, Any]:
-    return {
-        "kind": entry.kind,
-        "key": entry.key,
-        "state": entry.state,
-        "tier": entry.tier,
-        "bytes": entry.bytes,
-        "created": entry.created,
-        "inputs": dict(entry.inputs),
-        "path": str(entry.path),
-    }
+    return vars(entry) | {"inputs": dict(entry.inputs)}
 
 
 def _total(entries: list[StoreEntry]) -> str:

@@ -147,7 +147,7 @@ def _open_target(subject: ComponentUnderTest, task: Task, seed: int) -> Iterator
                 open_view(
                     subject.cls.access,
                     TargetSource(
-                        {"defense": "none", "fields": _undefended().model_dump(mode="json")},
+                        {"defense": "none", "fields": choose("defense", "none").component.model_dump(mode="json")},
                         lambda: unpack(path.read_bytes()),
                         Sample(task=task).protocol,
                     ),
@@ -163,12 +163,10 @@ def _target_weights(task: Task, seed: int) -> bytes:
     """Weights of a target without a defense, trained for two steps, as safetensors; the network itself is deleted."""
     sample = Sample(task=task)
     with conditions():
-        network = _undefended().train(sample.load("private_train"), Context(sample.protocol, CPU, seed))
+        network = choose("defense", "none").component.train(
+            sample.load("private_train"), Context(sample.protocol, CPU, seed)
+        )
     return pack(state(network))
-
-
-def _undefended() -> Any:
-    return choose("defense", "none").component
 
 
 def _observed_latents(view: View, sample: Sample, items: tuple[int, ...]) -> tuple[Tensor, Tensor] | tuple[()]:
