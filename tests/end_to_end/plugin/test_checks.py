@@ -236,3 +236,9 @@ def test_settings_reach_the_component() -> None:
     with pytest.raises(ConformanceError, match=r"defense\.weight"):
         check_of("defense", "inputs")("sound", settings={"weight": -1})
     assert issubclass(ConformanceError, PrivbenchError)
+
+
+def test_published_plugins_can_import_the_former_name() -> None:
+    from privbench.benchmark.testing import laws
+
+    assert laws is checks
