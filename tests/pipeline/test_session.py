@@ -47,11 +47,21 @@ def test_every_stage_loads_its_target_at_most_once(
     assert sorted(loads) == sorted(reading)
 
 
+def networks() -> set[int]:
+    """Ids of all networks in this process; other tests may have left some."""
+    gc.collect()
+    return {id(thing) for thing in gc.get_objects() if issubclass(type(thing), Network)}
+
+
 def test_a_verified_target_that_an_attack_must_not_see_is_not_kept(tmp_path: Path) -> None:
     plan = planned("decoder", {})
     session = Session(Store(tmp_path), Path("nowhere"), torch.device("cpu"))
     target = next(stage for stage in plan.stages.values() if stage.kind == "target")
     artifact = stages.run(target, session)
+    before = networks()
     session.target_source(artifact, target.cell)
-    gc.collect()
-    assert not [thing for thing in gc.get_objects() if issubclass(type(thing), Network)]
+    assert networks() <= before
+    session.target(artifact, target.cell)
+    assert len(networks() - before) == 1
+    session.forget()
+    assert networks() <= before
