@@ -1,7 +1,5 @@
 """Base of the GANs that attacks train on public images."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 

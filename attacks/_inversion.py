@@ -1,7 +1,5 @@
 """Functions that several attacks share: optimisation in a latent space in batches, states of networks, images."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Training of the GANs that VMI attacks with: DCGAN for small images, StyleGAN2 for faces."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

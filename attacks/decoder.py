@@ -1,7 +1,5 @@
 """Decoder attack: reconstruct images from features."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

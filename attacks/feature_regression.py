@@ -1,7 +1,5 @@
 """Feature-level attack: estimate the features of another network, such as a face verifier, from latents."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """GMI: generative model inversion."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

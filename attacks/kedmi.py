@@ -1,7 +1,5 @@
 """KED-MI: knowledge-enriched distributional model inversion."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

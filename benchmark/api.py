@@ -1,7 +1,5 @@
 """Public Python functions: run cells, load targets."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

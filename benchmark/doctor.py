@@ -1,7 +1,5 @@
 """Checks of this machine: devices, data, weights, free disk, and what each missing one would enable."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import shutil
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Built-ins and plugins register alike, in the entry-point groups `privbench.datas
 loaded; all others keep working.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 from collections.abc import Iterable

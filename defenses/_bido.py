@@ -1,7 +1,5 @@
 """Base of both variants of BiDO: the loss and the weights."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any

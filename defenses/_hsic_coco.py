@@ -12,8 +12,6 @@ kernel of each random variable to a representation, and `compare` takes two repr
 represented once per step, for any number of layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -24,8 +24,6 @@ Note:
     starts from ImageNet weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Adversarial reconstruction: train the encoder against a decoder that tries to invert it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 

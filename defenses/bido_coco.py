@@ -1,7 +1,5 @@
 """BiDO with the constrained covariance (COCO)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 

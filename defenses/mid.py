@@ -1,7 +1,5 @@
 """Mutual information regularization with a variational information bottleneck (MID)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Training without a defense."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

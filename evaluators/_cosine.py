@@ -1,7 +1,5 @@
 """Unit vectors and cosines in float64, shared by the similarity evaluators."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Base of the evaluators with a Frechet distance: private reference images and the score over trials."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -6,8 +6,6 @@ are equal); `intervals["classes"]` is Student-t over label means, `intervals["dr
 label means, and `released_spread`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Inception network of pytorch-fid, with weights that are already on this machine."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Comparison of class reconstructions with the nearest private training images of their class."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np

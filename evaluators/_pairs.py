@@ -5,8 +5,6 @@ else images. The units of `intervals["classes"]` are the classes. `spreads` are 
 images' values and of the class means.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

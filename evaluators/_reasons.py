@@ -1,7 +1,5 @@
 """Reasons why a score is undefined or unavailable, shared by the evaluators."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from ..benchmark.core.config import Protocol

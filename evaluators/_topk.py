@@ -1,7 +1,5 @@
 """Top-k hits of logits, shared by the accuracy evaluators."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor

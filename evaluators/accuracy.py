@@ -1,7 +1,5 @@
 """Test accuracy of the target."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

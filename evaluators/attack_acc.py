@@ -1,7 +1,5 @@
 """Attack accuracy: share of reconstructions that the judge classifies as the attacked class."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..benchmark.contracts import Evaluator

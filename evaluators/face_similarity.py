@@ -1,7 +1,5 @@
 """Similarity of the faces in reconstructions and private images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Similarity of estimated and true features."""
 
-from __future__ import annotations
-
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, FeatureEstimates, Score

@@ -1,7 +1,5 @@
 """Frechet distance in the features of the judge."""
 
-from __future__ import annotations
-
 from ..benchmark.core.config import Definition
 from ..benchmark.core.evidence import Evidence, Score
 from ..benchmark.networks.judges import Judges

@@ -1,7 +1,5 @@
 """Frechet distance exactly as in BiDO."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from torch import Tensor

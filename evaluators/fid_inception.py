@@ -1,7 +1,5 @@
 """Frechet Inception distance in pytorch-fid's features."""
 
-from __future__ import annotations
-
 from ..benchmark.core.config import Definition, Protocol
 from ..benchmark.core.evidence import Evidence, Score
 from ..benchmark.networks.judges import Judges

@@ -1,7 +1,5 @@
 """Frechet distance per identity on unit-norm features, as in BiDO's evaluation of VMI."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Distance of reconstructions to the nearest private images of their class, in features of an independent network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Matthews correlation coefficient of the target's decisions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mean squared error of reconstructions."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from ..benchmark.contracts import Evaluator

@@ -1,7 +1,5 @@
 """Structural similarity of reconstructions and originals."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

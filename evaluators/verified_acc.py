@@ -1,7 +1,5 @@
 """Verified accuracy: attack accuracy that two judges confirm, with their false-positive rates."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """DCGAN, which VMI uses for small images."""
 
-from __future__ import annotations
-
 import itertools
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Discriminators of GMI (a critic) and KED-MI (k + 1 classes)."""
 
-from __future__ import annotations
-
 import itertools
 
 from torch import Tensor, nn

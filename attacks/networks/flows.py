@@ -1,7 +1,5 @@
 """Normalising flows that are trained together, as one batch of matrix products."""
 
-from __future__ import annotations
-
 import math
 
 import torch

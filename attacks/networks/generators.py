@@ -1,7 +1,5 @@
 """Generator of GMI and KED-MI."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from ...benchmark.networks.classifiers.requirements import Image, require_square

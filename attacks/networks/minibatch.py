@@ -1,7 +1,5 @@
 """Minibatch discrimination, with which a discriminator compares the samples of a batch."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

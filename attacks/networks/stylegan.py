@@ -1,7 +1,5 @@
 """Compact StyleGAN2: mapping network, synthesis with one w per layer, and discriminator."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

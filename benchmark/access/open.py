@@ -1,7 +1,5 @@
 """Opening of a view: rebuild the target here for white-box access, in another process for the rest."""
 
-from __future__ import annotations
-
 import gc
 import importlib
 from collections.abc import Callable, Iterator, Mapping

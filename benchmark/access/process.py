@@ -1,7 +1,5 @@
 """Client of the process that runs a target: it starts the process, sends queries and ends it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

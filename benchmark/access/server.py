@@ -5,8 +5,6 @@ later one is a query with images `x`, or sets the query count of a resumed attac
 the access. The process ends when its input ends.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress

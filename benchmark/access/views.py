@@ -1,7 +1,5 @@
 """Views of a target: the queries that each access allows."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

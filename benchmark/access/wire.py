@@ -4,8 +4,6 @@ A message consists of the length of the header (four bytes, big-endian), the hea
 tensors by name, dtype and shape, and the bytes of the tensors in that order.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct

@@ -4,8 +4,6 @@ Records are aggregated only if everything but the seed is equal: protocol, budge
 fields and versions, and the evaluator behind each score.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

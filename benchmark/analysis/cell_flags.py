@@ -4,8 +4,6 @@ A rule takes plain values, as in JSON, and returns a sentence with its figures, 
 an older artifact, or of a score that failed) finds nothing. `docs/flags.md` says what to do about each flag.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Flags that show only between cells: an attack with weaker access that reconstructs more."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..records.record import Flag

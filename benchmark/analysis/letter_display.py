@@ -1,7 +1,5 @@
 """Compact letter display: defenses that are not distinguishable share a letter."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np

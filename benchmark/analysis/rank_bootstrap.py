@@ -3,8 +3,6 @@
 All numbers are float64, and costs: a defender prefers lower values. Equal samples give equal results in any order.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Sequence

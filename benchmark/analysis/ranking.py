@@ -3,8 +3,6 @@
 `rank_bootstrap` has the statistics of the order; `docs/ranking.md` has the definitions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

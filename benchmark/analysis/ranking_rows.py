@@ -1,7 +1,5 @@
 """Selection of the rows and scores that a ranking counts."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 

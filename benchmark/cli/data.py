@@ -1,7 +1,5 @@
 """`privbench data prepare|check NAME`: prepare a data set, or list its missing files."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated, Any

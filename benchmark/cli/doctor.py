@@ -1,7 +1,5 @@
 """`privbench doctor`: list what is installed and what is missing."""
 
-from __future__ import annotations
-
 from . import options
 from .output import print_json, print_table, styled
 

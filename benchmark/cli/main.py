@@ -1,7 +1,5 @@
 """The `privbench` command: registers all commands, and prints errors as one sentence."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

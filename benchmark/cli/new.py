@@ -1,7 +1,5 @@
 """`privbench new`: write a new package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

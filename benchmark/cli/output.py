@@ -1,7 +1,5 @@
 """Output that commands share: JSON, tables, problems and files."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import json

@@ -1,7 +1,5 @@
 """`privbench weights`: weights of embedders and perceptual networks, imported by the user or downloaded."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated, Any

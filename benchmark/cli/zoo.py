@@ -1,7 +1,5 @@
 """`privbench zoo`: exported targets by name, in a folder or at an https URL."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Canonical JSON and its digest."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

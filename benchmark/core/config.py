@@ -1,7 +1,5 @@
 """Configuration of components: fields with budgets, recipes, protocols and definitions of scores."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field

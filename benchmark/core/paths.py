@@ -1,7 +1,5 @@
 """Folders of privbench: given by the caller, else by an environment variable, else the platform's default."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Stable seeds: every generator of a run is seeded by names and numbers, never by Python's `hash`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

@@ -1,7 +1,5 @@
 """Intervals and standard deviations of reported numbers, in float64; without variation an interval is `None`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

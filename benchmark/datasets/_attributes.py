@@ -1,7 +1,5 @@
 """Protocol of CelebA data sets with 40 binary attributes: split by image, and an optional second public folder."""
 
-from __future__ import annotations
-
 import difflib
 from abc import abstractmethod
 from collections.abc import Mapping

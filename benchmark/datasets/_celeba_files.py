@@ -1,7 +1,5 @@
 """The three files of CelebA's official release: aligned images, identities, attributes."""
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile

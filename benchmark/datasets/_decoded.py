@@ -3,8 +3,6 @@
 The file is written image by image and mapped into memory when it is read, so it may be larger than the memory.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

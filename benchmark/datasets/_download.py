@@ -1,7 +1,5 @@
 """Downloads through torchvision, with one error message for every failure."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import socket

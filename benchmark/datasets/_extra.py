@@ -1,7 +1,5 @@
 """Extra public images of the user: a folder of JPEG and PNG files of any size, which are not trusted."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import warnings

@@ -1,7 +1,5 @@
 """Base class of the CelebA data sets: annotations, split, and decoded images that are cached between runs."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Fields that several data sets declare: what is attacked, and how the judges are trained."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..core.config import Recipe, setting

@@ -1,7 +1,5 @@
 """Protocol of CelebA data sets whose classes are identities: some people are private, the others public."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

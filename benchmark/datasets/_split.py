@@ -1,7 +1,5 @@
 """Random splits by a hash: independent of generators, library versions and the order of files in a folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

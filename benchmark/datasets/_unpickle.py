@@ -5,8 +5,6 @@ has no other official format. Its batches are read only if their MD5 matches the
 that accepts only the three names that such a batch contains.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 from collections.abc import Callable

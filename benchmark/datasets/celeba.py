@@ -1,7 +1,5 @@
 """CelebA under the protocol of GMI, KED-MI and BiDO: 1000 private identities."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar

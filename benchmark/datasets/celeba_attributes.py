@@ -1,7 +1,5 @@
 """CelebA as a task of 40 binary attributes, under the protocol of adversarial reconstruction."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

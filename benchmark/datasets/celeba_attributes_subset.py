@@ -1,7 +1,5 @@
 """A smaller copy of CelebA as a task of 40 binary attributes, under a protocol of its own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """A smaller copy of CelebA under a protocol of its own: the 100 identities with the most images are private."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

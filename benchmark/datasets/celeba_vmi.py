@@ -1,7 +1,5 @@
 """CelebA under the protocol of BiDO's experiments against VMI: the 1000 identities with the most images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Digits, the default data set: scikit-learn's 1,797 scans of handwritten digits, under MNIST's protocol."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import ClassVar

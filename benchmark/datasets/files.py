@@ -1,7 +1,5 @@
 """Checks of the files of data sets: present, complete and with the published checksum."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

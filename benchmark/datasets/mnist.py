@@ -1,7 +1,5 @@
 """MNIST in torchvision's layout, `MNIST/raw/*-ubyte` or the published `.gz` archives."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from pathlib import Path

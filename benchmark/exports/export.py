@@ -1,7 +1,5 @@
 """Export trained targets from the store to folders that can be shared."""
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Load exported targets, with checks at every step and without unpickling."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

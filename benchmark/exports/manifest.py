@@ -4,8 +4,6 @@ DIR/manifest.json       description of the target
 DIR/target.safetensors  its weights
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal

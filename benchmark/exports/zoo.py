@@ -4,8 +4,6 @@ ZOO/zoo.json            folder, hashes and description of each target
 ZOO/NAME/manifest.json  ZOO/NAME/target.safetensors
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Durable writes of files and folders: after a crash the old or the new content is there, whole and synced."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """JSON documents with a schema version, read from bytes that anybody may have written."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

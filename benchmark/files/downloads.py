@@ -1,7 +1,5 @@
 """Downloads over https: limited in size and time, hashed on arrival, without redirects to plain http."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import time

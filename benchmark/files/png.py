@@ -1,7 +1,5 @@
 """The header of a PNG, checked before the picture is decoded."""
 
-from __future__ import annotations
-
 from ..errors import CorruptArtifactError
 
 #: Pictures of records are smaller.

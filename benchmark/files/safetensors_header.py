@@ -1,7 +1,5 @@
 """The header of a safetensors file, read up to a limit before any tensor is decoded."""
 
-from __future__ import annotations
-
 import math
 import zipfile
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files from strangers: read up to a limit, not through links; text and paths from them are bounded."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Decoder from a latent at any cut layer to an image, and a discriminator for adversarial training."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Networks, embedders and perceptual networks by their registered names."""
 
-from __future__ import annotations
-
 from ..registry import load
 from .classifiers.network import Network
 from .embedders.embedder import Embedder

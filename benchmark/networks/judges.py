@@ -5,8 +5,6 @@ of the target, with another architecture. A reconstruction counts as a success i
 not a language model. The harness trains or loads judges; evaluators only query them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import cached_property
 

@@ -4,8 +4,6 @@ A published value is compared with a record of the same protocol, defense and at
 definition. Otherwise both are shown with the reason why they are not comparable. This module does not import torch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

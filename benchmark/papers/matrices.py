@@ -1,7 +1,5 @@
 """Matrices that reproduce a published table. This module does not import torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Decision whether a record belongs to a row of a published table. This module does not import torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 

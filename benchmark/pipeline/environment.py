@@ -1,7 +1,5 @@
 """The machine, and the peak memory of the process."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

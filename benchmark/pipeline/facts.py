@@ -3,8 +3,6 @@
 They are stored as the JSON `info` of an artifact; records and later stages read them back through these classes.
 """
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator

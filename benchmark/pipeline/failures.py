@@ -1,7 +1,5 @@
 """Failures of components that an `except` alone does not handle: memory that runs out, threads that fail."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Signs of gradient masking: random outputs, and inputs without a gradient."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

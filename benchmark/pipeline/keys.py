@@ -1,7 +1,5 @@
 """Keys of stages: SHA-256 of the canonical JSON of everything that decides a stage's result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

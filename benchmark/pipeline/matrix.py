@@ -5,8 +5,6 @@ one named, or the one of the data set or its family), the budget's values (then 
 or its family), and what the user sets.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Read matrices from TOML files."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Plan of a run: cells become stages, shared ones once, in an order in which inputs come first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Resolve selections into configured components."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A session: the store, data and device that stages run with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """The stages: judges, target, negatives, prior, evidence, scores. Each reads artifacts and writes one."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import gc

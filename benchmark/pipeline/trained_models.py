@@ -1,7 +1,5 @@
 """Load trained networks from the store: targets and judges, strictly and checked against what was stored."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

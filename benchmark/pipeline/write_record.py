@@ -1,7 +1,5 @@
 """Make records from scores artifacts."""
 
-from __future__ import annotations
-
 import datetime
 import json
 from collections.abc import Mapping

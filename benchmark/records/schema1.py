@@ -4,8 +4,6 @@ In schema 1 the second judge had the role `second`, and `not_run` held sentences
 attack's name and `gives no` meant that the evaluator does not apply to the attack.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 #: Parts of a record and of a scores artifact that are keyed by the role of a stage.

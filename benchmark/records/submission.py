@@ -7,8 +7,6 @@ DIR/evidence/KIND-HASH.safetensors               input of the evaluators; record
 Files are read up to a limit and not through links, and nothing in them is executed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import os

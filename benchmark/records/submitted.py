@@ -1,7 +1,5 @@
 """Records of submissions in a results folder, with the level that their verification gives them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ RESULTS/verifications/NAME.json     verification of RESULTS/submissions/NAME
 A verification applies only to the submission whose `submission.json` has the SHA-256 in it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal

@@ -1,7 +1,5 @@
 """Text forms of numbers and names, the same in every output format."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -4,8 +4,6 @@ Two renderers draw it: `figures.tradeoff_figure` with matplotlib for papers, `ht
 SVG for the HTML report.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Compute one stage in this process; every failure comes back as a reason."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Run a plan on this machine: one stage after another, or several at once in separate processes."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 

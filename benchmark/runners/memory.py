@@ -1,7 +1,5 @@
 """Free memory of this machine, and peak memory of stages as measured in earlier runs."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

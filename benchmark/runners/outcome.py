@@ -1,7 +1,5 @@
 """Outcome of a run: scores, failures and the cells that they cost."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Find the stages of a plan that must be computed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Compute stages in separate processes: a stage that hangs, is killed or exhausts memory affects no other stage."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import multiprocessing

@@ -1,7 +1,5 @@
 """Progress of stages that run in other processes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

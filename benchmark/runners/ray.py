@@ -3,8 +3,6 @@
 The schedule decides which stages are computed and retried, as on one machine; Ray places the tasks on machines.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

@@ -1,7 +1,5 @@
 """Connection to a Ray cluster: connect without Ray's own output, and detect that the cluster is lost."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

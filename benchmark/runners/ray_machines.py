@@ -1,7 +1,5 @@
 """Resources of the machines of a Ray cluster, and a check that each of them can compute the plan."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Code that runs on the machines of a Ray cluster: the task that computes a stage, and the actor for progress."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

@@ -3,8 +3,6 @@
 An executor only starts stages and returns those that finished.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Sequence

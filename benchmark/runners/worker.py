@@ -3,8 +3,6 @@
 A message is `WorkerReady`, `StageStarted`, `LoopProgress`, a `str` for the user, or the `StageResult` of a stage.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

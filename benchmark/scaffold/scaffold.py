@@ -1,7 +1,5 @@
 """Create a package with one component: pyproject, module, tests and README from the templates beside this file."""
 
-from __future__ import annotations
-
 import importlib.util
 import keyword
 import re

@@ -4,8 +4,6 @@ One lock for each key protects all that is written for the key: the artifact, it
 of both. The holder may therefore remove any temporary file of the key, since its writer must be dead.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

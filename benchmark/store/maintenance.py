@@ -1,7 +1,5 @@
 """Maintenance of a store: list what it contains, find and repair damage, remove what is not needed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -9,8 +9,6 @@ There are no locks. A machine publishes by writing blobs, whose names are their 
 If several machines publish the same key, one succeeds, and the others download what it published.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import secrets

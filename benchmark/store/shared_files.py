@@ -1,7 +1,5 @@
 """Files of the shared tier: temporary failures are retried, and permanent ones become one sentence."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import time

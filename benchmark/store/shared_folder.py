@@ -1,7 +1,5 @@
 """A shared folder as the shared tier: files are renamed or linked into place, so that nobody reads a part of one."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

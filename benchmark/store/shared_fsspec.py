@@ -1,7 +1,5 @@
 """Any file system of fsspec as the shared tier."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import secrets

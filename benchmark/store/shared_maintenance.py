@@ -1,7 +1,5 @@
 """Maintenance of the shared tier: list what is published, find and repair damage, remove what is not needed."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import re

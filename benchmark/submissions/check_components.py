@@ -1,7 +1,5 @@
 """Check of a submitted record against the installed components; no code of the submitter runs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Check of the evidence in a submission: bounded, complete, and about the verifier's copy of the data."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rerun of a submitted cell from scratch, and comparison of its scores."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

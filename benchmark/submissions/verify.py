@@ -1,7 +1,5 @@
 """Verification of a submission: whether it is valid and complete, and whether its scores follow from its evidence."""
 
-from __future__ import annotations
-
 import datetime
 import re
 from collections.abc import Iterator, Mapping

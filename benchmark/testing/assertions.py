@@ -1,7 +1,5 @@
 """Assertions that the checks of several kinds share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """Checks of attacks."""
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Callable, Mapping

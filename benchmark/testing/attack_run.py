@@ -1,7 +1,5 @@
 """One run of the attack under test: learn and attack as in a cell, and record what happened."""
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

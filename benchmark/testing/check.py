@@ -1,7 +1,5 @@
 """One conformance check: a name, one sentence, and a function that raises if a component fails it."""
 
-from __future__ import annotations
-
 import traceback
 import unittest
 from collections.abc import Callable, Mapping

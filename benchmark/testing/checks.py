@@ -1,7 +1,5 @@
 """The checks of every kind, and a function that runs all of them on a component."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

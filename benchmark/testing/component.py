@@ -1,7 +1,5 @@
 """The component under test: its class, its name, and an instance with the cheapest settings that it accepts."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -1,7 +1,5 @@
 """Checks of every component: it is registered and described, and its configuration is valid."""
 
-from __future__ import annotations
-
 import keyword
 import types
 import typing

@@ -1,7 +1,5 @@
 """Checks of data sets."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import get_args

@@ -1,7 +1,5 @@
 """Checks of defenses."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

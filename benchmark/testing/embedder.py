@@ -1,7 +1,5 @@
 """Checks of embedders, which map an image to one vector."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Checks of evaluators."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

@@ -1,7 +1,5 @@
 """Checks of networks, which are targets and judges."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checks of perceptual networks, which measure how different two images look."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

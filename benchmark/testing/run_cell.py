@@ -1,7 +1,5 @@
 """A run of one cell, and the round trip of its record."""
 
-from __future__ import annotations
-
 import atexit
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """Data and conditions of the checks: a few digits as classes or attributes, determinism, interruptions."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import random

@@ -1,7 +1,5 @@
 """Decoder attack of Xiao et al. (Eqs. 1 to 5), trained by the attacker and simulated by their defense."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

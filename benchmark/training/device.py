@@ -1,7 +1,5 @@
 """Choice of the computing device."""
 
-from __future__ import annotations
-
 import torch
 
 from ..errors import InvalidConfigurationError

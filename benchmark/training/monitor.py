@@ -1,7 +1,5 @@
 """Monitor of a training loop: divergence, training curve, progress and checkpoints."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Optimisers, schedules and losses of training."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Progress of training loops."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Mapping
 

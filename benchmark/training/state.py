@@ -1,7 +1,5 @@
 """State of a training loop: saving and restoring networks and optimisers, and finding non-finite tensors."""
 
-from __future__ import annotations
-
 import copy
 import typing
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """FaceNet, InceptionResnetV1 of facenet-pytorch: the judge of faces."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from facenet_pytorch import InceptionResnetV1

@@ -1,7 +1,5 @@
 """Blocks that several classifiers use."""
 
-from __future__ import annotations
-
 from torch import nn
 
 

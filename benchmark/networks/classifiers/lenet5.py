@@ -1,7 +1,5 @@
 """LeNet-5: the second judge of digits."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import nn

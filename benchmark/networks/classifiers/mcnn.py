@@ -1,7 +1,5 @@
 """MCNN: the target of BiDO's MNIST experiments."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import nn

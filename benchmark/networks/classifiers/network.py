@@ -1,7 +1,5 @@
 """Base class of classifiers: named stages in order, the last of which gives the logits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

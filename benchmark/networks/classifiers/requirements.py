@@ -1,7 +1,5 @@
 """Requirements of a network on its images and weights, checked before it is built."""
 
-from __future__ import annotations
-
 from ...errors import InvalidConfigurationError
 
 Image = tuple[int, int, int]

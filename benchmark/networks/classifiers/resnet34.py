@@ -1,7 +1,5 @@
 """ResNet-34 with a 50-dimensional bottleneck: BiDO's target in the experiments with VMI."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """ResNet-50 with a two-layer head: the encoder and utility classifier of adversarial reconstruction."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """VGG with batch norm: BiDO's target on CelebA and CIFAR-10 (16 layers) and judge on CIFAR-10 (19)."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """dlib's face ResNet, whose weights the user imports."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

@@ -1,7 +1,5 @@
 """FaceNet with facenet-pytorch's VGGFace2 weights, an embedder of faces."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

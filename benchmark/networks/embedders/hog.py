@@ -1,7 +1,5 @@
 """Histograms of oriented gradients: an embedding of any image, without weights."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

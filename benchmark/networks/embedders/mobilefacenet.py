@@ -1,7 +1,5 @@
 """MobileFaceNet, a small face network whose weights the user imports."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor, nn

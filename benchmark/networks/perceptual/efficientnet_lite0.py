@@ -1,7 +1,5 @@
 """EfficientNet-Lite0, a small perceptual network."""
 
-from __future__ import annotations
-
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn

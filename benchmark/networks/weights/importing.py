@@ -1,7 +1,5 @@
 """Import of weights from a user's file: checked against the network, converted, and written atomically."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

@@ -1,7 +1,5 @@
 """Published weights: found in torch.hub's cache or fetched, verified, and read as tensors only."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle

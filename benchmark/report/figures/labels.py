@@ -1,7 +1,5 @@
 """Order and labels of the records in a figure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Series of a trade-off figure: configurations of one defense, ordered by the field that varies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ The colours suit readers with any colour vision (after Okabe and Ito, "Color Uni
 https://jfly.uni-koeln.de/color/), and never carry a meaning alone: everything coloured also has a marker.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator, Sequence

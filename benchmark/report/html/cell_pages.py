@@ -1,7 +1,5 @@
 """Views of cells for the templates, and the data for comparing two cells in the browser."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence

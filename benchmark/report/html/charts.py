@@ -3,8 +3,6 @@
 Lengths are in user units of an SVG of known size, which a template writes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Definitions of the scores in a report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

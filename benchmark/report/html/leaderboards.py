@@ -1,7 +1,5 @@
 """Views of sections for the templates: leaderboards, trade-off plots, table of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal

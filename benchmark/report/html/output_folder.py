@@ -1,7 +1,5 @@
 """The folder of a report, which replaces an earlier report at once or not at all."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

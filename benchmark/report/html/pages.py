@@ -4,8 +4,6 @@ Records are untrusted: everything is escaped, and each page's content security p
 and no script or style but the report's own.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping

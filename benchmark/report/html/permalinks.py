@@ -1,7 +1,5 @@
 """Stable names for links; they depend on the configuration of a record, not on the other records in the report."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Published tables beside our records, ready for a template."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ...analysis.record_set import Records

@@ -3,8 +3,6 @@
 matplotlib does not draw it: its SVG is about six times as large, and has neither links nor the colours of the page.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """LaTeX tables of records with booktabs; the best comparable value of each column is bold."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from ...analysis.aggregate import Row, Section

@@ -1,7 +1,5 @@
 """The leaderboard of a section as text: ranks by the primary leakage score, and reasons for doubt."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
