@@ -30,7 +30,7 @@ demo: install  ## run one defense and the undefended target under one attack on 
 	$(BIN)/privbench report $(DEMO)/results --format html
 
 test: install  ## run the default test suite and print its line coverage
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(COVERAGE)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 lint: install  ## check formatting, lint rules and types
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ def planned(attack: str, settings: dict[str, object]) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("attack", "settings"), [("decoder", {}), ("kedmi", {"attack.iterations": 2})], ids=["features", "white box"]
+    ("attack", "settings"), [("decoder", {}), ("gmi", {"attack.iterations": 2})], ids=["features", "white box"]
 )
 def test_every_stage_loads_its_target_at_most_once(
     attack: str, settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
