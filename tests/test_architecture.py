@@ -129,7 +129,7 @@ def room(name: str, rooms: tuple[str, ...] = ORDER) -> str | None:
 
 
 def faults(root: Path) -> list[str]:
-    """What is wrong with the imports below `root`, one sentence each."""
+    """List what is wrong with the imports below `root`, one sentence each."""
     graph = imports(root)
     found = [f"{name} has no place in ORDER" for name in graph if room(name) is None and not _is_root(name)]
     for name, targets in graph.items():

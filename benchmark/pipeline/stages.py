@@ -17,7 +17,7 @@ from ..core.canonical import canonical
 from ..core.evidence import Encodings, Evidence, Negatives, Predictions, Request
 from ..errors import PrivbenchError
 from ..networks.classifiers.network import Network
-from ..networks.judges import Judge, Judges, accuracy
+from ..networks.judges import Judge, accuracy
 from ..records.record import ArtifactReference, Cost, Environment
 from ..store.manifest import Artifact
 from ..training.batches import Augmentation
@@ -32,7 +32,7 @@ from .negatives import make_negatives
 from .plan import JUDGES, Stage
 from .scoring import picture_of, score_with
 from .session import Session
-from .trained_models import judge_name, judge_network, load_judge, predict, state
+from .trained_models import judge_name, judge_network, load_judges, predict, state
 from .victim_encodings import observe
 
 #: Augmentation of each judge's images where the target's are augmented; digits have no mirror images.
@@ -216,14 +216,7 @@ def _scores(stage: Stage, session: Session, context: Context) -> StageOutput:
         lambda part: session.images(cell.dataset, part),  # type: ignore[arg-type]
         cell.attack.component.model_dump(mode="json"),
     )
-    judges = Judges(
-        lambda: load_judge(read["judge"], protocol, session.device),
-        session.device,
-        protocol,
-        (lambda: load_judge(read["second_judge"], protocol, session.device, second=True))
-        if "second_judge" in read
-        else None,
-    )
+    judges = load_judges(read, protocol, session.device)
     scores: dict[str, Any] = {}
     failed = False
     for choice in cell.evaluators:

@@ -1,5 +1,7 @@
 """Load trained networks from the store: targets and judges, strictly and checked against what was stored."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from ..core.seeds import derive, seed_layers
 from ..errors import CorruptArtifactError
 from ..networks.classifiers.network import Network
 from ..networks.factory import build_network
-from ..networks.judges import Judge, accuracy
+from ..networks.judges import Judge, Judges, accuracy
 from ..store.manifest import Artifact
 from .cell import Cell
 from .facts import JudgeFacts, TargetFacts
@@ -78,6 +80,18 @@ def load_judge(artifact: Artifact, protocol: Protocol, device: torch.device, *, 
     network, name = judge_network(protocol, pretrained=False, second=second), judge_name(protocol, second=second)
     load_strictly(network, artifact, f"{'second judge' if second else 'judge'} {name}")
     return Judge(network, device, name=name, test_accuracy=JudgeFacts.of(artifact).test_accuracy)
+
+
+def load_judges(artifacts: Mapping[str, Artifact], protocol: Protocol, device: torch.device) -> Judges:
+    """Return the judges whose artifacts are given, by role; each is loaded on first use."""
+    return Judges(
+        lambda: load_judge(artifacts["judge"], protocol, device),
+        device,
+        protocol,
+        (lambda: load_judge(artifacts["second_judge"], protocol, device, second=True))
+        if "second_judge" in artifacts
+        else None,
+    )
 
 
 def judge_name(protocol: Protocol, *, second: bool) -> str:

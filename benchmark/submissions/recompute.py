@@ -19,7 +19,7 @@ from ..pipeline import stages
 from ..pipeline.plan import Plan, Stage, build_plan
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.scoring import score_with
-from ..pipeline.trained_models import load_judge
+from ..pipeline.trained_models import load_judges
 from ..pipeline.write_record import record_flags
 from ..records.record import Record, RecordedScore
 from ..records.verification import CheckedScore
@@ -78,16 +78,7 @@ def prepare_judges(record: Record, components: Components, session: Session) -> 
         }
     same = frozenset(role for role, found in artifacts.items() if found.digest == record.artifacts[role].digest)
     _require_judges(record, artifacts, same)
-    protocol = components.protocol
-    judges = Judges(
-        lambda: load_judge(artifacts["judge"], protocol, session.device),
-        session.device,
-        protocol,
-        (lambda: load_judge(artifacts["second_judge"], protocol, session.device, second=True))
-        if "second_judge" in artifacts
-        else None,
-    )
-    return VerifierJudges(judges, same)
+    return VerifierJudges(load_judges(artifacts, components.protocol, session.device), same)
 
 
 def _judge_artifact(stage: Stage, session: Session) -> Artifact:

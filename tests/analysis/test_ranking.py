@@ -191,7 +191,7 @@ def test_seeds_of_attacks_on_the_same_targets_are_drawn_together():
 
 
 def slow_significantly_lower(estimate):
-    """Whether costs are significantly lower, pair by pair, with the variance over seeds as estimated."""
+    """Return whether costs are significantly lower, pair by pair, with the variance over seeds as estimated."""
     size, resamples = estimate.resampled.shape
     seeds = list(estimate.seed_variance)
     known = [v for v, several in zip(seeds, estimate.has_seeds, strict=True) if several]

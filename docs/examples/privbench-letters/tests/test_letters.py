@@ -60,6 +60,6 @@ def test_impostors_have_the_highest_scores():
 
 
 def test_distance_by_hand():
-    """Of three images with values 0, 0 and 1, two of the three pairs differ, by 1 everywhere."""
+    """Two of the three pairs of images with values 0, 0 and 1 differ, by 1 everywhere."""
     pixels = torch.tensor([0, 0, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     assert float(apart(pixels)) == pytest.approx(2 / 3)
