@@ -69,9 +69,7 @@ class Session:
             CorruptArtifactError: its weights do not fit, or its predictions are not those that were stored.
         """
         if artifact.key not in self._targets:
-            test = self.images(cell.dataset, "private_test")
-            self._targets[artifact.key] = load_target(artifact, cell, test, self.device)
-            self._verified.add(artifact.key)
+            self._targets[artifact.key] = self._load_target(artifact, cell)
         return self._targets[artifact.key]
 
     def target_source(self, artifact: Artifact, cell: Cell) -> TargetSource:
@@ -84,14 +82,18 @@ class Session:
         """
         protocol = cell.dataset.component.protocol
         if artifact.key not in self._verified:
-            load_target(artifact, cell, self.images(cell.dataset, "private_test"), self.device)
-            self._verified.add(artifact.key)
+            self._load_target(artifact, cell)
         rebuild = {
             "defense": cell.defense.name,
             "fields": cell.defense.component.model_dump(mode="json"),
             "protocol": untrained_protocol(protocol).model_dump(mode="json"),
         }
         return TargetSource(rebuild, lambda: artifact.tensors("network"), protocol)
+
+    def _load_target(self, artifact: Artifact, cell: Cell) -> Network:
+        network = load_target(artifact, cell, self.images(cell.dataset, "private_test"), self.device)
+        self._verified.add(artifact.key)
+        return network
 
     def context(self, stage: Stage) -> Context:
         """Return what the stage's component works with."""
