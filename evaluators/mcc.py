@@ -27,7 +27,11 @@ class MCC(Evaluator):
     images and p_k decisions of class k:
     `MCC = (c s - sum_k p_k t_k) / sqrt((s^2 - sum_k p_k^2)(s^2 - sum_k t_k^2))`, which agrees for K = 2.
 
-    The interval is a percentile bootstrap over images, which keeps the attributes of an image together.
+    A target that gives the same answer for every image counts 0: it has no correlation with the truth. Only where the
+    truth is the same for every image is MCC undefined, because no target could show anything there.
+
+    The interval is a percentile bootstrap over images, which keeps the attributes of an image together. The same rules
+    hold in every resample.
 
     References:
         T. Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020.
@@ -36,10 +40,10 @@ class MCC(Evaluator):
         correlation coefficient", Computational Biology and Chemistry 28, 2004.
 
     Note:
-        Where the target's decision or the label is the same for every image, MCC is 0 / 0: the attribute is `None`,
-        left out of the mean and counted in a note. scikit-learn returns 0, and so does the paper, judging by its .000
-        at lambda_2 = 10. A note gives the mean under that convention, which is the one to use where targets lose
-        attributes.
+        Where the decision or the truth is the same for every image, the formula is 0 / 0. scikit-learn returns 0 for
+        both, and so does the paper for decisions, judging by its .000 at lambda_2 = 10. Here an attribute whose truth
+        is the same for every image is `None`, left out of the mean and counted in a note. Leaving constant decisions
+        out too would let the mean rise as a target loses attributes.
 
     Note:
         Of classes with equal logits the lowest index is the decision, and an attribute's logit of 0 means no.
@@ -47,8 +51,14 @@ class MCC(Evaluator):
 
     Note:
         Test images of one person are resampled as if they were independent; `n` is the number of images.
+
+    Note:
+        In 300 simulations each, with 939 images, the interval held the expected score of 40 attributes in 94 %, with 10
+        of them constant in 94 %, and with 39 constant in 93 %. An answer so rare that few of the images show it is more
+        often missed: with 10 attributes said of one image in a thousand it held in 82 %, and else lay below.
     """
 
+    version = 2
     needs = ("Predictions",)
     scores = (
         Definition(
@@ -58,8 +68,8 @@ class MCC(Evaluator):
             better="higher",
             unit="similarity",
             formula="(TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) of the target's decisions on private "
-            "test images, mean over the attributes where it is defined; of classes, Gorodkin's correlation coefficient "
-            "of the K x K confusion matrix",
+            "test images, 0 where the decision is the same for every image, mean over the attributes whose truth "
+            "varies; of classes, Gorodkin's correlation coefficient of the K x K confusion matrix",
             range="[-1, 1]",
         ),
     )
@@ -67,7 +77,7 @@ class MCC(Evaluator):
     seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
-        """Compute `mcc`; for attributes with one value each, `None` where undefined."""
+        """Compute `mcc`; for attributes with one value each, `None` where the truth is constant."""
         found: Predictions = evidence.get(Predictions)
         n = len(found.labels)
         reason = NO_TEST_IMAGES if n == 0 else not_finite(found.logits, "logits")
@@ -86,28 +96,26 @@ class MCC(Evaluator):
         defined = np.isfinite(values)
         per_class = tuple(float(value) if np.isfinite(value) else None for value in values)
         if not defined.any():
-            why = "all predictions or all labels are equal"
-            reason = f"the MCC of all {attributes} attributes is undefined: {why}"
+            reason = f"the MCC of all {attributes} attributes is undefined: each has one value in all labels"
             return Score(value=None, n=n, chance=0.0, per_class=per_class, reason=reason)
         means = [_mean(binary_mcc(counts, n)) for counts in _resampled(table, self.resamples, self.seed)]
         interval = percentile(np.concatenate(means))
-        notes = _undefined_note(values, predicted, truth)
-        return _score(float(values[defined].mean()), n, interval, per_class, notes)
+        return _score(float(values[defined].mean()), n, interval, per_class, _constant_notes(predicted, defined))
 
     def _classes(self, predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Score:
         """Score of classes, predicted and true, both `int64 N`."""
         n = len(truth)
         value = float(class_mcc(predicted[None], truth[None], classes)[0])
         if not np.isfinite(value):
-            why = "all labels are equal" if np.ptp(truth) == 0 else "all predictions are equal"
-            return Score(value=None, n=n, chance=0.0, reason=f"the MCC is undefined: {why}")
+            return Score(value=None, n=n, chance=0.0, reason="the MCC is undefined: all labels are equal")
         generator = np.random.Generator(np.random.PCG64(self.seed))
         step, values = max(1, _BLOCK // max(n, classes)), []
         for start in range(0, self.resamples, step):
             rows = generator.integers(n, size=(min(step, self.resamples - start), n))
             values.append(class_mcc(predicted[rows], truth[rows], classes))
         resampled = np.concatenate(values)
-        return _score(value, n, percentile(resampled[np.isfinite(resampled)]), None, ())
+        notes = ("the target predicts one class for every image, which counts as 0",) if np.ptp(predicted) == 0 else ()
+        return _score(value, n, percentile(resampled[np.isfinite(resampled)]), None, notes)
 
 
 def binary_mcc(counts: NDArray[np.float64] | NDArray[np.float32], n: int) -> Values:
@@ -118,7 +126,7 @@ def binary_mcc(counts: NDArray[np.float64] | NDArray[np.float32], n: int) -> Val
         n: number of images.
 
     Returns:
-        `float64 ... A`, NaN where undefined.
+        `float64 ... A`, 0 where the predictions are constant, NaN where the labels are.
     """
     both, predicted, truth = np.split(np.asarray(counts, dtype=np.float64), 3, axis=-1)
     return _ratio(n * both - predicted * truth, predicted * (n - predicted), truth * (n - truth))
@@ -133,7 +141,7 @@ def class_mcc(predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: i
         classes: K.
 
     Returns:
-        `float64 B`, NaN where undefined.
+        `float64 B`, 0 where the predictions are constant, NaN where the labels are.
     """
     rows, n = truth.shape
     offset = classes * np.arange(rows)[:, None]
@@ -145,10 +153,11 @@ def class_mcc(predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: i
     return _ratio(n * correct - (p * t).sum(1), n**2 - (p * p).sum(1), n**2 - (t * t).sum(1))
 
 
-def _ratio(covariance: Values, first: Values, second: Values) -> Values:
-    scale = np.sqrt(first * second)
-    ratio: Values = np.divide(covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0)
-    return np.clip(ratio, -1, 1)
+def _ratio(covariance: Values, predicted: Values, truth: Values) -> Values:
+    """Divide a covariance by the root of two variances; without variance of the truth it is NaN, else 0."""
+    scale = np.sqrt(predicted * truth)
+    empty = np.where(truth > 0, 0.0, np.nan)
+    return np.clip(np.divide(covariance, scale, out=empty, where=scale > 0), -1, 1)
 
 
 def _resampled(table: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
@@ -171,17 +180,16 @@ def _mean(values: Values) -> Values:
     return means
 
 
-def _undefined_note(values: Values, predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Note on attributes without a value, if there are any."""
-    lost = int((~np.isfinite(values)).sum())
-    if lost == 0:
-        return ()
-    same_predicted, same_truth = (int((x == x[0]).all(0).sum()) for x in (predicted, truth))
-    mean = float(np.nan_to_num(values).mean())
-    return (
-        f"{lost} of {len(values)} attributes are undefined and left out: all predictions are equal for "
-        f"{same_predicted}, all labels for {same_truth}; with 0 for them, as in scikit-learn, the mean is {mean:.4f}",
-    )
+def _constant_notes(predicted: NDArray[np.bool_], defined: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Notes on attributes of which all predictions, or all labels, are equal."""
+    attributes, notes = len(defined), []
+    lost = int(((predicted == predicted[0]).all(0) & defined).sum())
+    if lost:
+        notes.append(f"the target gives every image the same answer for {lost} of {attributes} attributes: 0 each")
+    left_out = attributes - int(defined.sum())
+    if left_out:
+        notes.append(f"{left_out} of {attributes} attributes are left out: all labels are equal")
+    return tuple(notes)
 
 
 def _score(

@@ -99,12 +99,14 @@ def weak_judge(judge: Mapping[str, Any]) -> str | None:
 def target_collapsed(scores: Mapping[str, Any]) -> str | None:
     """Flag a target that is not better than chance.
 
-    If MCC has an interval, it decides: a useful target may have an accuracy at chance if one class is frequent.
+    If MCC has a value, it decides: a useful target may have an accuracy at chance if one class is frequent. Without an
+    interval (a constant or a perfect target) its value does.
     """
     mcc, accuracy = _parse_score(scores, "mcc"), _parse_score(scores, "accuracy")
-    if mcc.interval:
+    if mcc.value is not None and mcc.chance is not None:
+        low = mcc.interval[0] if mcc.interval else mcc.value
         message = f"the target's MCC of {mcc.value:.3f} is not above chance, so there is little to leak"
-        return message if mcc.chance is not None and mcc.interval[0] <= mcc.chance else None
+        return message if low <= mcc.chance else None
     if accuracy.interval and accuracy.chance is not None and accuracy.interval[0] <= accuracy.chance:
         return f"the target's accuracy of {accuracy.value:.1%} is not above chance, so there is little to leak"
     if mcc.value is None and mcc.chance is not None and mcc.reason and accuracy.value is not None:

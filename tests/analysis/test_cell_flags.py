@@ -82,12 +82,17 @@ def test_accuracy_at_chance_is_not_flagged_if_mcc_is_above_zero() -> None:
 
 
 def test_a_constant_target_is_flagged() -> None:
-    same = "the MCC is undefined: all predictions are equal"
+    expected = "the target's MCC of 0.000 is not above chance, so there is little to leak"
+    assert message(scores=SOUND | mcc(0.0, None)) == expected
+    assert names(GOOD, SOUND | mcc(1.0, None)) == []
+
+
+def test_a_target_whose_mcc_is_undefined_is_flagged() -> None:
+    same = "the MCC is undefined: all labels are equal"
     expected = f"{same}, so there is no evidence that the target has learned anything"
     assert message(scores=SOUND | mcc(None, None, same)) == expected
     nothing = {"accuracy": {"value": None, "interval": None, "chance": None}}
     assert names(GOOD, nothing | mcc(None, None, "there are no test images")) == []
-    assert names(GOOD, SOUND | mcc(1.0, None)) == []
 
 
 def test_a_failed_mcc_is_not_flagged() -> None:

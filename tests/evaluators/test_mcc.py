@@ -77,37 +77,66 @@ def test_two_classes_are_one_attribute(pairs):
     counts = np.array([(said & truth).sum(), said.sum(), truth.sum()])
     one = binary_mcc(counts, len(pairs))
     two = class_mcc(said.astype(int)[None], truth.astype(int)[None], 2)
-    if said.all() or truth.all() or not said.any() or not truth.any():
+    if truth.all() or not truth.any():
         assert np.isnan([one, two]).all()
     else:
         assert [one[0], two[0]] == pytest.approx([matthews_corrcoef(truth, said)] * 2, abs=1e-12)
         assert class_mcc(1 - said[None], truth[None].astype(int), 2)[0] == pytest.approx(-two[0])
 
 
-def test_undefined_attributes_are_none_and_counted():
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 5), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30))
+def test_degenerate_classes_equal_scikit_learn(classes, pairs):
+    said, truth = np.array(pairs).T % classes
+    found = class_mcc(said[None], truth[None], classes)[0]
+    if np.ptp(truth) == 0:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(matthews_corrcoef(truth, said), abs=1e-12)
+
+
+def test_constant_decisions_count_zero_and_constant_labels_are_left_out():
     logits, truth = _attributes()
     logits, truth = logits.clone(), truth.clone()
     logits[:, 1], logits[:, 2], truth[:, 4] = -1, 1, True
     found = _score(logits, truth)
-    assert [place for place, value in enumerate(found.per_class) if value is None] == [1, 2, 4]
-    kept = [found.per_class[place] for place in (0, 3, 5)]
-    assert found.value == pytest.approx(np.mean(kept))
-    library = np.mean([matthews_corrcoef(truth[:, a], logits[:, a] > 0) for a in range(6)])
+    assert [place for place, value in enumerate(found.per_class) if value is None] == [4]
+    kept = [0, 1, 2, 3, 5]
+    expected = [matthews_corrcoef(truth[:, a], logits[:, a] > 0) for a in kept]
+    assert [found.per_class[place] for place in kept] == pytest.approx(expected)
+    assert found.value == pytest.approx(np.mean(expected))
     assert found.notes == (
-        "3 of 6 attributes are undefined and left out: all predictions are equal for 2, all labels for 1; "
-        f"with 0 for them, as in scikit-learn, the mean is {library:.4f}",
+        "the target gives every image the same answer for 2 of 6 attributes: 0 each",
+        "1 of 6 attributes are left out: all labels are equal",
     )
-    alone = _score(logits[:, [0, 3, 5]], truth[:, [0, 3, 5]])
+    alone = _score(logits[:, kept], truth[:, kept])
     assert (found.value, found.interval) == (alone.value, alone.interval)
+    varied = _score(logits[:, [0, 3, 5]], truth[:, [0, 3, 5]])
+    assert found.interval == pytest.approx([end * 3 / 5 for end in varied.interval])
 
 
-def test_nothing_defined_is_none():
-    truth = _attributes()[1]
+def test_a_target_that_loses_attributes_loses_mcc():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(2599, 40, generator=generator) < 0.3
+    said = truth ^ (torch.rand(truth.shape, generator=generator) < 0.12)
+    whole = _score(said.float() - 0.5, truth)
+    kept = truth[:, :1] ^ (torch.rand(2599, 1, generator=generator) < 0.06)
+    dead = _score(torch.cat([kept.float() - 0.5, torch.full((2599, 39), -1.0)], 1), truth)
+    assert dead.per_class[0] > whole.value > 0.7
+    assert dead.value == pytest.approx(dead.per_class[0] / 40)
+    assert dead.interval[0] < dead.value < dead.interval[1] < 0.03
+
+
+def test_constant_targets_count_zero_and_constant_labels_are_undefined():
+    logits, truth = _attributes()
     found = _score(torch.full((300, 6), -1.0), truth)
-    assert (found.value, found.interval, found.per_class, found.n) == (None, None, (None,) * 6, 300)
-    assert found.reason.startswith("the MCC of all 6 attributes is undefined")
+    assert (found.value, found.interval, found.per_class, found.reason) == (0, None, (0,) * 6, None)
     same = _score(torch.zeros(200, 5), _classes()[1])
-    assert (same.value, same.reason) == (None, "the MCC is undefined: all predictions are equal")
+    notes = ("the target predicts one class for every image, which counts as 0",)
+    assert (same.value, same.interval, same.notes[:1]) == (0, None, notes)
+    none = _score(logits, torch.ones(300, 6).bool())
+    assert (none.value, none.per_class) == (None, (None,) * 6)
+    assert none.reason.startswith("the MCC of all 6 attributes is undefined")
     one = _score(_classes()[0], torch.full((200,), 3))
     assert (one.value, one.reason) == (None, "the MCC is undefined: all labels are equal")
 
@@ -152,12 +181,12 @@ def _slow_interval(score, n):
 @pytest.mark.parametrize("cells", [1, 700, 1 << 22])
 def test_interval_equals_a_slow_bootstrap_in_pieces_of_any_size(cells, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", cells)
-    logits, truth = _attributes(60, 3)
+    logits, truth = _attributes(60, 4)
+    logits[:, 3] = -1.0
     said, true = (logits > 0).numpy(), truth.numpy()
 
     def mean(rows):
-        pairs = [(said[rows, a], true[rows, a]) for a in range(3)]
-        return np.mean([_correlation(x, y, 2) for x, y in pairs if np.ptp(x.astype(int)) and np.ptp(y.astype(int))])
+        return np.mean([matthews_corrcoef(true[rows, a], said[rows, a]) for a in range(4)])
 
     assert _score(logits, truth, resamples=100).interval == pytest.approx(_slow_interval(mean, 60), rel=1e-9)
     logits, labels = _classes(60)
@@ -182,11 +211,27 @@ def test_interval_without_association_has_the_width_of_a_correlation():
     assert low < 0 < high
 
 
-def test_resamples_of_classes_that_are_undefined_are_left_out():
-    # Without the last image, which most resamples miss or have alone, the target predicts one class for all images.
+def test_resamples_with_constant_decisions_count_zero():
+    # Without the last image, which a third of the resamples miss, the target predicts one class for all images.
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     logits = torch.zeros(8, 5)
     logits[:7, 0] = logits[7, 1] = 1.0
     found = _score(logits, labels)
     assert found.value == pytest.approx(matthews_corrcoef(labels, logits.argmax(1)), rel=1e-12)
-    assert found.interval is not None and np.isfinite(found.interval).all()
+    assert found.interval[0] == 0
+    assert found.interval[1] > found.value
+
+
+def test_interval_covers_the_expected_score():
+    rates, right, wrong = np.linspace(0.05, 0.6, 20), np.full(20, 0.7), np.full(20, 0.1)
+    right[:5] = wrong[:5] = 0.0
+    said = rates * right + (1 - rates) * wrong
+    scale = np.sqrt(said * (1 - said) * rates * (1 - rates))
+    expected = np.divide(rates * right - said * rates, scale, out=np.zeros(20), where=scale > 0).mean()
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(150):
+        truth = generator.random((400, 20)) < rates
+        answers = generator.random((400, 20)) < np.where(truth, right, wrong)
+        low, high = _score(torch.from_numpy(answers).float() - 0.5, torch.from_numpy(truth), resamples=200).interval
+        held += low <= expected <= high
+    assert 0.9 < held / 150 <= 1  # 95 % within three standard errors of 150 runs
