@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from ..benchmark.core.config import Recipe, setting
 from . import _recipes
-from ._bido import BiDO, preset
+from ._bido import VMI_SCALE, BiDO, preset
 from ._hsic_coco import COCO_FROBENIUS, COCO_SPECTRAL, Measure
 
 #: Further weights (lambda_x, lambda_y) that the authors trained on CelebA, besides the settings of Table 6.
@@ -59,8 +59,8 @@ class BiDOCOCO(BiDO):
         "celeba-table5-none": preset(0, 0, _recipes.CELEBA_ADAM),
         "celeba-table5-x": preset(10, 0, _recipes.CELEBA_ADAM),
         "celeba-table5-y": preset(0, 50, _recipes.CELEBA_ADAM),
-        "vmi": preset(0.05, 2.5, _recipes.VMI_SGD),
-        "celeba_vmi": preset(0.05, 2.5, _recipes.VMI_SGD),
+        "vmi": preset(0.05, 2.5, _recipes.VMI_SGD, x_scale=VMI_SCALE),
+        "celeba_vmi": preset(0.05, 2.5, _recipes.VMI_SGD, x_scale=VMI_SCALE),
     }
 
     lambda_x: float = setting(5.0, "weight of COCO(X, Z_j); 0 disables the term", ge=0)

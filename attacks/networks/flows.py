@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal, Transform
+from torch.distributions import Independent, Normal, Transform, constraints
 from torch.nn import functional
 from zuko.distributions import NormalizingFlow
 from zuko.transforms import (
@@ -13,18 +13,17 @@ from zuko.transforms import (
     CouplingTransform,
     DependentTransform,
     MonotonicAffineTransform,
-    PermutationTransform,
 )
 
 
 class CouplingFlows(nn.Module):
     r"""Stack of independent coupling flows from N(0, I), with an exact density.
 
-    Each of `steps` steps scales and shifts every dimension, permutes the dimensions (a fixed order) and adds a function
-    of one half to the other half; with x = f(eps), log q(x) = log N(eps; 0, I) - log |det df/deps|. The transforms and
-    their Jacobians are zuko's. A flow of zuko holds one set of weights, so the networks inside the couplings are ours:
-    their weights have a leading dimension of flows, and one batch of products computes all of them. Their last layer
-    starts at zero, where a step is the permutation, so q starts as N(0, I).
+    Each of `steps` steps scales and shifts every dimension, permutes the dimensions (a fixed order, of each flow its
+    own) and adds a function of one half to the other half; with x = f(eps), log q(x) = log N(eps; 0, I) - log |det
+    df/deps|. The other transforms and their Jacobians are zuko's. A flow of zuko holds one set of weights, so the
+    networks inside the couplings are ours: their weights have a leading dimension of flows, and one batch of products
+    computes all of them. Their last layer starts at zero, where a step is the permutation, so q starts as N(0, I).
 
     References:
         Dinh, Krueger, Bengio. NICE: Non-linear Independent Components Estimation. 2014.
@@ -62,7 +61,8 @@ class CouplingFlows(nn.Module):
         self.bias2 = nn.Parameter(torch.zeros(steps, flows, 1, hidden))
         self.weight3 = nn.Parameter(torch.zeros(steps, flows, hidden, outputs))
         self.bias3 = nn.Parameter(torch.zeros(steps, flows, 1, outputs))
-        self.register_buffer("order", torch.stack([torch.randperm(features) for _ in range(steps)]))
+        orders = [torch.randperm(features) for _ in range(steps * flows)]
+        self.register_buffer("order", torch.stack(orders).view(steps, flows, features))
 
     def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return samples and their log-density.
@@ -84,13 +84,13 @@ class CouplingFlows(nn.Module):
 
     def transform(self) -> ComposedTransform:
         """Build the map f from noise to samples, which acts on the last dimension of `F N D`."""
-        features = self.order.shape[1]
+        features = self.order.shape[-1]
         mask = torch.arange(features, device=self.order.device) < (features + 1) // 2
         steps: list[Transform] = []
         for step, order in enumerate(self.order):
             steps += [
                 MonotonicAffineTransform(self.shift[step], self.log_scale[step]),
-                PermutationTransform(order),
+                _Permutation(order),
                 CouplingTransform(lambda half, step=step: self._coupling(half, step), mask),
             ]
         return ComposedTransform(*steps)
@@ -102,6 +102,31 @@ class CouplingFlows(nn.Module):
         update = MonotonicAffineTransform(*output.chunk(2, dim=-1)) if self._affine else AdditiveTransform(output)
         transform: Transform = DependentTransform(update, 1)
         return transform
+
+
+class _Permutation(Transform):
+    """Permutation of the dimensions of `F N D`, by one order for each flow, `F D`; zuko's has one for all.
+
+    Args:
+        order: `int64 F D`, from where each dimension is taken.
+    """
+
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, order: Tensor) -> None:
+        super().__init__()
+        self._order = order
+
+    def _call(self, x: Tensor) -> Tensor:
+        return x.gather(-1, self._order[:, None].expand_as(x))
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return y.gather(-1, self._order.argsort(-1)[:, None].expand_as(y))
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[:-1])
 
 
 def standard_normal(x: Tensor) -> Tensor:

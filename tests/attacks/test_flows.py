@@ -54,7 +54,7 @@ def test_density_integrates_to_one(affine):
     stack = disturbed(2, 2, affine)
     samples, _ = stack(torch.randn(2, 4000, 2, dtype=torch.double))
     low, high = samples.amin((0, 1)) - 4, samples.amax((0, 1)) + 4
-    axes = [torch.linspace(low[i].item(), high[i].item(), 250, dtype=torch.double) for i in range(2)]
+    axes = [torch.linspace(low[i].item(), high[i].item(), 500, dtype=torch.double) for i in range(2)]
     grid = torch.cartesian_prod(*axes).expand(2, -1, -1)
     cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
     mass = stack.log_prob(grid).exp().sum(1) * cell
@@ -81,6 +81,16 @@ def test_a_fresh_flow_is_the_standard_normal():
     torch.manual_seed(0)
     x, log_q = CouplingFlows(2, 6, 4, 8)(torch.randn(2, 50, 6))
     torch.testing.assert_close(log_q, standard_normal(x))
+
+
+def test_each_flow_has_its_own_permutation_in_each_step():
+    torch.manual_seed(0)
+    noise = torch.randn(1, 1, 16)
+    x, _ = CouplingFlows(3, 16, 1, 4)(noise.expand(3, -1, -1))
+    torch.testing.assert_close(x.sort(-1).values, noise.sort(-1).values.expand(3, -1, -1))
+    assert len({tuple(row) for row in x[:, 0].tolist()}) == 3
+    order = CouplingFlows(3, 16, 2, 4).order
+    assert not torch.equal(order[0], order[1])
 
 
 def test_flows_of_a_stack_are_independent():

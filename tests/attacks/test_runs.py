@@ -3,6 +3,7 @@
 Networks of the size of a linear layer replace the published ones, except in the last test.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,7 +12,9 @@ from privbench.attacks import gmi, kedmi, vmi
 from privbench.attacks._inversion import quantise
 from privbench.attacks.gmi import GMI
 from privbench.attacks.kedmi import KEDMI
+from privbench.attacks.networks.flows import standard_normal
 from privbench.attacks.networks.minibatch import MinibatchDiscrimination
+from privbench.attacks.networks.stylegan import StyleGenerator
 from privbench.attacks.vmi import VMI
 from privbench.benchmark.access.views import WhiteBoxView
 from privbench.benchmark.core.config import Protocol
@@ -330,6 +333,54 @@ def test_vmi_moves_its_distribution_to_the_label(priors):
 
     runs = [loss(a.run(view(), priors["vmi-dcgan"], request, context())) for a in (before, attack)]
     assert runs[1] < 0.85 * runs[0]
+
+
+def slow_flow(flow, noise):
+    """One flow of a stack, without zuko: samples `N D` of noise `N D`, and log q(x)."""
+    x, volume = noise, noise.new_zeros(len(noise))
+    half = (x.shape[1] + 1) // 2
+    for step in range(len(flow["order"])):
+        raw = flow["log_scale"][step, 0]
+        log_scale = raw / (1 + (raw / math.log(1e-3)).abs())
+        x = (x * log_scale.exp() + flow["shift"][step, 0])[:, flow["order"][step]]
+        volume = volume + log_scale.sum()
+        hidden = functional.elu(x[:, :half] @ flow["weight1"][step] + flow["bias1"][step])
+        hidden = functional.elu(hidden @ flow["weight2"][step] + flow["bias2"][step])
+        x = torch.cat((x[:, :half], x[:, half:] + hidden @ flow["weight3"][step] + flow["bias3"][step]), 1)
+    return x, standard_normal(noise) - volume
+
+
+def test_vmi_equals_a_loop_over_labels_and_layers_with_a_shared_quarter_of_the_noise(priors):
+    attack, target = ATTACKS["vmi-stylegan"], view()
+    generator = load(StyleGenerator((1, 32, 32), 4, 64, 4), priors["vmi-stylegan"]["generator"])
+    layers, labels = generator.layers, torch.tensor([2, 0])
+    posterior = vmi._Posterior(attack, target, generator, layers, labels, 0, context())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in posterior._flows.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    start = {name: value.detach().clone() for name, value in posterior._flows.state_dict().items()}
+    for i in range(2):
+        posterior.step(i, torch.Generator().manual_seed(i))
+    for k, label in enumerate(labels):
+        flows = [{name: value[:, k * layers + l].clone() for name, value in start.items()} for l in range(layers)]  # noqa: E741
+        weights = [value.requires_grad_() for flow in flows for name, value in flow.items() if name != "order"]
+        optimizer = torch.optim.SGD(weights, lr=1e-4, momentum=0.9)
+        for i in range(2):
+            noise = torch.randn(2, layers, 2, 4, generator=torch.Generator().manual_seed(i))[k]
+            noise = torch.cat((noise[:1, :, :1].expand(layers, -1, -1), noise[:, :, 1:]), 2)
+            found = [slow_flow(flow, layer) for flow, layer in zip(flows, noise, strict=True)]
+            x = generator(torch.stack([z for z, _ in found], 1)).clamp(0, 1)
+            kl = sum((log_q - standard_normal(z)).mean() for z, log_q in found) / layers
+            loss = functional.cross_entropy(target.logits(x), label.expand(2)) + 1e-3 * kl
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for l, flow in enumerate(flows):  # noqa: E741
+            for name, value in flow.items():
+                moved = posterior._flows.state_dict()[name][:, k * layers + l]
+                torch.testing.assert_close(moved, value.detach(), rtol=1e-5, atol=1e-7)
+                assert name == "order" or not torch.equal(moved, start[name][:, k * layers + l])
 
 
 @pytest.mark.parametrize("name", ["gmi", "kedmi"])

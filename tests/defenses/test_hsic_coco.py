@@ -321,6 +321,34 @@ def test_published_weights() -> None:
             assert (values["lambda_x"], values["lambda_y"]) == weights
 
 
+@pytest.mark.parametrize("name", ["bido_hsic", "bido_coco"])
+def test_images_are_in_minus_1_to_1_for_vmi_and_in_0_to_1_elsewhere(name: str) -> None:
+    x, y, _ = batch(torch.float32)
+
+    class Latents(torch.nn.Module):
+        layers = ("z", "logits")
+
+        def trace(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+            z = images.flatten(1).tanh()
+            return {"z": z}, z[:, :4]
+
+    network = Latents()
+    for preset, low, width in (("vmi", -1, 2), ("celeba_vmi", -1, 2), ("mnist", 0, 1), ("celeba-c", 0, 1)):
+        defense = resolve("defense", Selection(name, preset), "full", {}).component
+        latents, logits = network.trace(x)
+        penalty = _hsic_coco.regulariser(
+            defense.measure(),
+            width * x + low,
+            y,
+            list(latents.values()),
+            lambda_x=defense.lambda_x,
+            lambda_y=defense.lambda_y,
+        )
+        expected = torch.nn.functional.cross_entropy(logits, y) + penalty
+        assert defense.loss(network, x, y).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert defense.x_scale == width
+
+
 @pytest.mark.parametrize("name", ["none", "mid", "bido_hsic", "bido_coco"])
 def test_presets_resolve_and_leave_the_length_to_the_budget(name: str) -> None:
     for preset in registry.load("defense", name).presets:
