@@ -41,6 +41,13 @@ def reconstructions(
     with_private_images: Annotated[
         bool, typer.Option("--with-private-images", help="Add a row of the private images; reads the data set.")
     ] = False,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            help="Embedder that chooses the private images of labels. [default: facenet_vggface2 for faces, else hog]",
+        ),
+    ] = None,
     as_given: AsGiven = False,
     out: Out = None,
     data: options.DataFolder = None,
@@ -48,7 +55,8 @@ def reconstructions(
 ) -> None:
     """Show the reconstructions of attacks.
 
-    One row per record, with the same private images (or labels) in the same columns.
+    One row per record, with the same private images (or labels) in the same columns. The private images of a label are
+    the two training images that are nearest to its reconstructions.
     """
     paths = _output_paths(out, "reconstructions")
     records = load_all(record)
@@ -64,14 +72,19 @@ def reconstructions(
     keys = record_artifacts.columns(chosen, found, columns)
     about = found[0].about
     rows = [ImageRow(name, each.of(keys)) for name, each in zip(labels.record_labels(chosen), found, strict=True)]
-    if with_private_images:
-        private = record_artifacts.originals(chosen, about, keys, data_root(data))
-        rows.insert(0, ImageRow(("original",) if about == "items" else ("private image",), private))
+    caption, private = labels.shared_settings(chosen), []
+    if with_private_images and about == "items":
+        private = [ImageRow(("original",), record_artifacts.originals(chosen, keys, data_root(data)))]
+    elif with_private_images:
+        embedder = embedder or record_artifacts.usual_embedder(chosen[0])
+        images = record_artifacts.nearest_private(chosen, found, keys, data_root(data), embedder)
+        names = ("nearest private", "second nearest")[: len(images)]
+        private = [ImageRow((name,), each) for name, each in zip(names, images, strict=True)]
+        caption = (*caption, f"private training images nearest in the features of {embedder}")
     else:
         typer.echo("private images are omitted; --with-private-images shows them", err=True)
     headings = [f"label {key}" for key in keys] if about == "labels" else []
-    caption = labels.shared_settings(chosen)
-    _save(image_grid(rows, caption, headings=headings, first_is_original=with_private_images), paths)
+    _save(image_grid([*private, *rows], caption, headings=headings, private_rows=len(private)), paths)
     exit_if_unreadable(records.problems)
 
 

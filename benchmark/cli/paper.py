@@ -84,6 +84,9 @@ def show(name: TableName, as_json: Json = False) -> None:
             reasons.setdefault(row.not_runnable, []).append(row.label)
     for reason, labels in reasons.items():
         printed.put(f"Cannot be run ({'; '.join(labels)}): {reason}")
+    for row in table.rows:
+        if row.approximation:
+            printed.put(f"{row.label}: {row.approximation}.")
     printed.discrepancies(table, table.rows)
 
 

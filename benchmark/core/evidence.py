@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from .config import Protocol, Task
 
+#: Identity of an image of a person that the data set does not know.
+UNKNOWN = -1
+
 
 @dataclass(frozen=True)
 class Images:
@@ -23,7 +26,7 @@ class Images:
     Args:
         pixels: `uint8 N C H W`.
         labels: `int64 N` class labels, or `None`.
-        identities: `int64 N` identity numbers, or `None`.
+        identities: `int64 N` identity numbers, `UNKNOWN` for people outside the data set, or `None`.
         attributes: `bool N A`, or `None`.
     """
 
@@ -41,8 +44,8 @@ class Images:
         assert truth is not None
         return truth
 
-    def select(self, index: Tensor) -> Images:
-        """Select the images at `index` (`int64 M` or `bool N`), with their annotations."""
+    def select(self, index: Tensor | slice) -> Images:
+        """Select the images at `index` (`int64 M`, `bool N`, or a slice, which copies nothing), with annotations."""
         parts: dict[str, Any] = {}
         for name, value in vars(self).items():
             parts[name] = None if value is None else value[index]

@@ -11,7 +11,7 @@ from pydantic import field_validator
 from torch import Tensor
 
 from ..core.config import Part, Protocol, setting
-from ..core.evidence import Images
+from ..core.evidence import UNKNOWN, Images
 from ..errors import MissingDataError
 from . import _celeba_files as release
 from ._decoded import cache_key, decoded, decoded_path
@@ -39,8 +39,8 @@ class AttributeFaces(Faces):
     """Faces with binary attributes, split by image into X1 (private training), X2 (public) and T (private test).
 
     Images have identities as well as attributes. The public images are X2, followed by the JPEG and PNG images of the
-    folder `extra`, if one is given, in the order of their names: the centre square, resized bilinearly, without
-    identity or attributes.
+    folder `extra`, if one is given, in the order of their names: the centre square, resized bilinearly; the
+    identities of those are unknown, and there are no attributes then.
 
     References:
         Xiao et al., "Adversarial Learning of Privacy-Preserving and Task-Oriented Representations", AAAI 2020,
@@ -161,11 +161,14 @@ class AttributeFaces(Faces):
         )
 
     def load(self, part: Part, root: Path) -> Images:
-        """Read one part; public images have identities and attributes only without `extra`."""
+        """Read one part; with `extra`, public images have no attributes, and those of `extra` the identity -1."""
         images = super().load(part, root)
         if part != "public" or self.extra is None:
             return images
-        return Images(torch.cat([images.pixels, self._decode_extra(self._list_extra(root))]))
+        extra = self._decode_extra(self._list_extra(root))
+        assert images.identities is not None
+        unknown = torch.full((len(extra),), UNKNOWN, dtype=images.identities.dtype)
+        return Images(torch.cat([images.pixels, extra]), identities=torch.cat([images.identities, unknown]))
 
     def fingerprint(self, root: Path) -> str:
         """Identify split, annotations and images, and the content of `extra`."""

@@ -122,10 +122,14 @@ class Judges:
         """
         if name not in self._embedders:
             self._embedders[name] = build_embedder(name).to(self._device)
-        network = self._embedders[name]
-        with torch.inference_mode():
-            parts = (part.to(self._device).float().div(255) for part in torch.split(pixels, _CHUNK))
-            return torch.cat([network.embed(x, self._protocol).float().cpu() for x in parts])
+        return embed(self._embedders[name], pixels, self._protocol, self._device)
+
+
+def embed(network: Embedder, pixels: Tensor, protocol: Protocol, device: torch.device | str = "cpu") -> Tensor:
+    """Embed images `uint8 N C H W` of a protocol as unit vectors `float32 N D`, on the CPU."""
+    with torch.inference_mode():
+        parts = (part.to(device).float().div(255) for part in torch.split(pixels, _CHUNK))
+        return torch.cat([network.embed(x, protocol).float().cpu() for x in parts])
 
 
 def accuracy(logits: Tensor, truth: Tensor) -> float:

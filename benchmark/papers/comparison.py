@@ -196,6 +196,8 @@ def _incomparable_records(
     """Explain why the records are not comparable with the row; empty if they are."""
     if protocol != row.cell.protocol:
         return f"{protocol} is not the published protocol, {row.cell.protocol}"
+    if row.approximation:
+        return row.approximation
     required = {f"dataset.{name}" for name in table.requires}
     settings = [path for path in sorted(deviations) if path.partition(".")[0] in ("attack", "dataset", "defense")]
     settings = [path for path in settings if path not in required]
@@ -261,7 +263,8 @@ def _other_definition(column: Column, name: str, summary: Summary) -> str:
 
 def _recorded_unit(column: Column) -> tuple[str, float]:
     """Recorded unit of what a column prints, and the factor to the printed unit."""
-    return _SCALES.get(column.unit, (column.unit, 1.0))
+    unit, scale = _SCALES.get(column.unit, (column.unit, 1.0))
+    return unit, scale * column.factor
 
 
 def verdict(in_published: bool | None, in_ours: bool | None) -> Verdict:

@@ -45,6 +45,9 @@ class Column(Configuration):
     better: Literal["higher", "lower"] | None = Field(None, description="direction that a defender prefers")
     attack: str | None = Field(None, description="attack of the row that gives the values; the first by default")
     score: str | None = Field(None, description="the score with the same definition")
+    factor: float = Field(
+        1.0, gt=0, description="from the recorded score to the printed quantity, if it is not its unit"
+    )
     otherwise: str | None = Field(None, description="a score with another definition, shown if `score` is missing")
     incomparable: str = Field("", description="why recorded values are not comparable; empty if they are")
     spread: str | None = Field(None, description="our spread with the same meaning as the printed +-")
@@ -140,6 +143,7 @@ class Row(Configuration):
         pattern=r"^(dataset\.\w+)?$",
         description="a setting such as `dataset.extra` that the user must give to run the row",
     )
+    approximation: str = Field("", description="how the row is approximated, so that values are not compared; or empty")
     discrepancies: tuple[Discrepancy, ...] = ()
 
     def reason_not_runnable(self, substitute: str | None = None, given: Collection[str] = ()) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ..core.config import Part
     from ..core.evidence import Encodings, Images
     from ..store.manifest import Artifact
     from ..store.store import Store
@@ -156,36 +157,97 @@ def columns(records: Sequence[Record], found: Sequence[Reconstructions], count: 
     return [common[index * len(common) // count] for index in range(count)]
 
 
-def originals(records: Sequence[Record], about: str, keys: Sequence[int], root: Path) -> NDArray[np.uint8]:
-    """Return the private images `uint8 N C H W` of items, or the first private training image of each label.
+def originals(records: Sequence[Record], items: Sequence[int], root: Path) -> NDArray[np.uint8]:
+    """Return the private test images `uint8 N C H W` at `items`.
 
     Raises:
         MissingDataError: the data set is not below `root`, or is another copy than the records'.
     """
     import torch
 
-    found: list[Tensor] = []
-    datasets = {canonical(choice.identity()): choice for choice in (cell_of(record).dataset for record in records)}
-    for choice in datasets.values():
-        images: Images = choice.component.load("private_test" if about == "items" else "private_train", root)
-        if about == "labels":
-            assert images.labels is not None
-            index = torch.tensor([int((images.labels == key).nonzero()[0]) for key in keys])
-        else:
-            index = torch.tensor(keys)
-        if int(index.max()) >= len(images):
+    def select(images: Images) -> Images:
+        if max(items) >= len(images):
             raise MissingDataError(
-                f"expected at least {max(keys) + 1} private test images of {choice.name} in {root}, got {len(images)}; "
+                f"expected at least {max(items) + 1} private test images, got {len(images)} in {root}; "
                 "point --data to the copy that the records were made with"
             )
-        found.append(images.pixels[index])
-    if any(not torch.equal(each, found[0]) for each in found):
+        return images.select(torch.tensor(items))
+
+    pixels: NDArray[np.uint8] = _private_images(records, "private_test", root, select).pixels.numpy()
+    return pixels
+
+
+def nearest_private(
+    records: Sequence[Record],
+    found: Sequence[Reconstructions],
+    labels: Sequence[int],
+    root: Path,
+    embedder: str,
+    count: int = 2,
+) -> NDArray[np.uint8]:
+    """Return the private training images of each label that are nearest to its reconstructions.
+
+    An image's distance is that to the nearest reconstruction of the label in any record, in the features of `embedder`.
+
+    Args:
+        records: of attacks on classes.
+        found: their reconstructions.
+        labels: the K labels.
+        root: the data folder.
+        embedder: a name in `privbench list embedders`.
+        count: images of each label, at most; a label with fewer limits all.
+
+    Returns:
+        `uint8 count K C H W`, the nearest first.
+
+    Raises:
+        MissingDataError: the data set or the weights of the embedder are missing.
+        InvalidConfigurationError: the embedder does not support such images.
+    """
+    import torch
+
+    from ..networks.factory import build_embedder
+    from ..networks.judges import embed
+
+    wanted = torch.tensor(labels)
+    private = _private_images(
+        records, "private_train", root, lambda images: images.select(torch.isin(images.truth("classes"), wanted))
+    )
+    protocol = cell_of(records[0]).dataset.component.protocol
+    network, truth = build_embedder(embedder), private.truth("classes")
+    features = embed(network, private.pixels, protocol)
+    shown = torch.stack([embed(network, torch.from_numpy(each.of(labels)), protocol) for each in found], 1)
+    members = [(truth == label).nonzero()[:, 0] for label in labels]
+    count = min(count, *map(len, members))
+    nearest = [
+        index[(features[index] @ each.T).amax(1).topk(count).indices]
+        for index, each in zip(members, shown, strict=True)
+    ]
+    pixels: NDArray[np.uint8] = private.pixels[torch.stack(nearest, 1)].numpy()
+    return pixels
+
+
+def usual_embedder(record: Record) -> str:
+    """Return the embedder whose features compare the images of a record's data set."""
+    return "hog" if cell_of(record).dataset.component.protocol.face_box is None else "facenet_vggface2"
+
+
+def _private_images(records: Sequence[Record], part: Part, root: Path, select: Callable[[Images], Images]) -> Images:
+    """Return selected private images of the records' data set.
+
+    Raises:
+        InvalidConfigurationError: configurations of the data set have other images.
+    """
+    import torch
+
+    datasets = {canonical(choice.identity()): choice for choice in (cell_of(record).dataset for record in records)}
+    found = [select(choice.component.load(part, root)) for choice in datasets.values()]
+    if any(not torch.equal(each.pixels, found[0].pixels) for each in found):
         raise InvalidConfigurationError(
             "expected records of the same private images, got data set configurations whose images differ; "
             "give the records of one"
         )
-    pixels: NDArray[np.uint8] = found[0].numpy()
-    return pixels
+    return found[0]
 
 
 def encodings(record: Record, session: Session, layer: str | None = None) -> Encodings:

@@ -203,7 +203,8 @@ class TestExtraImages:
         more = CelebAAttributesSubset(extra=folder).load("public", tree)
         assert torch.equal(more.pixels[:12], plain.pixels)
         assert len(more) == 12 + 4
-        assert more.labels is more.identities is more.attributes is None
+        assert more.labels is more.attributes is None
+        assert more.identities.tolist() == [*plain.identities.tolist(), -1, -1, -1, -1]
         for index, name in enumerate(("a.png", "b.JPEG", "grey.png", "people/c.jpg")):
             with Image.open(folder / name) as image:
                 left, top = (image.width - 30) // 2, (image.height - 30) // 2

@@ -1,11 +1,14 @@
 """Adversarial reconstruction and the attacks on features, through the whole pipeline."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import command_line
+from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.training.context import Context
@@ -21,9 +24,14 @@ def defense(**fields):
     return chosen.component, digits.component
 
 
-def training(**fields):
+def training(public=None, extra=0, **fields):
+    """A training on 24 private images; the last `extra` of `public` images have no identity."""
     chosen, digits = defense(recipe__batch_size=8, **fields)
-    context = Context(digits.protocol, CPU, 0, public=lambda: digits.load("public", Path("nowhere")))
+    every = digits.load("public", Path("nowhere"))
+    known = every.select(torch.arange(public or len(every)))
+    if extra:
+        known = replace(known, identities=torch.arange(len(known)).where(torch.arange(len(known)) < public - extra, -1))
+    context = Context(digits.protocol, CPU, 0, public=lambda: known)
     images = digits.load("private_train", Path("nowhere")).select(torch.arange(24))
     return adversarial_reconstruction._AdversarialTraining(chosen, images, context)
 
@@ -74,15 +82,78 @@ def test_the_defense_makes_a_trained_decoder_fail():
     assert with_it[-1] > without[-1] + 0.05
 
 
-def test_the_simulated_adversary_can_learn_from_public_images():
-    trained = training(simulated_on="public", adversary_steps=2)
+@pytest.mark.parametrize("side", [None, "public", "private"])
+def test_the_simulated_adversary_learns_from_public_images_or_on_request_from_private_ones(side):
+    trained = training(adversary_steps=2, **({"simulated_on": side} if side else {}))
     seen = []
     trained._adversary.step = lambda z, x: seen.append(x)
     trained.step(0, torch.Generator())
-    public = trained._public.at(0)[0]
+    private, public = (batches.at(0)[0] for batches in (trained.batches, trained._public or trained.batches))
+    assert torch.equal(private, public) == (side == "private")
     assert len(seen) == 2
     assert all(torch.equal(x, public) for x in seen)
-    assert trained.network.training
+
+
+@pytest.mark.parametrize("layer", ["layer2", None])
+@pytest.mark.parametrize("side", ["public", "private"])
+def test_latents_of_both_sides_have_the_statistics_of_their_batch(side, layer):
+    """The adversary's latents are of training mode, like the encoder's; only private images move running statistics."""
+    trained = training(simulated_on=side, **({"layer": layer} if layer else {}))
+    alone = copy.deepcopy(trained.network)
+    seen, decoded = [], []
+    trained._adversary.step = lambda z, x: seen.append((z, x))
+    trained._adversary.decoder.register_forward_hook(lambda _, inputs, __: decoded.append(inputs[0].detach()))
+    trained.step(0, torch.Generator())
+    z, x = seen[0]
+    private = alone.encode(trained.batches.at(0)[0], trained._layer)
+    buffers = {name: value.clone() for name, value in alone.named_buffers()}
+    torch.testing.assert_close(decoded[0], private)
+    torch.testing.assert_close(z, alone.encode(x, trained._layer))
+    assert not torch.allclose(z, alone.eval().encode(x, trained._layer), rtol=1e-2)
+    if layer is None:
+        torch.testing.assert_close(dict(trained.network.named_buffers()), buffers)
+
+
+def test_one_public_image_is_too_few_and_few_are_repeated():
+    with pytest.raises(InvalidConfigurationError, match=r"at least 2 public images .*, got 1; use defense"):
+        training(public=1)
+    trained = training(public=3)
+    assert len(trained._public.at(0)[0]) == 3
+    trained.step(0, torch.Generator())
+    trained.step(5, torch.Generator())
+    assert training(public=1, simulated_on="private")._public is None
+
+
+def test_extra_images_are_learned_with_the_decisions_of_a_target_without_the_defense():
+    trained = training(public=30, extra=6, learns_extra=True, adversary_steps=1)
+    _, digits = defense()
+    private = digits.load("private_train", Path("nowhere")).select(torch.arange(24))
+    extra = digits.load("public", Path("nowhere")).pixels[24:30]
+    context = Context(digits.protocol, CPU, 0)
+    with context.seeded("initialise teacher"):
+        teacher = trained._defense.network(digits.protocol)
+    context.fit("teacher", teacher, private, trained._defense.recipe, trained._defense.loss)
+    x, y = trained._labelled_batch(4)
+    assert torch.equal(x[:8], trained.batches.at(4)[0])
+    assert len(x) == len(y) == 8 + 2  # 6 of 24 images, in batches of 8
+    for image, label in zip(x[8:], y[8:], strict=True):
+        assert any(torch.equal(image, each / 255) for each in extra)
+        assert label == teacher.logits(image[None]).argmax()
+    seen = []
+    trained._adversary.step = lambda z, x: seen.append(x)
+    traced = []
+    trained.network.trace = lambda x, trace=trained.network.trace: traced.append(x) or trace(x)
+    trained.step(0, torch.Generator())
+    assert torch.equal(traced[0], trained._labelled_batch(0)[0])
+    assert trained._public._pixels.shape[0] == 30
+
+
+def test_without_being_asked_the_defense_does_not_see_extra_images():
+    trained = training(public=30, extra=6)
+    assert trained._extra is None
+    assert trained._public._pixels.shape[0] == 24
+    with pytest.raises(InvalidConfigurationError, match=r"expected dataset\.extra to be a folder of images"):
+        training(public=30, learns_extra=True)
 
 
 @pytest.fixture(scope="module")

@@ -47,14 +47,11 @@ def test_rows_are_selected_by_label_or_part_of_it():
 def test_invalid_requests_are_rejected():
     with pytest.raises(InvalidConfigurationError, match=r"bido-table6, which has hyperparameters.*bido-table1"):
         matrices(TABLES["bido-table6"])
-    with pytest.raises(
-        InvalidConfigurationError, match="no selected row of xiao-table1 can be run: The paper does not state"
-    ):
-        matrices(TABLES["xiao-table1"], labels=["for both"])
-    with pytest.raises(
-        InvalidConfigurationError, match=r"can be run: It needs .* Give a folder with --set dataset\.extra="
-    ):
-        matrices(TABLES["xiao-table1"], labels=["for Dec"])
+    for label in ("for Dec", "for both"):
+        with pytest.raises(
+            InvalidConfigurationError, match=r"can be run: It needs .* Give a folder with --set dataset\.extra="
+        ):
+            matrices(TABLES["xiao-table1"], labels=[label])
     with pytest.raises(InvalidConfigurationError, match=r"fixes, got bido_hsic\.lambda_x"):
         matrices(TABLES["bido-table1"], settings={"bido_hsic.lambda_x": 1})
     with pytest.raises(UnknownComponentError, match="unknown table 'bido-table33': did you mean 'bido-table3'"):
@@ -108,13 +105,21 @@ def test_targets_of_a_table_have_the_same_recipe(name, budget):
 
 def test_a_setting_that_a_row_needs_applies_only_to_it():
     found = [described(cell) for cell in cells("xiao-table1", settings={"dataset.extra": "photographs"})]
-    assert len(found) == 14
+    assert len(found) == 18
     with_extra = [each[:4] for each in found if each[4] is not None]
     assert with_extra == [
         (defense, attack, weight, 40)
         for attack, weight in (("decoder", 0.0), ("feature_regression", None))
-        for defense in ("none", "adversarial_reconstruction")
+        for defense in ("none", *["adversarial_reconstruction"] * 3)
     ]
+
+
+def test_rows_with_more_data_for_both_train_the_encoder_on_it_with_and_without_the_defense():
+    found = cells("xiao-table1", labels=["for both"], settings={"dataset.extra": "photographs"})
+    defenses = [cell.defense.component for cell in found if cell.attack.name == "decoder"]
+    assert [(each.lambda_1, each.lambda_2, each.learns_extra) for each in defenses] == [(0, 0, True), (1, 0, True)]
+    (usual,) = cells("xiao-table1", labels=["#6"], settings={"dataset.extra": "photographs"})[:1]
+    assert not usual.defense.component.learns_extra
 
 
 def test_settings_apply_to_the_attack_that_they_name():

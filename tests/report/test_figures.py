@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -95,19 +96,19 @@ def opened(content):
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 8, 8), (3, 64, 64), (3, 30, 20), (3, 150, 150)])
-@pytest.mark.parametrize("original", [False, True])
-def test_every_pixel_of_every_image_is_at_its_position(channels, height, width, original):
+@pytest.mark.parametrize("private", [0, 1, 2])
+def test_every_pixel_of_every_image_is_at_its_position(channels, height, width, private):
     generator = np.random.default_rng(0)
     strips = [
         ImageRow(name, generator.integers(0, 256, (3, channels, height, width), dtype=np.uint8))
         for name in (("original",), ("a",), ("adversarial_reconstruction", "lambda_2 = 3"))
     ]
     before = [strip.pixels.copy() for strip in strips]
-    figure = image_figures.image_grid(strips, ["caption"], headings=["x", "y", "z"], first_is_original=original)
+    figure = image_figures.image_grid(strips, ["caption"], headings=["x", "y", "z"], private_rows=private)
     shown = opened(encode(figure, "png"))
     factor = max(1, image_figures.TILE // max(height, width))
     right, bottom = shown.shape[1] - image_figures._MARGIN, shown.shape[0] - image_figures._MARGIN
-    canvas, tops = image_figures._canvas(strips, original)
+    canvas, tops = image_figures._canvas(strips, private)
     left, top = figures_left(figure, canvas), bottom - canvas.shape[0]
     assert left + canvas.shape[1] <= right
     for strip, start in zip(strips, tops, strict=True):
@@ -115,7 +116,10 @@ def test_every_pixel_of_every_image_is_at_its_position(channels, height, width, 
             x, y = left + column * (width * factor + image_figures._GAP), top + start
             tile = shown[y : y + height * factor : factor, x : x + width * factor : factor]
             assert (tile == np.broadcast_to(image.transpose(1, 2, 0), tile.shape)).all()
-    assert (tops[1] - tops[0] > tops[2] - tops[1]) == original
+    assert [below - above > height * factor + image_figures._GAP for above, below in pairwise(tops)] == [
+        private == 1,
+        private == 2,
+    ]
     assert all((strip.pixels == old).all() for strip, old in zip(strips, before, strict=True))
 
 

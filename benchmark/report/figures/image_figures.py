@@ -54,7 +54,7 @@ class ImageRow:
 
 
 def image_grid(
-    rows: Sequence[ImageRow], caption: Sequence[str], *, headings: Sequence[str] = (), first_is_original: bool = False
+    rows: Sequence[ImageRow], caption: Sequence[str], *, headings: Sequence[str] = (), private_rows: int = 0
 ) -> Figure:
     """Draw images in rows, each with its name to its left.
 
@@ -64,10 +64,10 @@ def image_grid(
         rows: of equally many images of equal size.
         caption: settings that all rows share.
         headings: names of the columns.
-        first_is_original: leave a gap below the first row.
+        private_rows: number of rows at the top with private images; a gap follows.
     """
     tile = _enlarge(rows[0].pixels[0]).shape
-    canvas, tops = _canvas(rows, first_is_original)
+    canvas, tops = _canvas(rows, private_rows)
     left = _MARGIN + round(max(text_width(line, NORMAL) for row in rows for line in row.name)) + 2 * _GAP
     lines = wrap(caption, max(left - _MARGIN + canvas.shape[1], 4 * TILE))
     width = max(left + canvas.shape[1], round(_MARGIN + max(text_width(line, SMALL) for line in lines))) + _MARGIN
@@ -102,13 +102,13 @@ def _enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
 
 
-def _canvas(rows: Sequence[ImageRow], first_is_original: bool) -> tuple[NDArray[np.uint8], list[int]]:
+def _canvas(rows: Sequence[ImageRow], private_rows: int) -> tuple[NDArray[np.uint8], list[int]]:
     """All images on white, and the top of each row."""
     shape = rows[0].pixels.shape
     assert shape[1] in (1, 3)
     assert all(row.pixels.shape == shape for row in rows)
     high, wide, channels = _enlarge(rows[0].pixels[0]).shape
-    tops = [i * (high + _GAP) + (_BREAK if first_is_original and i else 0) for i in range(len(rows))]
+    tops = [i * (high + _GAP) + (_BREAK if 0 < private_rows <= i else 0) for i in range(len(rows))]
     canvas = np.full((tops[-1] + high, shape[0] * (wide + _GAP) - _GAP, channels), 255, np.uint8)
     for top, row in zip(tops, rows, strict=True):
         for column, image in enumerate(row.pixels):

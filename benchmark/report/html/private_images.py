@@ -51,7 +51,7 @@ def _picture(record: Record, store: Store, data: Path, parts: dict[tuple[str, st
     made = record_artifacts.reconstructions(record, store)
     keys = record_artifacts.columns([record], [made], _COLUMNS)
     if made.about == "items":
-        private = record_artifacts.originals([record], "items", keys, data)
+        private = record_artifacts.originals([record], keys, data)
     else:
         dataset = record_artifacts.cell_of(record).dataset
         part = (canonical(dataset.identity()), "private_train")

@@ -16,7 +16,7 @@ from privbench.benchmark import registry
 from privbench.benchmark.contracts import Dataset, FeatureAttack
 from privbench.benchmark.core.config import Protocol, setting
 from privbench.benchmark.core.evidence import Images
-from privbench.benchmark.networks.factory import build_network
+from privbench.benchmark.networks.factory import build_embedder, build_network
 from privbench.benchmark.pipeline import record_artifacts
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
@@ -144,16 +144,16 @@ def refused(*words: object) -> str:
     return message
 
 
-def tiles(path: str, rows: int, columns: int, breaks: bool = False) -> np.ndarray:
-    """The images of a grid of 32 x 32 pixels, as `rows columns 32 32`."""
+def tiles(path: str, rows: int, columns: int, private: int = 0) -> np.ndarray:
+    """The images of a grid of 32 x 32 pixels with a gap below `private` rows, as `rows columns 32 32`."""
     shown = np.asarray(Image.open(path).convert("L"))
     size, gap, apart, margin = 4 * 32, 6, 20, 24
     bottom = shown.shape[0] - margin
-    top = bottom - rows * (size + gap) + gap - (apart if breaks else 0)
+    top = bottom - rows * (size + gap) + gap - (apart if private else 0)
     left = next(x for x in range(shown.shape[1]) if (shown[top : top + size, x] != 255).mean() > 0.9)
     found = np.empty((rows, columns, 32, 32), np.uint8)
     for row in range(rows):
-        y = top + row * (size + gap) + (apart if breaks and row else 0)
+        y = top + row * (size + gap) + (apart if 0 < private <= row else 0)
         for column in range(columns):
             x = left + column * (size + gap)
             found[row, column] = shown[y : y + size : 4, x : x + size : 4]
@@ -167,7 +167,7 @@ def test_pairs_stand_in_the_same_columns_below_their_originals(tmp_path: Path) -
     done = call("reconstructions", "results", "--with-private-images")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == ["reconstructions.png", "reconstructions.svg"]
-    shown = tiles("reconstructions.png", 3, 3, breaks=True)
+    shown = tiles("reconstructions.png", 3, 3, private=1)
     originals = Halves().load("private_test", Path()).pixels[[0, 5, 9], 0].numpy()
     assert (shown[0] == originals).all()
     assert (shown[1] == first["PairedReconstructions"]["pixels"][[0, 2, 3], 0].numpy()).all()
@@ -192,20 +192,35 @@ def test_private_images_are_shown_on_demand_only(monkeypatch: pytest.MonkeyPatch
     assert not Path("few.svg").exists()
 
 
-def test_labels_are_columns_and_the_first_draw_is_shown() -> None:
+def test_labels_are_columns_below_the_two_private_images_that_are_nearest_to_any_of_their_reconstructions() -> None:
+    cell = record_artifacts.cell_of(record_of(dataset="digits", attack="kedmi"))
+    Path("results").rename("other")
+    train = cell.dataset.component.load("private_train", Path())
     found = {name: of_labels(seed, [0, 1, 2, 3, 4]) for seed, name in enumerate(("mid", "none"))}
-    for name, evidence in found.items():
-        record_of(evidence, dataset="digits", defense=name, attack="kedmi")
+    for name, position in (("none", 7), ("mid", 11)):
+        for label in range(5):
+            copied = train.pixels[train.labels == label][position]
+            found[name]["ClassReconstructions"]["pixels"][0, 0, label] = copied // 2 + 20
+        record_of(found[name], dataset="digits", defense=name, attack="kedmi")
     done = call("reconstructions", "results", "--out", "deep/labels", "--with-private-images")
     assert done.out.split() == ["deep/labels.png", "deep/labels.svg"]
-    shown = tiles("deep/labels.png", 3, 5, breaks=True)
-    for row, name in ((1, "none"), (2, "mid")):
-        assert (shown[row] == found[name]["ClassReconstructions"]["pixels"][0, 0, :, 0].numpy()).all()
-    cell = record_artifacts.cell_of(record_of(dataset="digits", attack="kedmi"))
-    private = cell.dataset.component.load("private_train", Path())
+    shown = tiles("deep/labels.png", 4, 5, private=2)
+    network, protocol = build_embedder("hog"), cell.dataset.component.protocol
     for label in range(5):
-        image = torch.from_numpy(shown[0, label].copy())
-        assert bool((private.pixels[private.labels == label, 0] == image).flatten(1).all(1).any())
+        made = torch.stack([found[name]["ClassReconstructions"]["pixels"][0, 0, label] for name in ("none", "mid")])
+        assert (shown[2:, label] == made[:, 0].numpy()).all()
+        private = train.pixels[train.labels == label]
+        cosines = network(private / 255, protocol) @ network(made / 255, protocol).T
+        ranked = sorted(range(len(private)), key=lambda i: -max(cosines[i].tolist()))
+        assert set(ranked[:2]) == {7, 11}
+        assert (shown[:2, label] == private[ranked[:2], 0].numpy()).all()
+
+
+def test_faces_are_compared_by_a_face_network_and_others_by_gradients() -> None:
+    def usual(dataset: str) -> str:
+        return record_artifacts.usual_embedder(record_of(dataset=dataset, attack="kedmi"))
+
+    assert (usual("digits"), usual("cifar10"), usual("celeba_subset")) == ("hog", "hog", "facenet_vggface2")
 
 
 def test_what_is_missing_is_one_sentence_with_the_command_that_makes_it() -> None:
