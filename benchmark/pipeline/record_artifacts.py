@@ -168,8 +168,8 @@ def originals(records: Sequence[Record], items: Sequence[int], root: Path) -> ND
     def select(images: Images) -> Images:
         if max(items) >= len(images):
             raise MissingDataError(
-                f"expected at least {max(items) + 1} private test images, got {len(images)} in {root}; "
-                "point --data to the copy that the records were made with"
+                f"expected at least {max(items) + 1} private test images of {records[0].cell.dataset.name} in {root}, "
+                f"got {len(images)}; point --data to the copy that the records were made with"
             )
         return images.select(torch.tensor(items))
 
