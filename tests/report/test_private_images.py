@@ -53,9 +53,7 @@ def test_a_label_is_compared_with_its_nearest_private_training_image(monkeypatch
 
 def test_single_images_are_compared_with_the_originals(monkeypatch):
     use_reconstructions(monkeypatch, Reconstructions("items", (4, 9), flat(1, 2)))
-    monkeypatch.setattr(
-        record_artifacts, "originals", lambda records, about, keys, root: flat(*(10 * key for key in keys))
-    )
+    monkeypatch.setattr(record_artifacts, "originals", lambda records, items, root: flat(*(10 * key for key in items)))
     found = private_images.private_pictures([RECORD], None, Path("data"))
     assert rows(found[RECORD.key], 2) == [[1, 2], [40, 90]]
 
