@@ -97,12 +97,13 @@ def run(
     seeds: Sequence[int] = (0,),
     budget: Budget = "quick",
     settings: Mapping[str, Any] | None = None,
+    controls: bool = True,
     data: Path | None = None,
     store: str | Path | None = None,
     results: Path | None = None,
     device: str = "auto",
 ) -> Records:
-    """Run every data set x defense x attack x seed and return the records.
+    """Run every data set x defense x attack x seed and return the records, those of controls last.
 
     Args:
         defense: names, each with an optional `:preset`.
@@ -112,6 +113,7 @@ def run(
         seeds: one cell each.
         budget: `smoke`, `quick` or `full`.
         settings: `scope.field` to value, such as `{"attack.iterations": 500}`.
+        controls: also attack a placebo, a target trained on permuted labels, under the first seed.
         data: folder of the data sets; by default `PRIVBENCH_DATA` or the user's data folder.
         store: folder of artifacts or URL of a shared store; by default `PRIVBENCH_STORE` or the user's cache folder.
         results: folder of records; by default `PRIVBENCH_RESULTS` or `results`.
@@ -128,6 +130,7 @@ def run(
         tuple(seeds),
         budget,
         dict(settings or {}),
+        controls,
     )
     plan, outcome, records = execute(
         matrix.cells(),
@@ -244,7 +247,7 @@ def _from_store(
     """Load the target of a defense from the store and check its stored predictions."""
     task = resolve("dataset", Selection.parse(dataset), budget, fields).component.protocol.task
     attacks = _selections(_ATTACKS[task])
-    matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields)
+    matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields, controls=False)
     cell = matrix.cells()[0]
     root, chosen = data_root(data), choose_device(device)
     session = Session(Store(store_root(store)), root, chosen)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.config import BUDGETS, Definition
+from ..core.config import BUDGETS, Definition, is_placebo
 from ..records.record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")
@@ -60,6 +60,12 @@ class Row:
     def seeds(self) -> list[int]:
         """The distinct seeds, sorted."""
         return sorted({record.cell.seed for record in self.records})
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is the built-in placebo, which controls the other rows and is never ranked."""
+        defense = self.records[0].cell.defense
+        return is_placebo(defense.name, defense.distribution)
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,9 @@ def _rows(records: Sequence[Record], columns: Sequence[Definition], identity: _I
         members = sorted(members, key=lambda r: (r.cell.seed, r.created, r.key))
         evaluators = ", ".join(dict.fromkeys(names[found] for found in identities if found))
         rows.append(Row(defenses[defense], attacks[attack], evaluators, tuple(members), scores))
-    return sorted(rows, key=lambda row: (row.attack, row.defense != "none", row.defense, row.evaluators))
+    return sorted(
+        rows, key=lambda row: (row.attack, row.is_control, row.defense != "none", row.defense, row.evaluators)
+    )
 
 
 def _ambiguous_scores(records: Iterable[Record], identity: _IdentityCache) -> list[str]:

@@ -25,6 +25,8 @@ MIN_CURVE_POINTS = 30
 MIN_RELATIVE_DECREASE = 0.01
 #: Highest share of probed images without a gradient and without a flag.
 MAX_ZERO_GRADIENTS = 0.1
+#: Flags that say what a placebo is made for: it has learned no label, so an attack finds none.
+_OF_A_CONTROL = ("target_collapsed", "attack_loss_did_not_fall", "judges_disagree")
 _CURVE_STAGES = ("prior", "evidence")
 #: Largest absolute loss that counts as a number: sums of larger ones overflow.
 _MAX_LOSS = 1e100
@@ -54,6 +56,7 @@ def cell_flags(
     probe: Mapping[str, Any] | None = None,
     target: Lineage | None = None,
     judges: Sequence[Lineage] = (),
+    control: bool = False,
 ) -> list[dict[str, str]]:
     """Find the flags of one cell.
 
@@ -65,6 +68,7 @@ def cell_flags(
         probe: result of probing the target for gradient masking; empty or `None` if the target was not probed.
         target: lineage of the target, if known.
         judges: lineages of the judges, in their order.
+        control: whether the target is a placebo, which by construction is at chance and shows no class.
 
     Returns:
         Name and message of each flag, as JSON.
@@ -79,7 +83,9 @@ def cell_flags(
         "judges_disagree": judges_disagree(scores),
         "high_false_positive_rate": high_false_positive_rate(scores),
     }
-    by_name = {name: [message] for name, message in found.items() if message}
+    by_name = {
+        name: [message] for name, message in found.items() if message and not (control and name in _OF_A_CONTROL)
+    }
     for name, message in _evaluator_flags(scores):
         by_name.setdefault(name, []).append(message)
     return [{"name": name, "message": "; ".join(messages)} for name, messages in by_name.items()]

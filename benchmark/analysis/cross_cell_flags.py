@@ -1,9 +1,10 @@
-"""Flags that show only between cells: an attack with weaker access that reconstructs more."""
+"""Flags that show only between cells: an attack is beaten with weaker access, or succeeds on a placebo."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..records.record import Flag
 from .aggregate import Row, Section, evaluator_of
+from .excess import Controls
 
 #: Comparable kinds of access, from weakest to strongest. `features` is not comparable: such an attack is given latents
 #: of the images that it reconstructs, so its knowledge is different, neither weaker nor stronger.
@@ -13,14 +14,41 @@ ACCESS_ORDER = ("labels", "scores", "white_box")
 def cross_cell_flags(section: Section) -> dict[str, tuple[Flag, ...]]:
     """Find the flags of a section that need several cells, by key of the record.
 
-    A record is flagged if an attack with weaker access leaks more of the same defense.
+    A record is flagged if an attack with weaker access leaks more of the same defense, or if its attack succeeds on the
+    placebo. Placebos are not flagged.
     """
-    messages: dict[str, list[str]] = {}
+    rows = [row for row in section.rows if not row.is_control]
+    messages: dict[str, dict[str, list[str]]] = {}
     for score in (column for column in section.columns if column.measures == "leakage"):
-        for row, message in _outperformed_rows(section.rows, score.name):
+        for row, message in _outperformed_rows(rows, score.name):
             for record in row.records:
-                messages.setdefault(record.key, []).append(message)
-    return {key: (Flag(name="weaker_access_wins", message="; ".join(texts)),) for key, texts in messages.items()}
+                messages.setdefault(record.key, {}).setdefault("weaker_access_wins", []).append(message)
+    for row, message in _placebo_rows(section):
+        for record in row.records:
+            messages.setdefault(record.key, {}).setdefault("placebo_above_chance", []).append(message)
+    return {
+        key: tuple(Flag(name=name, message="; ".join(texts)) for name, texts in found.items())
+        for key, found in messages.items()
+    }
+
+
+def _placebo_rows(section: Section) -> Iterator[tuple[Row, str]]:
+    """Rows whose attack succeeds on the placebo beyond chance, by the leading score of excess."""
+    controls = Controls(section)
+    leading = controls.leading
+    for row in section.rows if leading else ():
+        assert leading is not None
+        placebo = None if row.is_control else controls.placebo(row, leading.name)
+        found = None if placebo is None else placebo.scores[leading.name]
+        if found is None or found.interval is None or found.chance is None or leading.better == "higher":
+            continue
+        if found.interval[0] > found.chance:
+            low, high = (f"{100 * end:.1f}" for end in found.interval)
+            yield (
+                row,
+                f"{row.attack} reaches a {leading.title} of {100 * (found.value or 0):.1f} [{low}, {high}] % on a "
+                f"target that knows no labels, where chance is {100 * found.chance:.1f} %",
+            )
 
 
 def _outperformed_rows(rows: Iterable[Row], score: str) -> Iterator[tuple[Row, str]]:

@@ -25,6 +25,9 @@ EXPLANATIONS: Mapping[str, str] = {
     "shared_lineage": "Target and judge have one architecture family, or start from weights trained on the same data, "
     "so they share mistakes, and a reconstruction that fools one fools the other. Read attack accuracy beside a judge "
     "of another architecture and training.",
+    "placebo_above_chance": "The attack also succeeds on a placebo, a target that was trained on permuted labels and "
+    "knows none. That part of its success comes from its public images or from the judge. Read the excess over the "
+    "placebo.",
     "weaker_access_wins": "An attack with weaker access to the target reconstructs more than this one. This attack is "
     "not at its full strength, or the target masks its gradients. Its numbers are no bound on the leakage; tune it, or "
     "use the numbers of the other attack.",

@@ -88,14 +88,20 @@ class Ranking:
 
 
 def rankings(section: Section) -> tuple[Ranking, ...]:
-    """Rank the defenses by each leakage score that has a value, the primary score first."""
+    """Rank the defenses by each leakage score that has a value, the primary score first; controls have no rank."""
+    section = _without_controls(section)
     return tuple(_ranking(section, column) for column in _leakage_columns(section))
 
 
 def primary(section: Section) -> Ranking | None:
     """Return the first of `rankings`; `None` if no leakage score has a value."""
+    section = _without_controls(section)
     columns = _leakage_columns(section)
     return _ranking(section, columns[0]) if columns else None
+
+
+def _without_controls(section: Section) -> Section:
+    return replace(section, rows=tuple(row for row in section.rows if not row.is_control))
 
 
 def _leakage_columns(section: Section) -> list[Definition]:

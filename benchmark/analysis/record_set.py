@@ -15,6 +15,7 @@ from ..records.record import Choice, Record, RecordedScore, read
 from ..records.submitted import Provenance, is_of_submission, load, submissions
 from ..records.verification import LEVELS, Level, lowest
 from .aggregate import Row, Section, sections
+from .excess import Controls, Excess
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,17 @@ class Records:
 
     def long_rows(self) -> list[dict[str, Any]]:
         """Return one dictionary per record and score, and per evaluator that did not run; see `long`."""
-        return [row for record in self.items for row in _long_rows(record, self._origin(record))]
+        found = self._excess()
+        return [row for record in self.items for row in _long_rows(record, self._origin(record), found[record.key])]
+
+    def _excess(self) -> dict[str, dict[str, Excess]]:
+        """Scores of each record minus the placebo's, by key and name."""
+        found: dict[str, dict[str, Excess]] = {}
+        for section in self.sections():
+            controls = Controls(section)
+            for row in section.rows:
+                found |= {record.key: controls.of_record(row, record) for record in row.records}
+        return found
 
     def _origin(self, record: Record) -> dict[str, str]:
         source = self.sources.get(record.key)
@@ -118,7 +129,8 @@ class Records:
     def long(self) -> pd.DataFrame:
         """Return one row per record and score, with mappings and per-class values as JSON text.
 
-        An evaluator that did not run has a row without a score name, with the reason.
+        An evaluator that did not run has a row without a score name, with the reason. `excess` is the score minus the
+        placebo's under the same attack, with its 95 % interval.
         """
         import pandas as pd
 
@@ -216,7 +228,7 @@ class _Loader:
         return Records(items, paths, tuple(self._problems), self._sources)
 
 
-def _long_rows(record: Record, origin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _long_rows(record: Record, origin: Mapping[str, str], excess: Mapping[str, Excess]) -> Iterator[dict[str, Any]]:
     cell = record.cell
     shared = {"protocol": record.protocol, "budget": cell.budget, "seed": cell.seed}
     for kind in ("dataset", "defense", "attack"):
@@ -225,7 +237,7 @@ def _long_rows(record: Record, origin: Mapping[str, str]) -> Iterator[dict[str, 
         shared[f"{kind}_fields"] = json.dumps(choice.fields, sort_keys=True)
     last = {"key": record.key, "created": record.created, **origin}
     for name, score in sorted(record.scores.items()):
-        yield shared | _long_score(name, score, record.evaluator(name)) | last
+        yield shared | _long_score(name, score, record.evaluator(name)) | _long_excess(excess.get(name)) | last
     for evaluator, why in sorted(record.not_run.items()):
         yield shared | {"value": None, "n": 0, "reason": why.reason, "evaluator": evaluator} | last
 
@@ -253,6 +265,11 @@ def _long_score(name: str, score: RecordedScore, evaluator: Choice) -> dict[str,
         "evaluator_version": evaluator.version,
         "evaluator_fields": json.dumps(evaluator.fields, sort_keys=True),
     }
+
+
+def _long_excess(excess: Excess | None) -> dict[str, Any]:
+    low, high = (excess and excess.interval) or (None, None)
+    return {"excess": excess and excess.value, "excess_low": low, "excess_high": high}
 
 
 def _wide_row(section: Section, row: Row, level: Level) -> dict[str, Any]:

@@ -49,6 +49,10 @@ Datasets = Annotated[list[str], typer.Option("--dataset", "-d", help="Data set; 
 Defenses = Annotated[list[str], typer.Option("--defense", help="Defense, or NAME:PRESET; repeat for a matrix.")]
 Attacks = Annotated[list[str], typer.Option("--attack", help="Attack, or NAME:PRESET; repeat for a matrix.")]
 Evaluators = Annotated[list[str], typer.Option("--evaluator", help="Evaluator; repeat. Default: all that apply.")]
+Controls = Annotated[
+    bool | None,
+    typer.Option("--controls/--no-controls", help="Also attack a placebo, trained on permuted labels. Default: yes."),
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Parallel stages on a machine, sharing its CPU.")]
 Runner = Annotated[Literal["local", "ray"], typer.Option("--runner", help="local: this machine; ray: a Ray cluster.")]
 Address = Annotated[
@@ -76,6 +80,7 @@ class CellOptions:
     seed: Seeds = field(default_factory=list)
     budget: BudgetOption = None
     setting: Settings = field(default_factory=list)
+    controls: Controls = None
 
     def cells(self) -> list[Cell]:
         """The selected cells; options replace values of the matrix file.
@@ -104,6 +109,7 @@ class CellOptions:
             seeds=tuple(dict.fromkeys(self.seed)) or base.seeds,
             budget=self.budget or base.budget,  # type: ignore[arg-type]
             settings={**base.settings, **parse_settings(self.setting)},
+            controls=base.controls if self.controls is None else self.controls,
         ).cells()
 
 

@@ -99,6 +99,7 @@ def run(
     rows: Rows = [],  # noqa: B006
     dataset: Substitute = None,
     setting: options.Settings = [],  # noqa: B006
+    controls: options.Controls = None,
     *,
     where: options.RunOptions,
 ) -> None:
@@ -109,7 +110,7 @@ def run(
     from ..papers.comparison import compare as compare_records
     from ..papers.matrices import matrices
     from ..papers.table import load
-    from ..pipeline.matrix import parse_settings
+    from ..pipeline.matrix import cells_of, parse_settings
 
     table = load(name)
     settings = parse_settings(setting)
@@ -120,9 +121,10 @@ def run(
         labels=rows,
         dataset=dataset,
         settings=settings,
+        controls=controls is not False,
     )
     began = time.monotonic()
-    plan, outcome, records = where.execute([cell for matrix in planned for cell in matrix.cells()])
+    plan, outcome, records = where.execute(cells_of(planned))
     comparison = compare_records(table, records, labels=rows, dataset=dataset)
     _present(comparison, rows, where.as_json)
     found = [*problems(plan, outcome), *_undefined(comparison)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..core.config import is_placebo
 from ..core.text import count
 from .options import CellOptions, RunOptions, expand_groups
 from .outcome import failures, notes, print_totals, problems
@@ -59,6 +60,8 @@ def _facts(plan: Plan, outcome: Outcome, records: Records) -> dict[str, Any]:
 
 def _undefined_scores(records: Records) -> Iterator[str]:
     for record in records:
+        if is_placebo(record.cell.defense.name, record.cell.defense.distribution):
+            continue  # a target that knows no labels may leave scores undefined
         for name, score in record.scores.items():
             if score.value is None:
                 cell = f"{record.cell.defense.name} under {record.cell.attack.name}"

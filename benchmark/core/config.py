@@ -10,6 +10,13 @@ Access = Literal["white_box", "scores", "labels", "features"]
 Part = Literal["private_train", "private_test", "public", "judge_train", "judge_test"]
 StageKind = Literal["judge", "second_judge", "target", "negatives", "prior", "evidence", "scores"]
 Task = Literal["classes", "attributes"]
+#: Name of the built-in control: a target trained on permuted labels, which every matrix attacks too.
+PLACEBO = "placebo"
+
+
+def is_placebo(name: str, distribution: str) -> bool:
+    """Return whether a defense of that name and package is the built-in control."""
+    return (name, distribution) == (PLACEBO, "privbench")
 
 
 def setting(

@@ -20,6 +20,7 @@ def matrices(
     labels: Sequence[str] = (),
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    controls: bool = True,
 ) -> tuple[Matrix, ...]:
     """Return the matrices of a table: one for each configured data set and attack, so that they share stages.
 
@@ -31,6 +32,7 @@ def matrices(
         dataset: a data set that replaces the published ones; its numbers are not comparable with the published ones.
         settings: values by `scope.field`. A setting that one row needs applies only to that row. Settings that the
             table fixes cannot be given.
+        controls: as of `Matrix`.
 
     Raises:
         InvalidConfigurationError: the table has settings, no row can be run, or `settings` has a field that the table
@@ -49,7 +51,14 @@ def matrices(
     unique_seeds = tuple(dict.fromkeys(seeds))
     return tuple(
         Matrix(
-            (group.dataset,), tuple(group.defenses), (group.attack,), evaluators, unique_seeds, budget, group.settings
+            (group.dataset,),
+            tuple(group.defenses),
+            (group.attack,),
+            evaluators,
+            unique_seeds,
+            budget,
+            group.settings,
+            controls,
         )
         for group in _groups(table, rows, dataset, settings)
     )

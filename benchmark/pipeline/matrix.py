@@ -3,6 +3,10 @@
 A component's fields are resolved in layers, later ones winning: the published defaults of its class, the preset (the
 one named, or the one of the data set or its family), the budget's values (then the preset `NAME@BUDGET` of the data set
 or its family), and what the user sets.
+
+Besides the cells that are asked for, a matrix has controls: each attack that reconstructs labels also attacks a
+placebo, a target trained on permuted labels, once. Attacks on the latents of single images have none: a latent
+describes its image whatever the network has learned, so a placebo controls nothing there.
 """
 
 import itertools
@@ -13,7 +17,7 @@ from typing import Any
 
 from .. import registry
 from ..contracts import Attack, Dataset, Defense, Evaluator
-from ..core.config import BUDGETS, Budget
+from ..core.config import BUDGETS, PLACEBO, Budget
 from ..errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
 from ..records.record import NotRun
 from .cell import Cell, Choice, Selection
@@ -29,6 +33,7 @@ class Matrix:
     Args:
         settings: `scope.field` to value; the scope is a kind (`attack`) or a component's name (`kedmi`).
         evaluators: `None` means all that apply.
+        controls: add the placebo under the first seed, unless it is among `defenses`; its cells come last.
     """
 
     datasets: tuple[Selection, ...]
@@ -38,9 +43,10 @@ class Matrix:
     seeds: tuple[int, ...] = (0,)
     budget: Budget = "quick"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    controls: bool = True
 
     def cells(self) -> list[Cell]:
-        """Resolve into cells, in the order given.
+        """Resolve into cells, in the order given, controls last.
 
         Raises:
             PrivbenchError: a name, field or value is wrong.
@@ -48,7 +54,8 @@ class Matrix:
         settings = self.settings
         _check_scopes(settings, self)
         _check_numbers(self)
-        found = []
+        found: list[Cell] = []
+        controls: list[Cell] = []
         for data in self.datasets:
             dataset = resolve("dataset", data, self.budget, settings)
             defenses = [resolve("defense", name, self.budget, settings, dataset) for name in self.defenses]
@@ -59,7 +66,25 @@ class Matrix:
                 for defense, (attack, evaluators, not_run) in itertools.product(defenses, scored)
                 for seed in self.seeds
             ]
-        return found
+            if self.has_placebo:
+                placebo = resolve("defense", Selection(PLACEBO), self.budget, _of_placebo(settings), dataset)
+                controls += [
+                    Cell(dataset, placebo, attack, evaluators, self.seeds[0], self.budget, not_run)
+                    for attack, evaluators, not_run in scored
+                    if attack.component.yields == "ClassReconstructions"
+                ]
+        return found + [cell for cell in controls if unsupported(cell) is None]
+
+    @property
+    def has_placebo(self) -> bool:
+        """Return whether the placebo is added to the defenses."""
+        return self.controls and all(defense.name != PLACEBO for defense in self.defenses)
+
+
+def cells_of(matrices: Iterable[Matrix]) -> list[Cell]:
+    """Resolve several matrices into cells, the controls of all after the other cells."""
+    cells = [cell for matrix in matrices for cell in matrix.cells()]
+    return sorted(cells, key=lambda cell: cell.defense.name == PLACEBO)
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
@@ -86,9 +111,18 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def _of_placebo(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a placebo has: of the defenses' fields only the recipe, which all defenses share."""
+    return {
+        path: value
+        for path, value in settings.items()
+        if not path.startswith("defense.") or path.split(".")[1] == "recipe"
+    }
+
+
 def _check_scopes(settings: Mapping[str, Any], matrix: Matrix) -> None:
     selections = [*matrix.datasets, *matrix.defenses, *matrix.attacks, *(matrix.evaluators or ())]
-    known = {*SCOPES, *(selection.name for selection in selections)}
+    known = {*SCOPES, *(selection.name for selection in selections), *([PLACEBO] if matrix.has_placebo else [])}
     if matrix.evaluators is None:
         known |= set(registry.names("evaluator"))
     for path in settings:

@@ -23,17 +23,21 @@ def read_matrix(path: Path) -> Matrix:
         raise InvalidConfigurationError(f"expected matrix file {path} to exist; give the path of a TOML file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise InvalidConfigurationError(f"matrix file {path} cannot be read as TOML: {cause}") from cause
-    allowed = {"datasets", "defenses", "attacks", "evaluators", "seeds", "budget", "set"}
+    allowed = {"datasets", "defenses", "attacks", "evaluators", "seeds", "budget", "controls", "set"}
     for name in table:
         if name not in allowed:
             raise UnknownComponentError(f"entry of {path.name}", name, allowed)
     for name in ("defenses", "attacks"):
         if name not in table:
             raise InvalidConfigurationError(f"expected {path.name} to have {name}, a list of names or tables")
-    lists = {name: _selections(name, table[name]) for name in allowed & set(table) - {"seeds", "budget", "set"}}
+    no_lists = {"seeds", "budget", "controls", "set"}
+    lists = {name: _selections(name, table[name]) for name in allowed & set(table) - no_lists}
     seeds = table.get("seeds", [0])
     if not isinstance(seeds, list):
         raise InvalidConfigurationError(f"expected seeds to be a list of integers, got {seeds!r}")
+    controls = table.get("controls", True)
+    if not isinstance(controls, bool):
+        raise InvalidConfigurationError(f"expected controls to be true or false, got {controls!r}")
     return Matrix(
         datasets=lists.get("datasets", (Selection("digits"),)),
         defenses=lists["defenses"],
@@ -42,6 +46,7 @@ def read_matrix(path: Path) -> Matrix:
         seeds=tuple(seeds),
         budget=table.get("budget", "quick"),
         settings=_flatten(table.get("set", {})),
+        controls=controls,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..analysis.cell_flags import Lineage, cell_flags
 from ..contracts import Attack
 from ..core.canonical import digest
-from ..core.config import Protocol
+from ..core.config import Protocol, is_placebo
 from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, save
 from ..registry import load
 from ..store.manifest import Artifact
@@ -56,6 +56,7 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
             judge=facts.judge,
             curves=facts.stage_curves,
             probe=facts.probe,
+            control=is_placebo(cell.defense.name, cell.defense.distribution),
         ),
         "picture": f"{key}.png" if "picture.png" in artifact.manifest.files else None,
     }
@@ -70,8 +71,9 @@ def record_flags(
     judge: Mapping[str, Any],
     curves: Mapping[str, Any],
     probe: Mapping[str, Any] | None,
+    control: bool = False,
 ) -> list[dict[str, str]]:
-    """Find the flags of a cell; without an `attack`, the decrease of its losses is not checked."""
+    """Find the flags of a cell, a control's or another; without an `attack`, its losses are not checked."""
     judges = [facts for facts in (judge, judge.get("second_judge")) if isinstance(facts, Mapping) and facts]
     return cell_flags(
         scores=scores,
@@ -81,6 +83,7 @@ def record_flags(
         probe=probe,
         target=lineage(protocol.target_network, pretrained=protocol.pretrained),
         judges=[lineage(str(facts["network"]), pretrained=bool(facts.get("pretrained"))) for facts in judges],
+        control=control,
     )
 
 
@@ -96,12 +99,13 @@ def lineage(network: str, *, pretrained: bool) -> Lineage:
 
 
 def command(cell: Cell | CellIdentity, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the command that runs the cell again: names, and the fields whose values they do not imply."""
+    """Return the command that runs this cell alone: names, and the fields whose values they do not imply."""
     words = ["privbench", "run", "--dataset", cell.dataset.name, "--defense", cell.defense.name]
     words += ["--attack", cell.attack.name]
     words += ["--budget", cell.budget, "--seed", str(cell.seed)]
     for choice in cell.evaluators:
         words += ["--evaluator", choice.name]
+    words += ["--no-controls"]
     for scope, fields in changed.items():
         for path, value in fields.items():
             words += ["--set", f"{scope}.{path}={json.dumps(value)}"]

@@ -87,7 +87,9 @@ class Index(Document):
     created: Text = Field(description="UTC, ISO 8601")
     contact: Text = Field(description="whom to ask")
     paper: Text = Field(description="title or address of the publication")
-    seeds: tuple[int, ...] = Field(min_length=1, description="seeds that every defense was run with under every attack")
+    seeds: tuple[int, ...] = Field(
+        min_length=1, description="seeds that every defense but the placebo was run with under every attack"
+    )
     records: tuple[SubmittedRecord, ...] = Field(min_length=1)
     files: dict[FilePath, Facts] = Field(description="every file except this one")
 

@@ -20,6 +20,12 @@ LEGEND = (
     "different tables are not comparable."
 )
 
+CONTROL_LEGEND = (
+    "control: the placebo, a target trained on permuted labels; it is no defense and has no rank. Over placebo: the "
+    "score minus the placebo's under the same attack, which is what the attack owes to the target; the interval is "
+    "Student-t over labels, paired, and over trainings where there are several."
+)
+
 
 @dataclass(frozen=True)
 class FormattedScore:

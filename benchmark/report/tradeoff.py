@@ -99,8 +99,8 @@ class Tradeoff:
 
 
 def tradeoff(section: Section, utility: Definition, leakage: Definition) -> Tradeoff | None:
-    """Plot of the rows with both scores; `None` if there is no such row."""
-    rows = [row for row in section.rows if has_score(row, utility) and has_score(row, leakage)]
+    """Plot of the rows with both scores but controls, which have no utility; `None` if there is no such row."""
+    rows = [row for row in section.rows if has_score(row, utility) and has_score(row, leakage) and not row.is_control]
     if not rows:
         return None
     x, y = (_axis([row.scores[score.name] for row in rows], score) for score in (leakage, utility))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import Evaluator
+from ..core.config import is_placebo
 from ..errors import IncompatibleRecordError, InvalidConfigurationError
 from ..files.atomic import write_folder
 from ..files.tensors import pack
@@ -87,9 +88,11 @@ def _require_line(option: str, value: str) -> str:
 
 
 def _shared_seeds(records: Records) -> tuple[int, ...]:
-    """Return the seeds of all records; each defense under each attack must have them all."""
+    """Return the seeds of all records; each defense but the placebo must have them all under each attack."""
     seeds = sorted({record.cell.seed for record in records})
     for group in by_group(records).values():
+        if is_placebo(group[0].cell.defense.name, group[0].cell.defense.distribution):
+            continue
         missing = sorted(set(seeds) - {record.cell.seed for record in group})
         if missing:
             cell = group[0].cell

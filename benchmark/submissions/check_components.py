@@ -217,7 +217,11 @@ def _require_consistent(record: Record, found: Components) -> None:
 
 
 def _is_same_command(given: Sequence[str], expected: Sequence[str]) -> bool:
-    """Return whether two commands are equal up to the order of `--set`, which a record does not keep."""
+    """Return whether two commands are equal up to the order of `--set`, which a record does not keep.
+
+    Records from before there were controls lack `--no-controls`.
+    """
+    given, expected = ([word for word in words if word != "--no-controls"] for words in (given, expected))
     head = expected.index("--set") if "--set" in expected else len(expected)
     settings = [sorted(zip(words[head::2], words[head + 1 :: 2], strict=False)) for words in (given, expected)]
     return len(given) == len(expected) and [*given[:head]] == [*expected[:head]] and settings[0] == settings[1]

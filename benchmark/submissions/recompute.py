@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from ..contracts import Evaluator
 from ..core.canonical import digest
+from ..core.config import is_placebo
 from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, UnsupportedCellError
 from ..files.untrusted import shown
@@ -226,6 +227,7 @@ def missing_flags(
         judge=facts["judge"],
         curves=facts["curves"],
         probe=probe,
+        control=is_placebo(record.cell.defense.name, record.cell.defense.distribution),
     )
     carried = {flag.name for flag in record.flags}
     return [flag["name"] for flag in raised if flag["name"] not in carried]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.config import is_placebo
 from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError, PrivbenchError
 from ..files.untrusted import shown
@@ -68,11 +69,13 @@ def verify_submission(folder: Path, session: Session, rerun: RerunConfig | None 
 
 
 def _require_seeds(submission: Submission) -> None:
-    """Reject a submission if a defense under an attack lacks a seed that the submission declares."""
+    """Reject a submission if a defense under an attack lacks a seed that it declares; a placebo needs only one."""
     declared = set(submission.index.seeds)
     for group in by_group(submission.records).values():
         given = {record.cell.seed for record in group}
-        if given == declared and len(group) == len(declared):
+        defense = group[0].cell.defense
+        enough = given <= declared if is_placebo(defense.name, defense.distribution) else given == declared
+        if enough and len(group) == len(given):
             continue
         cell, seed = group[0].cell, min(given ^ declared, default=min(declared))
         raise CorruptArtifactError(

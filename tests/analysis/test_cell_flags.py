@@ -272,7 +272,7 @@ def test_arbitrary_input_raises_nothing(scores: dict, judge: dict, found: dict, 
 
 def test_every_flag_is_explained_in_the_code_and_in_the_documentation() -> None:
     found = {name for name in EXPLANATIONS if callable(getattr(rules, name, None))}
-    assert set(EXPLANATIONS) - found == {"fid_rank_deficient", "weaker_access_wins"}
+    assert set(EXPLANATIONS) - found == {"fid_rank_deficient", "placebo_above_chance", "weaker_access_wins"}
     assert re.findall(r"^## `(\w+)`$", PAGE, re.MULTILINE) == list(EXPLANATIONS)
     for name, value in vars(rules).items():
         assert not name.startswith(("MIN_", "MAX_")) or f"{value}" in PAGE, name
@@ -300,3 +300,16 @@ def test_a_weak_second_judge_is_named():
     assert rules.weak_judge(strong | {"second_judge": strong}) is None
     assert "second judge is correct on 50.0%" in rules.weak_judge(strong | {"second_judge": weak})
     assert "the judge is correct on 50.0%" in rules.weak_judge(weak | {"second_judge": strong})
+
+
+def test_a_placebo_is_not_flagged_for_what_it_is_made_for() -> None:
+    scores = {
+        "accuracy": {"value": 0.21, "interval": [0.15, 0.27], "chance": 0.2, "n": 200},
+        "judge_agreement": {"value": 0.3, "n": 200},
+        "fpr_both": {"value": 0.4, "interval": [0.3, 0.5], "n": 100},
+    }
+    loss = {"evidence": {"attack": {"identity": [[step, 2.0] for step in range(40)]}}}
+    facts = {"scores": scores, "curves": loss, "decreasing_losses": {"attack": "identity"}}
+    names = {"target_collapsed", "attack_loss_did_not_fall", "judges_disagree", "high_false_positive_rate"}
+    assert {flag["name"] for flag in cell_flags(**facts)} == names
+    assert [flag["name"] for flag in cell_flags(**facts, control=True)] == ["high_false_positive_rate"]

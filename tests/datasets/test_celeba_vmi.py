@@ -99,7 +99,7 @@ def test_of_nearby_numbers_only_twenty_identities_explain_the_printed_accuracies
 def test_the_defenses_of_table_4_resolve():
     defenses = tuple(Selection(name, "vmi") for name in ("none", "mid", "bido_coco", "bido_hsic"))
     matrix = Matrix((Selection("celeba_vmi"),), defenses, (Selection("vmi"),), (Selection("accuracy"),), budget="full")
-    for cell in matrix.cells():
+    for cell in matrix.cells()[: len(defenses)]:
         assert cell.attack.component.generator == "stylegan"
         recipe = cell.defense.component.recipe
         assert (recipe.weight_decay, recipe.epochs) == (5e-4, 200 if cell.defense.name == "none" else 100)

@@ -24,7 +24,8 @@ def test_a_matrix_for_each_data_set_and_attack():
 def test_stages_are_shared(tmp_path):
     def stages(name):
         plan = build_plan(
-            [cell for m in matrices(TABLES[name], "smoke", dataset="digits") for cell in m.cells()], tmp_path
+            [cell for m in matrices(TABLES[name], "smoke", dataset="digits", controls=False) for cell in m.cells()],
+            tmp_path,
         )
         kinds = [stage.kind for stage in plan.stages.values()]
         return {kind: kinds.count(kind) for kind in ("judge", "prior", "target", "scores")}
@@ -59,7 +60,7 @@ def test_invalid_requests_are_rejected():
 
 
 def cells(table, budget="quick", **options):
-    return [cell for matrix in matrices(TABLES[table], budget, **options) for cell in matrix.cells()]
+    return [cell for matrix in matrices(TABLES[table], budget, controls=False, **options) for cell in matrix.cells()]
 
 
 def described(cell):

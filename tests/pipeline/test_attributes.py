@@ -97,7 +97,7 @@ SETTINGS = {"defense.recipe.learning_rate": 0.03, "defense.recipe.max_steps": 12
 def cells(*defenses: str, attack: str = "toy_attack", dataset: str = "halves", **more: Any) -> list[Cell]:
     values = {"evaluators": (), "settings": SETTINGS, **more}
     selected = tuple(Selection.parse(name) for name in defenses)
-    return Matrix((Selection(dataset),), selected, (Selection(attack),), **values).cells()
+    return Matrix((Selection(dataset),), selected, (Selection(attack),), controls=False, **values).cells()
 
 
 def trained(folder: Path, cell: Cell) -> tuple[Any, Session]:

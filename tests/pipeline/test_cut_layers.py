@@ -43,7 +43,7 @@ class CutDefense(NoDefense):
 
 def cell(defense: Any, attack: Any) -> Cell:
     """On digits, whose target has the latents layer1, layer2 and layer3."""
-    (base,) = Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), (), budget="smoke").cells()
+    base = Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), (), budget="smoke").cells()[0]
     name = type(defense).__name__.lower()
     return dataclasses.replace(
         base, defense=Choice("defense", name, "tests", defense), attack=Choice("attack", "cut", "tests", attack)

@@ -9,7 +9,7 @@ from privbench.benchmark.core.canonical import canonical, digest
 from privbench.benchmark.core.config import Configuration, Recipe, setting
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
 from privbench.benchmark.pipeline.cell import Selection
-from privbench.benchmark.pipeline.matrix import Matrix, parse_settings
+from privbench.benchmark.pipeline.matrix import Matrix, cells_of, parse_settings
 from privbench.benchmark.pipeline.matrix_file import read_matrix
 from privbench.benchmark.pipeline.resolve import budget_values, defaults, resolve
 
@@ -86,6 +86,7 @@ def _matrix(**changes: object) -> Matrix:
         "datasets": (Selection("digits"),),
         "defenses": (Selection("none"), Selection("bido_hsic")),
         "attacks": (Selection("kedmi"),),
+        "controls": False,
     }
     return Matrix(**(values | changes))  # type: ignore[arg-type]
 
@@ -145,3 +146,57 @@ def test_a_matrix_file_says_the_same_as_options(tmp_path) -> None:
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(UnknownComponentError, match="did you mean 'kedmi'"):
         _matrix(attacks=(Selection("kedmy"),)).cells()
+
+
+PLACEBOS = [("digits", "placebo", "kedmi", 7), ("digits", "placebo", "gmi", 7)]
+
+
+def _names(cells) -> list[tuple[str, str, str, int]]:
+    return [(cell.dataset.name, cell.defense.name, cell.attack.name, cell.seed) for cell in cells]
+
+
+def test_each_attack_on_labels_also_attacks_one_placebo_after_all_other_cells() -> None:
+    attacks = tuple(map(Selection, ("kedmi", "gmi", "decoder")))
+    made = _matrix(attacks=attacks, seeds=(7, 8), controls=True)
+    cells = made.cells()
+    assert len(cells) == 2 * 3 * 2 + 2
+    assert _names(cells[-2:]) == PLACEBOS
+    assert _names(cells[:-2]) == _names(_matrix(attacks=attacks, seeds=(7, 8)).cells())
+    both = _matrix(datasets=(Selection("digits"), Selection("mnist")), controls=True).cells()
+    assert [cell.defense.name for cell in both] == ["none", "bido_hsic"] * 2 + ["placebo"] * 2
+    several = cells_of([made, _matrix(controls=True)])
+    assert [cell.defense.name == "placebo" for cell in several] == [False] * (len(several) - 3) + [True] * 3
+
+
+def test_a_placebo_that_is_named_is_not_added_again() -> None:
+    named = _matrix(defenses=(Selection("none"), Selection("placebo")), seeds=(1, 2), controls=True).cells()
+    assert [(cell.defense.name, cell.seed) for cell in named] == [
+        *(("none", 1), ("none", 2), ("placebo", 1), ("placebo", 2)),
+    ]
+
+
+def test_an_attribute_task_has_no_placebo() -> None:
+    attributes = _matrix(
+        datasets=(Selection("celeba_attributes_subset"),), defenses=(Selection("none"),), controls=True
+    )
+    assert _names(attributes.cells()) == [("celeba_attributes_subset", "none", "kedmi", 0)]
+
+
+def test_a_placebo_takes_the_recipe_of_all_defenses_and_its_own_settings_only() -> None:
+    settings = {"defense.lambda_x": 3, "defense.recipe.max_steps": 5, "placebo.recipe.batch_size": 9}
+    *_, placebo = _matrix(defenses=(Selection("bido_hsic"),), settings=settings, controls=True).cells()
+    recipe = placebo.defense.component.recipe
+    assert (placebo.defense.name, recipe.max_steps, recipe.batch_size) == ("placebo", 5, 9)
+    with pytest.raises(UnknownComponentError, match="placebo"):
+        _matrix(settings=settings).cells()
+
+
+def test_a_matrix_file_can_do_without_controls(tmp_path) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_text("defenses = ['none']\nattacks = ['kedmi']\ncontrols = false\n")
+    assert len(read_matrix(path).cells()) == 1
+    path.write_text("defenses = ['none']\nattacks = ['kedmi']\n")
+    assert len(read_matrix(path).cells()) == 2
+    path.write_text("defenses = ['none']\nattacks = ['kedmi']\ncontrols = 'no'\n")
+    with pytest.raises(InvalidConfigurationError, match="expected controls to be true or false, got 'no'"):
+        read_matrix(path)

@@ -33,7 +33,7 @@ SETTINGS = {
     "attack.batch_size": 8,
     "attack.iterations": 3,
 }
-WORDS = ["--defense", "none", "--defense", "bido_hsic", "--attack", "kedmi", "--budget", "smoke"]
+WORDS = ["--no-controls", "--defense", "none", "--defense", "bido_hsic", "--attack", "kedmi", "--budget", "smoke"]
 
 
 def matrix(**changes: object) -> Matrix:
@@ -43,6 +43,7 @@ def matrix(**changes: object) -> Matrix:
         "attacks": (Selection("kedmi"),),
         "budget": "smoke",
         "settings": SETTINGS,
+        "controls": False,
     }
     return Matrix(**(values | changes))  # type: ignore[arg-type]
 

@@ -467,3 +467,18 @@ def test_bars_stand_on_the_line_and_missing_ones_are_flat():
     assert [bar.height for bar in found] == [70.0, 0.0, 0.0, 35.0]
     assert all(bar.y + bar.height == bottom for bar in found)
     assert [bar.value for bar in found] == ["100.0", "n/a", "-50.0", "50.0"]
+
+
+def test_the_placebo_is_marked_and_cells_show_their_excess_over_it():
+    none, placebo = make_record(leak=0.7), make_record("placebo", leak=0.1, accuracy=0.2)
+    records = Records((none, placebo), (Path("a.json"), Path("b.json")))
+    pages = {name: content.decode() for name, content in render_folder(records) if name.endswith(".html")}
+    index = " ".join(Page(pages["index.html"]).words)
+    assert "control" in index and "Attack Acc over Placebo" in index
+    cells = {name: " ".join(Page(text).words) for name, text in pages.items() if name.startswith("cells/")}
+    own = next(text for text in cells.values() if "none" in text.split("under")[0])
+    other = next(text for text in cells.values() if "placebo" in text.split("under")[0])
+    covers = "Over placebo: the interval covers 5 labels; this training of the target; this training of the placebo."
+    assert covers in own and covers not in other
+    assert "control: the placebo" in other and "control: the placebo" not in own
+    assert "no values by label" in own, "attack_acc5 of the samples has none"

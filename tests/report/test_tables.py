@@ -236,3 +236,23 @@ def test_seeds_and_texts_are_shortened():
     assert format_seeds([0, 1, 3, 4, 5, 9]) == "0, 1, 3-5, 9"
     assert sanitize("a\n\tb\u202ec\x00") == "a b�c�"
     assert sanitize("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_the_placebo_is_a_control_and_scores_show_their_excess_over_it():
+    none = [make_record(seed=seed, leak=0.7) for seed in (0, 1, 2)]
+    placebo, features = make_record("placebo", leak=0.1, accuracy=0.2), make_record(attack="decoder", access="features")
+    records = together(*none, placebo, features)
+    for text in (printed(records, 200), tables.markdown(records)):
+        assert "placebo (control)" in text and "Attack Acc over Placebo ↓ %" in text
+        assert "control: the placebo, a target trained on permuted labels" in " ".join(text.split())
+    wide = {row["defense"]: row for row in records.wide_rows() if row["attack"] == "kedmi"}
+    difference = wide["none"]["attack_acc"] - wide["placebo"]["attack_acc"]
+    assert f"{100 * difference:.1f}" in tables.markdown(records)
+    excess = [row for row in records.long_rows() if row.get("score") == "attack_acc" and row["seed"] == 0]
+    by_cell = {(row["defense"], row["attack"]): row for row in excess}
+    assert by_cell["none", "kedmi"]["excess_low"] < by_cell["none", "kedmi"]["excess"]
+    assert by_cell["placebo", "kedmi"]["excess"] is by_cell["none", "decoder"]["excess"] is None
+    made = latex.latex(records)
+    row = next(line for line in made.splitlines() if line.startswith("placebo (control) & kedmi"))
+    assert "textbf" not in row
+    assert "Placebo" not in printed(together(*none), 200)

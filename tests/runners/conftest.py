@@ -103,7 +103,13 @@ def run(faulty, tmp_path) -> Callable[..., RunResult]:
     def go(*ways: str, fields: dict | None = None, seeds=(0,), **options) -> RunResult:
         attacks = tuple(Selection("faulty", fields={"how": how, **(fields or {})}) for how in ways)
         matrix = Matrix(
-            (Selection("digits"),), (Selection("blank"),), attacks, (Selection("accuracy"),), seeds, "smoke"
+            (Selection("digits"),),
+            (Selection("blank"),),
+            attacks,
+            (Selection("accuracy"),),
+            seeds,
+            "smoke",
+            controls=False,
         )
         events = RecordingListener()
         plan, outcome, records = api.execute(

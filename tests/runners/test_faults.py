@@ -198,7 +198,18 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(privbench, monkeypatch, co
 
 
 def test_the_command_line_lists_failures_and_recomputes_only_them(privbench, tmp_path) -> None:
-    words = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
+    words = [
+        "run",
+        "--no-controls",
+        "--defense",
+        "blank",
+        "--attack",
+        "faulty",
+        "--evaluator",
+        "accuracy",
+        "--budget",
+        "smoke",
+    ]
     words += ["--seed", 0, "--seed", 1, "--set", "attack.how=raising", "--json"]
     code, out, err = privbench(*words)
     assert code == 1

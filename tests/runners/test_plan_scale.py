@@ -25,11 +25,13 @@ matrices = {
         tuple(Selection(name) for name in ("none", "bido_hsic", "bido_coco", "mid", "adversarial_reconstruction")),
         tuple(Selection(name) for name in ("gmi", "kedmi", "vmi", "decoder", "feature_regression")),
         seeds=tuple(range(400)),
+        controls=False,
     ),
     "fields": Matrix(
         (Selection("digits"),),
         tuple(Selection("bido_hsic", fields={"lambda_x": 0.01 + i / 1000}) for i in range(100)),
         tuple(Selection("kedmi", fields={"iterations": i + 1}) for i in range(100)),
+        controls=False,
     ),
 }
 matrix = matrices[sys.argv[1]]

@@ -20,7 +20,19 @@ from privbench.benchmark.runners.ray_tasks import ProgressBoard
 
 ray = pytest.importorskip("ray", reason="the extra ray")
 pytestmark = pytest.mark.filterwarnings("ignore")
-CELL = ["--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke", "--device", "cpu"]
+CELL = [
+    "--no-controls",
+    "--defense",
+    "blank",
+    "--attack",
+    "faulty",
+    "--evaluator",
+    "accuracy",
+    "--budget",
+    "smoke",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +51,7 @@ def cluster(faulty):
 
 
 def matrix() -> Matrix:
-    return Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), budget="smoke")
+    return Matrix((Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), budget="smoke", controls=False)
 
 
 def execute(folder: Path, **options):

@@ -19,7 +19,18 @@ from privbench.benchmark.runners import ray_cluster
 from privbench.benchmark.runners.ray_cluster import ClusterError, Head
 from privbench.benchmark.store.store import Store
 
-CELLS = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
+CELLS = [
+    "run",
+    "--no-controls",
+    "--defense",
+    "blank",
+    "--attack",
+    "faulty",
+    "--evaluator",
+    "accuracy",
+    "--budget",
+    "smoke",
+]
 
 
 class Library:

@@ -34,6 +34,7 @@ defenses = ["none", "bido_hsic", "bido_coco", "mid"]
 attacks = ["gmi", "kedmi"]
 seeds = [0, 1, 2, 3, 4, 5, 6, 7]
 budget = "smoke"
+controls = false
 """
 MARK = "PRIVBENCH_TEST_CLUSTER"
 

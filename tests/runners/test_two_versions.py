@@ -21,7 +21,18 @@ from privbench.benchmark.cli.main import main
 sys.argv = ["privbench", *words]
 main()
 """
-CELLS = ["run", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy", "--budget", "smoke"]
+CELLS = [
+    "run",
+    "--no-controls",
+    "--defense",
+    "blank",
+    "--attack",
+    "faulty",
+    "--evaluator",
+    "accuracy",
+    "--budget",
+    "smoke",
+]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["folder", "url"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...analysis.aggregate import Row, flat
+from ...analysis.excess import Controls, Excess
 from ...analysis.flags import EXPLANATIONS
 from ...records.record import Choice, Flag, Record, RecordedScore
 from ...records.submitted import Provenance
@@ -59,6 +60,8 @@ class CellPage:
     view: SectionView
     row: TableRow
     scores: tuple[tuple[str, RecordedScore], ...]
+    #: Scores minus the placebo's, by name; empty without a placebo to compare with.
+    excess: Mapping[str, Excess]
     picture: Picture | None
     #: A picture with private images, or the reason why there is none; `None` if none was requested.
     private: Picture | str | None
@@ -75,6 +78,15 @@ class CellPage:
     level: Level
     #: Submitter and verifier; `None` if it was not submitted.
     source: Provenance | None
+
+    @property
+    def excess_notes(self) -> tuple[str, ...]:
+        """What the intervals of the excess cover, or why there are none."""
+        covers = [
+            f"Over placebo: the interval covers {found.covers}." for found in self.excess.values() if found.covers
+        ]
+        reasons = [f"Over placebo: {found.reason}." for found in self.excess.values() if found.reason]
+        return tuple(dict.fromkeys(covers + reasons))
 
 
 def cell_pages(
@@ -98,6 +110,7 @@ def cell_pages(
     titles = [_title(row.row, record) for row, record in cells]
     padded = [None, *(Neighbour(record.key, title) for (_, record), title in zip(cells, titles, strict=True)), None]
     components: dict[Hashable, ComponentView] = {}
+    controls = Controls(view.section)
     for i, (row, record) in enumerate(cells):
         yield CellPage(
             record=record,
@@ -110,6 +123,7 @@ def cell_pages(
                 for column in view.section.columns
                 if column.name in record.scores
             ),
+            excess=controls.of_record(row.row, record),
             picture=urls.picture(record.key, pictures[record.key]) if record.key in pictures else None,
             private=_private_picture(private.get(record.key), record, urls),
             stages=tuple(dict.fromkeys([*record.costs, *record.artifacts])),

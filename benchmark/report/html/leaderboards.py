@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...analysis.aggregate import Row, Section, Summary
 from ...analysis.cross_cell_flags import cross_cell_flags
+from ...analysis.excess import with_excess
 from ...analysis.ranking import Ranking, Standing, rankings
 from ...core.config import Definition
 from ...records.record import Flag, Record
@@ -112,6 +113,11 @@ class SectionView:
         return len({row.row.defense for row in self.rows})
 
     @property
+    def has_control(self) -> bool:
+        """Whether a row is a placebo's."""
+        return any(row.row.is_control for row in self.rows)
+
+    @property
     def attacks(self) -> int:
         """Number of attacks."""
         return len({row.row.attack for row in self.rows})
@@ -125,6 +131,8 @@ def section_views(sections: Sequence[Section], level: LevelOf) -> list[SectionVi
 
 def _section_view(section: Section, anchor: str, level: LevelOf) -> SectionView:
     flags = _flags(section)
+    leaderboards = tuple(_leaderboards(section, flags, level))
+    section = with_excess(section)
     reasons: dict[str, int] = {}
     is_large = len(section.rows) > MAX_ROWS
     columns = tuple(column for column in section.columns if not (is_large and column.measures == "quality"))
@@ -137,7 +145,7 @@ def _section_view(section: Section, anchor: str, level: LevelOf) -> SectionView:
         anchor=anchor,
         section=section,
         title=section_title(section),
-        leaderboards=tuple(_leaderboards(section, flags, level)),
+        leaderboards=leaderboards,
         rows=rows,
         reasons=tuple(reasons),
         columns=columns,

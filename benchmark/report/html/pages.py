@@ -178,6 +178,7 @@ def _environment() -> Environment:
         "charts": charts,
         "svg": tradeoff_svg,
         "legend": formatting.LEGEND,
+        "control_legend": formatting.CONTROL_LEGEND,
         "arrows": formatting.ARROWS,
         "unit_of": formatting.unit_of,
         "shared_chance": formatting.shared_chance,

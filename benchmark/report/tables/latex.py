@@ -3,14 +3,23 @@
 from collections.abc import Iterator, Sequence
 
 from ...analysis.aggregate import Row, Section
+from ...analysis.excess import with_excess
 from ...analysis.record_set import Records
 from ...core.config import Definition
 from ...records.record import Interval
 from ...records.verification import LEGEND as LEVEL_LEGEND
-from ..formatting import FormattedScore, format_number, format_score, format_seeds, sanitize, section_title
+from ..formatting import (
+    CONTROL_LEGEND,
+    FormattedScore,
+    format_number,
+    format_score,
+    format_seeds,
+    sanitize,
+    section_title,
+)
 from .leaderboard import LEGEND as RANK_LEGEND
 from .leaderboard import LeaderboardTable, leaderboard_table
-from .rows import Footnotes, heading_lines, not_run_notes, row_names
+from .rows import Footnotes, has_control, heading_lines, not_run_notes, row_names
 
 _LATEX = str.maketrans(
     {
@@ -42,9 +51,10 @@ def _section(section: Section, records: Records) -> Iterator[str]:
     leaderboard = leaderboard_table(section)
     if leaderboard is not None:
         yield from _leaderboard(leaderboard, footnotes)
-    yield from _table(section, footnotes, records)
+    yield from _table(with_excess(section), footnotes, records)
     notes = [*footnotes.lines(), *(leaderboard.notes if leaderboard else ()), *not_run_notes(section)]
-    for line in (*notes, *([RANK_LEGEND] if leaderboard else []), LEVEL_LEGEND):
+    legends = [*([RANK_LEGEND] if leaderboard else []), LEVEL_LEGEND]
+    for line in (*notes, *legends, *([CONTROL_LEGEND] if has_control(section) else [])):
         yield f"\n{escape(line)}"
     yield ""
 
@@ -87,9 +97,11 @@ def _table(section: Section, footnotes: Footnotes, records: Records) -> Iterator
 
 
 def _bold_rows(rows: Sequence[Row], column: Definition) -> list[bool]:
-    """Tell for each row whether it is the best of those with the same attack and evaluators."""
+    """Tell for each row but controls whether it is the best of those with the same attack and evaluators."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
+        if row.is_control:
+            continue
         groups.setdefault((row.attack, row.evaluators), []).append(i)
     bold = [False] * len(rows)
     for members in groups.values():

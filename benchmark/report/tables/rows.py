@@ -39,7 +39,13 @@ def score_lines(score: FormattedScore, footnotes: Footnotes) -> list[str]:
 def row_names(row: Row) -> tuple[str, str]:
     """Defense and attack; the attack is followed by the evaluators if only they distinguish rows."""
     evaluators = f" [{row.evaluators}]" if row.evaluators else ""
-    return sanitize(row.defense, 60), sanitize(row.attack + evaluators, 60)
+    control = " (control)" if row.is_control else ""
+    return sanitize(row.defense, 60) + control, sanitize(row.attack + evaluators, 60)
+
+
+def has_control(section: Section) -> bool:
+    """Whether a row of the section is a placebo's."""
+    return any(row.is_control for row in section.rows)
 
 
 def heading_lines(section: Section, column: Definition) -> list[str]:

@@ -8,13 +8,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ...analysis.aggregate import Row, Section
+from ...analysis.excess import with_excess
 from ...analysis.record_set import Records
 from ...core.config import Definition
 from ...records.verification import LEGEND as LEVEL_LEGEND
-from ..formatting import LEGEND, format_number, format_score, format_seeds, sanitize, section_title, shared_chance
+from ..formatting import (
+    CONTROL_LEGEND,
+    LEGEND,
+    format_number,
+    format_score,
+    format_seeds,
+    sanitize,
+    section_title,
+    shared_chance,
+)
 from .leaderboard import LEGEND as RANK_LEGEND
 from .leaderboard import LeaderboardTable, leaderboard_table
-from .rows import Footnotes, heading_lines, not_run_notes, row_names, score_lines, verified_notes
+from .rows import Footnotes, has_control, heading_lines, not_run_notes, row_names, score_lines, verified_notes
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -45,6 +55,7 @@ class _ConsoleReport:
             leaderboard = leaderboard_table(section)
             if leaderboard is not None:
                 yield from _leaderboard(leaderboard, footnotes)
+            section = with_excess(section)
             for i, columns in enumerate(_chunks(section, options.max_width)):
                 if i:
                     yield Text("")
@@ -53,7 +64,8 @@ class _ConsoleReport:
                 yield Text(line, style="dim")
             yield Text("")
         if self._sections:
-            yield Text(f"{RANK_LEGEND}\n{LEGEND}", style="dim")
+            controls = [CONTROL_LEGEND] if any(has_control(section) for section in self._sections) else []
+            yield Text("\n".join([RANK_LEGEND, LEGEND, *controls]), style="dim")
 
 
 def _leaderboard(leaderboard: LeaderboardTable, footnotes: Footnotes) -> Iterator[RenderableType]:
@@ -135,7 +147,8 @@ def _table(section: Section, columns: Sequence[Definition], footnotes: Footnotes
 def markdown(records: Records) -> str:
     """A GitHub table for each section."""
     lines = [line for section in records.sections() for line in (*_markdown(section, records), "")]
-    return "\n".join([*lines, RANK_LEGEND, "", LEVEL_LEGEND, "", LEGEND, ""])
+    controls = [CONTROL_LEGEND, ""] if any(has_control(section) for section in records.sections()) else []
+    return "\n".join([*lines, RANK_LEGEND, "", LEVEL_LEGEND, "", LEGEND, "", *controls])
 
 
 def _markdown(section: Section, records: Records) -> Iterator[str]:
@@ -144,6 +157,7 @@ def _markdown(section: Section, records: Records) -> Iterator[str]:
     leaderboard = leaderboard_table(section)
     if leaderboard is not None:
         yield from _markdown_leaderboard(leaderboard, footnotes)
+    section = with_excess(section)
     columns = [", ".join(heading_lines(section, column)) for column in section.columns]
     yield _pipes(["Defense", "Attack", "Seeds", "Level", *columns])
     yield "|" + "---|" * 4 + "--:|" * len(columns)

@@ -356,7 +356,7 @@ def test_a_substitute_is_said_loudly(tmp_path):
 def test_run(executed, tmp_path):
     executed.records = [record(seed=4)]
     result = invoke(
-        "run", "bido-table3", "--rows", LABEL, "--budget", "full", "--seed", 4, "--device", "cpu",
+        "run", "bido-table3", "--no-controls", "--rows", LABEL, "--budget", "full", "--seed", 4, "--device", "cpu",
         "--jobs", 2, "--set", "attack.latent=50",
     )  # fmt: skip
     assert result.code == 0
@@ -374,7 +374,7 @@ def test_run(executed, tmp_path):
 
 def test_run_takes_all_rows_and_the_quick_budget_by_default(executed):
     invoke("run", "bido-table3")
-    assert len(executed.cells) == 8
+    assert [cell.defense.name == "placebo" for cell in executed.cells] == [False] * 8 + [True] * 2
     assert {(cell.budget, cell.seed) for cell in executed.cells} == {("quick", 0)}
 
 
@@ -392,8 +392,8 @@ def test_run_reports_what_went_wrong(executed):
 def test_run_on_a_substitute(executed):
     executed.records = [record(protocol="digits/v1", budget="smoke")]
     result = invoke("run", "bido-table1", "--dataset", "digits", "--budget", "smoke")
-    assert [cell.dataset.name for cell in executed.cells] == ["digits"] * 10
-    assert executed.cells[-1].defense.component.lambda_y == 0.5
+    assert [cell.dataset.name for cell in executed.cells] == ["digits"] * 11
+    assert executed.cells[-2].defense.component.lambda_y == 0.5
     assert "NOT THE PUBLISHED PROTOCOL: digits replaces celeba" in result.out
 
 

@@ -70,7 +70,18 @@ class Soak:
         return [sys.executable, "-m", "privbench", *words]
 
     def run_command(self, store: str, results: Path, parts: dict[str, tuple[str, ...]]) -> list[str]:
-        words = ["run", "--dataset", "digits", "--budget", "smoke", "--store", str(store), "--results", str(results)]
+        words = [
+            "run",
+            "--no-controls",
+            "--dataset",
+            "digits",
+            "--budget",
+            "smoke",
+            "--store",
+            str(store),
+            "--results",
+            str(results),
+        ]
         for option, values in parts.items():
             for value in values:
                 words += [f"--{option}", value]

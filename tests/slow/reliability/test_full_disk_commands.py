@@ -18,7 +18,7 @@ TINY = [
     *("dataset.negatives=2", "defense.recipe.max_steps=3", "defense.recipe.batch_size=16", "attack.max_steps=1"),
     *("attack.batch_size=8", "attack.iterations=1"),
 ]
-CELL = ["run", "--defense", "none", "--attack", "kedmi", "--budget", "smoke", "--device", "cpu"]
+CELL = ["run", "--no-controls", "--defense", "none", "--attack", "kedmi", "--budget", "smoke", "--device", "cpu"]
 CELL += [word for setting in TINY for word in ("--set", setting)]
 #: Commands, and what each writes below the disk's folder.
 COMMANDS: dict[str, list[str]] = {
