@@ -29,8 +29,9 @@ demo: install  ## run one defense and the undefended target under one attack on 
 		--store $(DEMO)/store --results $(DEMO)/results
 	$(BIN)/privbench report $(DEMO)/results --format html
 
+# Two workers and the processes that they start share the cores: each uses one thread.
 test: install  ## run the default test suite and print its line coverage
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 lint: install  ## check formatting, lint rules and types
 	$(BIN)/ruff check .

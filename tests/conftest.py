@@ -1,5 +1,6 @@
 """Shared fixtures: the command line, real data, small disks; tests use few threads."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,10 +8,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import command_line
+from helpers import command_line, targets
 
 # Tests are many and small: each worker of pytest-xdist uses one thread, a single process uses two.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ or "OMP_NUM_THREADS" in os.environ else 2)
+
+
+#: Files that take longest. They run first, so that no worker still runs one while the others have nothing left.
+LONGEST = (
+    "tests/pipeline/test_run.py",
+    "tests/end_to_end/docs/test_blocks.py",
+    "tests/end_to_end/plugin/test_installed.py",
+    "tests/testing/test_components.py",
+    "tests/end_to_end/browser/test_board.py",
+    "tests/runners/test_faults.py",
+    "tests/slow/reliability/test_full_disk_commands.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the longest files to the front, each as a whole."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave imported modules and collected tests out of garbage collections, which look at all objects again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -23,6 +48,14 @@ def privbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> command_line.C
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("PRIVBENCH_ZOO", raising=False)
     return command_line.run
+
+
+@pytest.fixture(scope="module")
+def local_targets() -> Iterator[None]:
+    """Targets run in this process, for tests of something else than the separation of attack and target."""
+    with pytest.MonkeyPatch.context() as patch:
+        targets.keep_here(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

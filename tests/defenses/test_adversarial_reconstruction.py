@@ -14,6 +14,7 @@ from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.training.context import Context
 from privbench.defenses import adversarial_reconstruction
 
+pytestmark = pytest.mark.usefixtures("local_targets")
 CPU = torch.device("cpu")
 
 

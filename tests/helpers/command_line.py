@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,52 @@ def refusal(*words: object) -> str:
     assert err.startswith("privbench: ")
     assert err.count("\n") == 1, err
     return err.removeprefix("privbench: ").rstrip("\n")
+
+
+class Waiting:
+    """A command in a process of its own, which has imported everything and runs it as often as it is told.
+
+    Args:
+        words: of the command.
+        prepare: statements that the process executes first.
+    """
+
+    _PROGRAM = """
+import contextlib, io, json, sys
+from privbench.benchmark.cli.main import main
+sys.argv = ["privbench", *sys.argv[1:]]
+print("ready", flush=True)
+for line in sys.stdin:
+    code, out, err = 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+    def __init__(self, *words: object, prepare: str = "") -> None:
+        command = [sys.executable, "-c", prepare + self._PROGRAM, *map(str, words)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout and self._process.stdout.readline() == "ready\n"
+
+    def __enter__(self) -> "Waiting":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def start(self) -> None:
+        """Start the command."""
+        assert self._process.stdin
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+
+    def result(self) -> Result:
+        """The result of the command that was started last."""
+        assert self._process.stdout
+        return Result(*json.loads(self._process.stdout.readline()))
 
 
 def imported_modules(*words: object) -> set[str]:

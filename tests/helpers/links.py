@@ -1,5 +1,6 @@
 """Links and anchors of Markdown pages, as GitHub and as Python-Markdown resolve them."""
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ def site_slug(heading: str) -> str:
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", ascii_text).strip().lower())
 
 
+@functools.cache
 def anchors(text: str, slug: Callable[[str], str]) -> set[str]:
     """The anchors of all headings of a page; a repeated heading counts once."""
     tokens = MarkdownIt().enable("table").parse(text)

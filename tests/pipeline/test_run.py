@@ -13,6 +13,7 @@ from typing import get_args
 
 import pytest
 import torch
+from helpers import command_line, tiny
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.core.config import StageKind
@@ -21,18 +22,7 @@ from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.store.store import Store
 
-SETTINGS = {
-    "dataset.draws": 2,
-    "dataset.trials": 1,
-    "dataset.judge.max_steps": 3,
-    "dataset.second_judge.max_steps": 3,
-    "dataset.negatives": 2,
-    "defense.recipe.max_steps": 3,
-    "defense.recipe.batch_size": 16,
-    "attack.max_steps": 3,
-    "attack.batch_size": 8,
-    "attack.iterations": 3,
-}
+SETTINGS = tiny.SETTINGS | {"attack.max_steps": 3, "attack.iterations": 3}
 WORDS = ["--no-controls", "--defense", "none", "--defense", "bido_hsic", "--attack", "kedmi", "--budget", "smoke"]
 
 
@@ -130,9 +120,7 @@ def test_another_seed_shares_the_judges_alone(quiet: Path) -> None:
 def test_a_record_names_the_command_that_makes_it_again(quiet: Path, tmp_path: Path) -> None:
     record = next(iter(load_records(quiet / "results")))
     words = [*record.command[1:], "--store", str(quiet / "store"), "--results", str(tmp_path), "--json"]
-    done = subprocess.run([sys.executable, "-m", "privbench", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [found["key"] for found in json.loads(done.stdout)["records"]] == [record.key]
+    assert [found["key"] for found in json.loads(command_line.output(*words))["records"]] == [record.key]
 
 
 def test_a_flipped_byte_in_any_artifact_is_caught_and_made_again(quiet: Path) -> None:
@@ -164,22 +152,34 @@ def outcome_of_main_cells(quiet: Path) -> dict[str, object]:
     return {key: value for key, value in outcome(quiet).items() if key in wanted}
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    words = [*WORDS, "--store", str(folder / "store"), "--results", str(folder / "results")]
-    for path, value in SETTINGS.items():
-        words += ["--set", f"{path}={value}"]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "privbench", "run", *words], stderr=log, stdout=log)
+def command(folder: Path) -> list[str]:
+    return [
+        "run",
+        *WORDS,
+        *tiny.words(SETTINGS),
+        "--store",
+        str(folder / "store"),
+        "--results",
+        str(folder / "results"),
+    ]
 
 
 def test_two_processes_on_one_store_do_each_stage_once(quiet: Path, tmp_path: Path) -> None:
-    both = [start(tmp_path), start(tmp_path)]
-    assert [process.wait() for process in both] == [0, 0], (tmp_path / "log").read_text()
-    lines = (tmp_path / "log").read_text().splitlines()
+    with command_line.Waiting(*command(tmp_path)) as other:
+        other.start()
+        both = [command_line.run(*command(tmp_path)), other.result()]
+    assert [done.code for done in both] == [0, 0], both
+    lines = [line for done in both for line in done.err.splitlines()]
     computed = [int(line.split()[0]) for line in lines if "stages computed in" in line]
     assert len(computed) == 2
+    assert sum(computed) == 12
     assert outcome(tmp_path) == outcome_of_main_cells(quiet)
     assert Store(tmp_path / "store").check() == []
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "privbench", *command(folder)], stderr=log, stdout=log)
 
 
 @pytest.mark.slow

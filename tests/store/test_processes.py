@@ -13,15 +13,17 @@ import threading
 import time
 
 import pytest
+from helpers.killed import ENVIRONMENT
 from privbench.benchmark.store.store import Store
 
 KEY = "ef" + "0" * 62
 
-# Runs a stage in child processes that are killed before the n-th line of the package, for every n; files are written a
-# few bytes at a time. There are no tensors, so torch is not imported.
+# Runs a stage in child processes that are killed before the n-th line of the package, for every n. There are no
+# tensors, so torch is not imported.
 KILLED = """
-    import os, random, signal, sys
+    import os, random, sys
     from pathlib import Path
+    from helpers.killed import lines_of
     from privbench.benchmark.store import checkpoint
     from privbench.benchmark.store.store import Store
 
@@ -29,7 +31,6 @@ KILLED = """
     content = bytes(range(256)) * 3
     checkpoint.pack, checkpoint.unpack = lambda tensors: content, lambda data: {"0/x": data}
     package = str(Path(checkpoint.__file__).parents[1])
-    write, os.fsync = os.write, lambda descriptor: None  # a killed process, unlike a power cut, loses no write
 
     def stage(store, key):
         with store.lock("target", key):
@@ -41,27 +42,7 @@ KILLED = """
                 store.write("target", key, tensors={}, info={"key": key}, files={"a": content, "b": b"b"})
                 checkpoint.clear()
 
-    def lines_of(work, limit=None):
-        "Run, and count the lines of the package; be killed at the limit."
-        count = 0
-
-        def trace(frame, event, argument):
-            nonlocal count
-            if not frame.f_code.co_filename.startswith(package):
-                return None
-            count += event == "line"
-            if count == limit:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        os.write = lambda descriptor, data: write(descriptor, data[:100])
-        sys.settrace(trace)
-        work()
-        sys.settrace(None)
-        os.write = write
-        return count
-
-    total = lines_of(lambda: stage(Store(root / "whole"), "0" * 64))
+    total = lines_of(package, lambda: stage(Store(root / "whole"), "0" * 64))
     generator, left, unfinished = random.Random(0), 0, 0
     limits = [1 + kill * total // kills + generator.randrange(total // kills) for kill in range(kills)]
     for kill, limit in enumerate([*limits, *range(total - 40, total, 4)]):
@@ -69,7 +50,7 @@ KILLED = """
         folder = root / str(kill)
         child = os.fork()
         if child == 0:
-            lines_of(lambda: stage(Store(folder), key), limit)
+            lines_of(package, lambda: stage(Store(folder), key), limit)
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         assert os.WIFSIGNALED(status), (limit, total)
@@ -120,7 +101,7 @@ HOLDING = """
 
 def start(code, *arguments):
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **ENVIRONMENT}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 

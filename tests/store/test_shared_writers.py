@@ -11,6 +11,7 @@ import textwrap
 import threading
 
 import pytest
+from helpers.killed import ENVIRONMENT
 from privbench.benchmark.core.paths import Address
 from privbench.benchmark.store.store import Store
 
@@ -39,17 +40,17 @@ WRITER = """
 """
 
 # A machine that computes, publishes, takes over and downloads, in children that are killed before their n-th line of
-# the package, for n over the whole work; files are written a few bytes a line.
+# the package, for n over the whole work.
 KILLED = """
-    import os, random, shutil, signal, sys
+    import os, random, shutil, sys
     from pathlib import Path
+    from helpers.killed import lines_of
     from privbench.benchmark import files
     from privbench.benchmark.core.paths import Address
     from privbench.benchmark.store.store import Store
 
     root, kills = Path(sys.argv[1]), int(sys.argv[2])
     package = str(Path(files.__file__).parents[1])
-    write, os.fsync = os.write, lambda descriptor: None  # a killed process, unlike a power cut, loses no write
     keys = {"made": "a" * 64, "downloaded": "b" * 64, "contested": "c" * 64}
 
     def make(store, key, writer):
@@ -79,34 +80,14 @@ KILLED = """
         assert found.file("b") == found.info["writer"].encode() * 90, key
         return found.info["writer"]
 
-    def lines_of(work, limit=None):
-        "Run, and count the lines of the package; be killed at the limit."
-        count = 0
-
-        def trace(frame, event, argument):
-            nonlocal count
-            if not frame.f_code.co_filename.startswith(package):
-                return None
-            count += event == "line"
-            if count == limit:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        os.write = lambda descriptor, data: write(descriptor, data[:100])
-        sys.settrace(trace)
-        work()
-        sys.settrace(None)
-        os.write = write
-        return count
-
     local, _ = prepared(root / "whole")
-    total = lines_of(lambda: work(local))
+    total = lines_of(package, lambda: work(local))
     generator, unfinished = random.Random(0), set()
     for kill in range(kills):
         local, other = prepared(root / str(kill))
         child = os.fork()
         if child == 0:
-            lines_of(lambda: work(local), 1 + kill * total // kills + generator.randrange(total // kills))
+            lines_of(package, lambda: work(local), 1 + kill * total // kills + generator.randrange(total // kills))
             os._exit(0)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
         assert not [problem for problem in Store(local).check() if problem.tier == "shared"]
@@ -125,9 +106,8 @@ KILLED = """
 
 def test_killed_at_any_moment(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), "20"]
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
+    environment = {**os.environ, **ENVIRONMENT}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 1000
 
@@ -145,7 +125,7 @@ def test_processes_in_a_shared_folder(in_a_folder, tmp_path):
     for i in range(WRITERS):
         arguments = [f"writer{i}", tmp_path / f"cache{i}", in_a_folder.url, *KEYS]
         command = [sys.executable, "-c", textwrap.dedent(WRITER), *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **ENVIRONMENT}
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.command_line import Command
+from helpers.tiny import SETTINGS
 from privbench.benchmark import api
 from privbench.benchmark.files.tensors import pack, unpack
 from privbench.benchmark.pipeline.cell import Selection
@@ -19,19 +20,6 @@ from privbench.benchmark.records.record import Record, location
 from privbench.benchmark.records.submission import INDEX
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.submissions.verify import SubmissionResult, verify_submission
-
-SETTINGS = {
-    "dataset.draws": 2,
-    "dataset.trials": 1,
-    "dataset.judge.max_steps": 3,
-    "dataset.second_judge.max_steps": 3,
-    "dataset.negatives": 2,
-    "defense.recipe.max_steps": 3,
-    "defense.recipe.batch_size": 16,
-    "attack.max_steps": 1,
-    "attack.batch_size": 8,
-    "attack.iterations": 1,
-}
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +69,10 @@ def forged(honest: Path, tmp_path: Path) -> "Forgery":
     return Forgery(Path(shutil.copytree(honest, tmp_path / "submissions" / "forged")))
 
 
-@pytest.fixture
-def check(verifier: Path, tmp_path: Path) -> Callable[[Path], SubmissionResult]:
+@pytest.fixture(scope="session")
+def check(verifier: Path) -> Callable[[Path], SubmissionResult]:
     """Return a function that verifies a folder, with bundled data."""
-    session = Session(Store(verifier), tmp_path, torch.device("cpu"))
+    session = Session(Store(verifier), verifier, torch.device("cpu"))
     return lambda folder: verify_submission(folder, session)
 
 

@@ -20,20 +20,20 @@ from privbench.benchmark.submissions.verify import SubmissionResult, make_verifi
 Check = Callable[[Path], SubmissionResult]
 
 
-@pytest.fixture
-def results(honest: Path, tmp_path: Path) -> Path:
-    """A results folder with only the submission, without a verification."""
-    folder = tmp_path / "results"
+@pytest.fixture(scope="module")
+def verification(honest: Path, check: Check, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with only the submission and its verification, which tests copy."""
+    folder = tmp_path_factory.mktemp("verification")
     shutil.copytree(honest, folder / "submissions" / "honest")
+    found = check(folder / "submissions" / "honest")
+    write_verification(make_verification(found, "A <b>verifier</b>"), folder, "honest")
     return folder
 
 
 @pytest.fixture
-def verified(results: Path, check: Check) -> Path:
+def verified(verification: Path, tmp_path: Path) -> Path:
     """The results folder with a verification."""
-    found = check(results / "submissions" / "honest")
-    write_verification(make_verification(found, "A <b>verifier</b>"), results, "honest")
-    return results
+    return Path(shutil.copytree(verification, tmp_path / "results"))
 
 
 def level(records: Records) -> str:
@@ -46,12 +46,12 @@ def change(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
 
 
-def test_a_submission_is_part_of_the_results(results: Path, verified: Path) -> None:
-    assert level(load_records(results)) == "recomputed"
-    assert level(load_records(results / "submissions")) == "recomputed"
-    assert level(load_records(results / "submissions" / "honest")) == "recomputed"
-    (results / "verifications" / "honest.json").unlink()
-    records = load_records(results)
+def test_a_submission_is_part_of_the_results(verified: Path) -> None:
+    assert level(load_records(verified)) == "recomputed"
+    assert level(load_records(verified / "submissions")) == "recomputed"
+    assert level(load_records(verified / "submissions" / "honest")) == "recomputed"
+    (verified / "verifications" / "honest.json").unlink()
+    records = load_records(verified)
     assert level(records) == "self-reported"
     (source,) = records.sources.values()
     assert (source.submission, source.paper, source.contact) == ("honest", "A paper", "author@example.org")

@@ -16,7 +16,7 @@ from privbench.benchmark.submissions.check_components import check_components
 from privbench.benchmark.submissions.check_evidence import Reference, check_picture, read_evidence
 
 QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 JSON = st.recursive(
     st.none()

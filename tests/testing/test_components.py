@@ -5,6 +5,7 @@ from privbench.benchmark import registry
 from privbench.benchmark.testing.check import Check
 from privbench.benchmark.testing.checks import checks
 
+pytestmark = pytest.mark.usefixtures("local_targets")
 #: Checks that train a network; the networks of the digits are small, others take minutes.
 TRAINING = ("resume", "record")
 

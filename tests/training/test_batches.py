@@ -51,7 +51,7 @@ def identities(draw):
 
 
 @given(labels=identities(), groups=st.integers(1, 5), instances=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_identity_batches_hold_k_images_of_distinct_identities(labels, groups, instances, seed):
     counts = Counter(labels)
     images = numbered(len(labels), labels)
@@ -155,24 +155,20 @@ def test_crop_flip_is_a_crop_of_the_padded_image_for_each_sample():
     pixels = torch.randint(1, 256, (400, 2, 6, 6), dtype=torch.uint8, generator=generator)
     found = augment(pixels, "crop_flip", torch.Generator().manual_seed(2))
     padded = functional.pad(pixels, (4, 4, 4, 4))
+    crops = [(row, column, mirrored) for row in range(9) for column in range(9) for mirrored in (False, True)]
+    equal = torch.stack([(found == _cut(padded, *crop)).flatten(1).all(1) for crop in crops])
+    assert (equal.sum(0) == 1).all()
     drawn = Counter()
-    for image, frame in zip(found, padded, strict=True):
-        matches = [
-            (row, column, mirrored)
-            for row in range(9)
-            for column in range(9)
-            for mirrored in (False, True)
-            if torch.equal(image, _cut(frame, row, column, mirrored))
-        ]
-        assert len(matches) == 1
-        drawn.update({("row", matches[0][0]), ("column", matches[0][1]), ("mirrored", matches[0][2])})
+    for match in equal.long().argmax(0).tolist():
+        row, column, mirrored = crops[match]
+        drawn.update({("row", row), ("column", column), ("mirrored", mirrored)})
     for kind, values, chance in (("row", range(9), 1 / 9), ("column", range(9), 1 / 9), ("mirrored", (0, 1), 1 / 2)):
         bound = 5 * math.sqrt(400 * chance * (1 - chance))
         assert all(abs(drawn[kind, value] - 400 * chance) < bound for value in values)
 
 
-def _cut(frame, row, column, mirrored):
-    part = frame[:, row : row + 6, column : column + 6]
+def _cut(frames, row, column, mirrored):
+    part = frames[..., row : row + 6, column : column + 6]
     return part.flip(-1) if mirrored else part
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import blocks as code
+from helpers import targets
 from helpers.installed import refresh_registry
 from privbench.benchmark.pipeline import resolve
 
@@ -22,6 +23,7 @@ def _session(root: Path, shared: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resolve, "budget_values", _limited(resolve.budget_values))
         patch.setattr(resolve, "_of_dataset", _of_dataset(resolve._of_dataset))
+        targets.keep_here(patch)
         for name in ("STORE", "CACHE", "WEIGHTS", "DATA"):
             patch.setenv(f"PRIVBENCH_{name}", str(shared / name.lower()))
         for name in ("RESULTS", "ZOO"):

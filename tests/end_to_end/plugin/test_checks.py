@@ -11,6 +11,7 @@ from privbench.benchmark.errors import PrivbenchError, UnknownComponentError
 from privbench.benchmark.testing.check import ConformanceError
 from privbench.benchmark.testing.checks import check, checks
 
+pytestmark = pytest.mark.usefixtures("local_targets")
 #: (kind, check) -> class in `faulty_components` -> words of the problem and of the fix in the message.
 FAULTY = {
     ("defense", "registered"): {

@@ -9,6 +9,7 @@ from helpers.installed import refresh_registry
 from privbench.benchmark import registry
 from privbench.benchmark.testing.checks import check, checks
 
+pytestmark = pytest.mark.usefixtures("local_targets")
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 #: In the order of the guide, a block each.
