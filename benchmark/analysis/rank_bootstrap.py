@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.statistics import LEVEL
+from .worst_case import Sample, bracket
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -28,47 +29,31 @@ _ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Measured costs of one defense.
-
-    Args:
-        name: name of the defense, which decides the draws of its seeds.
-        costs: for each attack, `S K`: seeds, identities; NaN for missing values.
-        seeds: for each attack, the S seeds.
-    """
-
-    name: str
-    costs: tuple[Floats, ...]
-    seeds: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
 class Estimate:
-    """Estimated costs of M defenses with their errors.
+    """Estimated costs of M defenses with their errors, from below and from above (see `worst_case`).
 
     Args:
-        cost: `M`, worst-case cost of each defense.
-        resampled: `M B`, the same on resampled data.
-        seed_variance: `M`, the part of the variance that comes from seeds.
+        cost: `M`, worst-case cost of each defense; at most the true one on average.
+        ceiling: `M`, the mean of the largest measured costs; at least the true worst-case cost on average.
+        resampled: `2 M B`, cost and ceiling on resampled data.
+        seed_variance: `2 M`, the parts of their variances that come from seeds.
         identities: `M`, number of identities of each defense; 0 if unknown.
         dof: `M`, degrees of freedom of the variance over identities, or of the whole variance if that is unknown.
         seed_dof: `M`, degrees of freedom of the variance over seeds.
         has_seeds: `M`, whether there are several seeds, so that a variance over seeds is known.
+        basis: `M`, what chose the attacks, as in `worst_case.Bracket`; with `none`, `cost` is only a ceiling and has
+            neither an interval nor significant differences.
     """
 
     cost: Floats
+    ceiling: Floats
     resampled: Floats
     seed_variance: Floats
     identities: NDArray[np.int64]
     dof: Floats
     seed_dof: Floats
     has_seeds: Booleans
-
-
-def worst_by_identity(sample: Sample) -> Floats:
-    """`K`: maximum over attacks of the mean over seeds; NaN if an attack or a seed has no value."""
-    worst: Floats = np.stack([costs.mean(0) for costs in sample.costs]).max(0)
-    return worst
+    basis: tuple[str, ...]
 
 
 def draw_counts(units: int, resamples: int, *entropy: int) -> Floats:
@@ -93,44 +78,38 @@ def _generator(*entropy: int) -> np.random.Generator:
 def estimate(samples: Sequence[Sample], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Resample identities, jointly for all samples, and the seeds within each sample.
 
-    Attacks on one defense with the same seeds attacked the same targets, so their seeds are drawn together.
+    Each seed and identity has its own worst case, so the estimates are means over seeds and identities.
     """
-    worst = np.stack([worst_by_identity(sample) for sample in samples])
-    known = np.isfinite(worst)
+    brackets = [bracket(sample) for sample in samples]
+    known = np.stack([found.known for found in brackets])
     assert known.any(1).all()
-    filled = np.where(known, worst, 0.0)
-    cost = filled.sum(1) / known.sum(1)
-    counts = draw_counts(worst.shape[1], resamples, seed)
-    seed_variance = np.zeros(len(samples))
+    worst = np.stack([(found.low.mean(0), found.high.mean(0)) for found in brackets], axis=1)
+    cost = worst.sum(2) / known.sum(1)
+    counts = draw_counts(known.shape[1], resamples, seed)
+    seed_variance = np.zeros(cost.shape)
     weights = known.astype(np.float64) @ counts.T
-    sums = filled @ counts.T
-    several = [[len(seeds) for seeds in sample.seeds if len(seeds) > 1] for sample in samples]
-    for i, sample in enumerate(samples):
-        if several[i]:
-            on_seeds = _worst_on_resampled_seeds(sample, known[i], resamples, seed)
-            sums[i] = np.einsum("bk,bk->b", on_seeds, counts)
-            seed_variance[i] = (on_seeds.sum(1) / known[i].sum()).var(ddof=1)
+    sums = worst @ counts.T
+    seeds = np.array([len(sample.seeds) for sample in samples])
+    for i, (sample, found) in enumerate(zip(samples, brackets, strict=True)):
+        if seeds[i] > 1:
+            drawn = draw_counts(seeds[i], resamples, seed, zlib.crc32(sample.name.encode()), *sample.seeds)
+            drawn /= seeds[i] - 1
+            for part, values in enumerate((found.low, found.high)):
+                sums[part, i] = np.einsum("bs,sk,bk->b", drawn, values, counts, optimize=True)
+                seed_variance[part, i] = (drawn @ values.sum(1) / known[i].sum()).var(ddof=1)
     with np.errstate(invalid="ignore"):
-        resampled = np.where(weights > 0, sums / weights, cost[:, None])
+        resampled = np.where(weights > 0, sums / weights, cost[:, :, None])
     return Estimate(
-        cost=cost,
+        cost=cost[0],
+        ceiling=cost[1],
         resampled=resampled,
         seed_variance=seed_variance,
         identities=known.sum(1),
         dof=np.maximum(known.sum(1) - 1.0, 1.0),
-        seed_dof=np.array([min(numbers, default=2) - 1.0 for numbers in several]),
-        has_seeds=np.array([bool(numbers) for numbers in several]),
+        seed_dof=np.maximum(seeds - 1.0, 1.0),
+        has_seeds=seeds > 1,
+        basis=tuple(found.basis for found in brackets),
     )
-
-
-def _worst_on_resampled_seeds(sample: Sample, known: Booleans, resamples: int, seed: int) -> Floats:
-    """`B K`: worst case of each identity on resampled seeds; 0 where it is unknown."""
-    name = zlib.crc32(sample.name.encode())
-    counts = {seeds: draw_counts(len(seeds), resamples, seed, name, *seeds) for seeds in dict.fromkeys(sample.seeds)}
-    worst = np.full((resamples, known.size), -math.inf)
-    for costs, seeds in zip(sample.costs, sample.seeds, strict=True):
-        np.maximum(worst, counts[seeds] @ np.where(known, costs, 0.0) / max(len(seeds) - 1, 1), out=worst)
-    return worst * known
 
 
 def estimate_from_errors(
@@ -148,15 +127,26 @@ def estimate_from_errors(
     normal = _generator(seed).standard_normal((len(cost), resamples))
     normal = (normal - normal.mean(1, keepdims=True)) / normal.std(1, ddof=1, keepdims=True)
     resampled = cost[:, None] + np.where(np.isfinite(error), error, 0.0)[:, None] * normal
-    zeros = np.zeros(len(cost))
-    return Estimate(cost, resampled, zeros, zeros.astype(np.int64), np.minimum(dof, _MAX_DOF), zeros + 1, zeros > 0)
+    zeros = np.zeros((2, len(cost)))
+    return Estimate(
+        cost=cost,
+        ceiling=cost,
+        resampled=np.stack((resampled, resampled)),
+        seed_variance=zeros,
+        identities=zeros[0].astype(np.int64),
+        dof=np.minimum(dof, _MAX_DOF),
+        seed_dof=zeros[0] + 1,
+        has_seeds=zeros[0] > 0,
+        basis=("single",) * len(cost),
+    )
 
 
 def intervals(found: Estimate, bounds: tuple[float, float]) -> list[tuple[float, float] | None]:
-    """95 % interval of each cost; `None` without variation.
+    """95 % interval of each worst-case cost; `None` without variation, and if nothing chose the attacks.
 
-    With `v` the variance over the resamples and `u` the part of it that comes from seeds: `cost +- h`,
-    `h^2 = t(K - 1)^2 (v - u) + t(S - 1)^2 u`, cut to `bounds`.
+    From `cost - h` to `ceiling + h'`, where `h^2 = t(K - 1)^2 (v - u) + t(S - 1)^2 u` with `v` the variance over the
+    resamples and `u` the part of it that comes from seeds. The truth is between the expectations of cost and ceiling,
+    so each end fails for at most 2.5 %. For shares the ends are Wilson's with the same h.
 
     References:
         G. Y. Zou, A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27,
@@ -165,14 +155,26 @@ def intervals(found: Estimate, bounds: tuple[float, float]) -> list[tuple[float,
     Note:
         The percentiles of the resamples are not used: in the simulations of `docs/ranking.md` they were too narrow.
     """
-    variance = found.resampled.var(axis=1, ddof=1)
+    variance = found.resampled.var(axis=2, ddof=1)
     from_identities = _t_quantile(found.dof) ** 2 * np.maximum(variance - found.seed_variance, 0.0)
     half = np.sqrt(from_identities + _t_quantile(found.seed_dof) ** 2 * found.seed_variance)
-    rounding = _rounding_variance(found)
+    low, high = _ends(found.cost, half[0], bounds)[0], _ends(found.ceiling, half[1], bounds)[1]
+    missing = (variance.max(0) <= _rounding_variance(found)) | (np.array(found.basis) == "none")
     return [
-        None if v <= rounding else (max(bounds[0], float(c - h)), min(bounds[1], float(c + h)))
-        for c, h, v in zip(found.cost, half, variance, strict=True)
+        None if without else (max(bounds[0], float(a)), min(bounds[1], float(b)))
+        for a, b, without in zip(low, high, missing, strict=True)
     ]
+
+
+def _ends(cost: Floats, half: Floats, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
+    """`cost +- half`; for a share p the x with `(x - p)^2 = h^2 x (1 - x) / (p (1 - p))`, as in Wilson's interval."""
+    width = bounds[1] - bounds[0]
+    if not math.isfinite(width):
+        return cost - half, cost + half
+    share, h = (cost - bounds[0]) / width, half / width
+    e = np.divide(np.square(h), share * (1 - share), out=np.zeros_like(h), where=h > _ROUNDING)
+    centre, root = share + e / 2, np.sqrt(np.square(h) + np.square(e) / 4)
+    return bounds[0] + width * (centre - root) / (1 + e), bounds[0] + width * (centre + root) / (1 + e)
 
 
 def _t_quantile(dof: Floats) -> Floats:
@@ -184,14 +186,14 @@ def _t_quantile(dof: Floats) -> Floats:
 
 def _rounding_variance(found: Estimate) -> float:
     """Largest variance that rounding errors explain."""
-    return float(_ROUNDING * np.abs(found.cost).max()) ** 2
+    return float(_ROUNDING * np.abs(found.ceiling).max()) ** 2
 
 
 def significantly_lower(found: Estimate, *, unknown: Booleans | None = None) -> Booleans:
     """`M M`: whether the cost of i is significantly lower than that of j, with 95 % simultaneous confidence.
 
-    With `D_ij` the difference of two costs and `s_ij` its standard deviation over the resamples, `c` is the 95 %
-    quantile over resamples of `max_ij |D*_ij - D_ij| / s_ij`. i is significantly lower than j if `-D_ij / s_ij`
+    With `D_ij` the ceiling of i minus the cost of j and `s_ij` its standard deviation over the resamples, `c` is the
+    95 % quantile over resamples of `max_ij (D_ij - D*_ij) / s_ij`. i is significantly lower than j if `-D_ij / s_ij`
     exceeds the quantile of Student's t, with the degrees of freedom of `s_ij`, at the level that c has in the normal
     distribution.
 
@@ -201,7 +203,8 @@ def significantly_lower(found: Estimate, *, unknown: Booleans | None = None) -> 
 
     Args:
         found: the costs.
-        unknown: `M`, defenses with unknown errors; their differences are never significant.
+        unknown: `M`, defenses with unknown errors; their differences are never significant, as are those of defenses
+            for which nothing chose the attacks.
 
     Note:
         Mogstad et al. take c directly from the bootstrap, for many observations. A handful of identities or seeds
@@ -219,16 +222,18 @@ def significantly_lower(found: Estimate, *, unknown: Booleans | None = None) -> 
     from scipy.special import ndtri, stdtr
 
     size = len(found.cost)
-    excluded = np.zeros(size, dtype=bool) if unknown is None else unknown
+    excluded = np.array(found.basis) == "none"
+    if unknown is not None:
+        excluded |= unknown
     if size < 2:
         return np.zeros((size, size), dtype=bool)
-    difference = found.cost[:, None] - found.cost
+    difference = found.ceiling[:, None] - found.cost
     seed_variance, seed_dof = _pooled_seed_variance(found)
     variance, constant = _difference_variances(found, seed_variance - found.seed_variance)
-    tested = ~(excluded[:, None] | excluded)
+    tested = ~(excluded[:, None] | excluded | np.eye(size, dtype=bool))
     scale = np.sqrt(np.divide(1.0, variance, out=np.zeros_like(variance), where=tested & ~constant))
-    critical = _critical_value(found.resampled - found.cost[:, None], scale)
-    critical = max(critical, _tukey_quantile(size, found.resampled.shape[1]))
+    critical = _critical_value(found, scale)
+    critical = max(critical, _tukey_quantile(size, found.resampled.shape[2]))
     distance = -difference * scale
     lower = distance > critical
     rows, columns = np.nonzero(lower)
@@ -241,20 +246,21 @@ def significantly_lower(found: Estimate, *, unknown: Booleans | None = None) -> 
 
 
 def _pooled_seed_variance(found: Estimate) -> tuple[Floats, float]:
-    """Variances over seeds, at least their mean if there are several seeds, and the degrees of freedom of the mean."""
+    """`2 M`, variances over seeds, at least their mean if there are several seeds; the mean's degrees of freedom."""
     several = found.has_seeds
     if not several.any():
         return found.seed_variance, 1.0
-    mean = found.seed_variance[several].mean()
+    mean = found.seed_variance[:, several].mean(1, keepdims=True)
     return np.where(several, np.maximum(found.seed_variance, mean), 0.0), float(found.seed_dof[several].sum())
 
 
 def _difference_variances(found: Estimate, added: Floats) -> tuple[Floats, Booleans]:
-    """Variances of all differences, with a variance `added` to each cost, and whether the difference is constant."""
-    covariance = np.atleast_2d(np.cov(found.resampled))
-    own = np.diag(covariance) + added
-    variance = np.maximum(own[:, None] + own - 2 * covariance, 0.0)
-    return variance, variance <= np.maximum(_rounding_variance(found), 1e-12 * (own[:, None] + own))
+    """Variances of `D`, with variances `added` to costs and ceilings, and whether the difference is constant."""
+    size = len(found.cost)
+    covariance = np.cov(found.resampled.reshape(2 * size, -1))
+    cost, ceiling = np.diag(covariance).reshape(2, size) + added
+    variance = np.maximum(ceiling[:, None] + cost - 2 * covariance[size:, :size], 0.0)
+    return variance, variance <= np.maximum(_rounding_variance(found), 1e-12 * (ceiling[:, None] + cost))
 
 
 def _welch_satterthwaite(
@@ -267,25 +273,25 @@ def _welch_satterthwaite(
 ) -> Floats:
     """Degrees of freedom of differences, after Welch and Satterthwaite."""
     total = variance[rows, columns]
-    from_seeds = seed_variance[rows] + seed_variance[columns]
+    from_seeds = seed_variance[1, rows] + seed_variance[0, columns]
     from_identities = np.maximum(total - from_seeds, 0.0)
     fewest = np.minimum(found.dof[rows], found.dof[columns])
     dof = np.square(total) / (np.square(from_identities) / fewest + np.square(from_seeds) / seed_dof)
     return np.asarray(np.minimum(dof, fewest + seed_dof * (from_seeds > 0)))
 
 
-def _critical_value(deviation: Floats, scale: Floats) -> float:
-    """Quantile of the largest scaled difference, over the resamples `B` of deviations `M B`."""
-    largest = np.zeros(deviation.shape[1])
-    buffer = np.empty((len(deviation), _CHUNK))
-    for start in range(0, deviation.shape[1], _CHUNK):
-        chunk = np.ascontiguousarray(deviation[:, start : start + _CHUNK])
-        best = largest[start : start + _CHUNK]
-        for i in range(len(chunk) - 1):
-            differences = np.subtract(chunk[i + 1 :], chunk[i], out=buffer[i + 1 :, : chunk.shape[1]])
-            np.abs(differences, out=differences)
-            differences *= scale[i, i + 1 :, None]
-            np.maximum(best, differences.max(0), out=best)
+def _critical_value(found: Estimate, scale: Floats) -> float:
+    """Quantile over the resamples of the largest scaled deviation of a difference."""
+    cost = found.resampled[0] - found.cost[:, None]
+    ceiling = found.resampled[1] - found.ceiling[:, None]
+    largest = np.zeros(cost.shape[1])
+    for start in range(0, cost.shape[1], _CHUNK):
+        chunk = np.ascontiguousarray(cost[:, start : start + _CHUNK])
+        best, buffer = largest[start : start + _CHUNK], np.empty_like(chunk)
+        for i, own in enumerate(ceiling[:, start : start + _CHUNK]):
+            np.subtract(chunk, own, out=buffer)
+            np.multiply(buffer, scale[i, :, None], out=buffer)
+            np.maximum(best, buffer.max(0), out=best)
     return float(np.quantile(largest, LEVEL))
 
 

@@ -14,15 +14,16 @@ from ..core.text import count
 from ..records.record import Interval
 from . import letter_display, rank_bootstrap
 from .aggregate import Row, Section, Summary, bounds
-from .rank_bootstrap import Booleans, Estimate, Sample
+from .rank_bootstrap import Booleans, Estimate
 from .ranking_rows import rows_by_cell, scores_by_seed, shared_attacks, utilities
+from .worst_case import Sample, bracket, draws_of
 
 #: Primary scores: the first that a section has leads; the other scores follow in their order.
 PRIMARY = ("attack_acc", "verified_acc", "ssim", "face_similarity", "feature_similarity")
 #: With fewer identities, a ranking has a note.
 MIN_IDENTITIES = 20
-#: With fewer observations of each identity, the worst case over several attacks is overestimated.
-MIN_OBSERVATIONS = 50
+#: With fewer draws of each identity, a ranking over several attacks has a note.
+MIN_DRAWS = 50
 ONE_SEED = "one seed: variation between trainings is unknown"
 #: 97.5 % quantile of the standard normal distribution.
 _Z = 1.959963984540054
@@ -170,30 +171,34 @@ def _reason_without_rank(
     without = [row.attack for row in standing.rows if not _has_identities(row, column)]
     if without:
         return f"no values by identity under {', '.join(without)}, which a worst case over several attacks needs"
-    worst = rank_bootstrap.worst_by_identity(_sample(standing, column))
-    return "" if np.isfinite(worst).any() else "no identity has a value under every attack and seed"
+    sample = _sample(standing, column)
+    if not sample.seeds:
+        return "no seed was run under every attack"
+    return "" if bracket(sample).known.any() else "no identity has a value under every attack and seed"
 
 
 def _sample(standing: Standing, column: Definition, identities: int = 0) -> Sample:
-    """Costs of a defense by attack, seed and identity, with NaN for at least `identities` identities."""
+    """Costs of a defense under the seeds that all attacks share, with NaN for at least `identities` identities."""
     sign = 1.0 if column.better == "lower" else -1.0
     scores = [scores_by_seed(row, column) for row in standing.rows]
+    seeds = tuple(sorted(set(scores[0]).intersection(*scores[1:])))
     width = max([identities, *(len(score.per_class or ()) for by_seed in scores for score in by_seed.values())])
-    costs = []
-    for by_seed in scores:
-        values = np.full((len(by_seed), width), math.nan)
-        for i, score in enumerate(by_seed.values()):
+    costs = np.full((len(scores), len(seeds), width), math.nan)
+    draws = np.zeros((len(scores), len(seeds)), dtype=np.int64)
+    for a, by_seed in enumerate(scores):
+        for s, seed in enumerate(seeds):
+            score = by_seed[seed]
             found = np.array([math.nan if v is None else v for v in score.per_class or ()], dtype=np.float64)
-            values[i, : len(found)] = sign * found
-        costs.append(values)
-    return Sample(standing.defense, tuple(costs), tuple(tuple(by_seed) for by_seed in scores))
+            costs[a, s, : len(found)] = sign * found
+            draws[a, s] = draws_of(found, score.n) if column.unit == "fraction" else 0
+    return Sample(standing.defense, costs, seeds, draws)
 
 
 def _estimate_by_identity(standings: Sequence[Standing], column: Definition, notes: list[str]) -> tuple[Estimate, None]:
     samples = [_sample(standing, column) for standing in standings]
-    width = max(sample.costs[0].shape[1] for sample in samples)
+    width = max(sample.costs.shape[2] for sample in samples)
     samples = [
-        sample if sample.costs[0].shape[1] == width else _sample(standing, column, width)
+        sample if sample.costs.shape[2] == width else _sample(standing, column, width)
         for sample, standing in zip(samples, standings, strict=True)
     ]
     estimate = rank_bootstrap.estimate(samples)
@@ -202,8 +207,8 @@ def _estimate_by_identity(standings: Sequence[Standing], column: Definition, not
         notes.append(f"only {count(most, 'identity', 'identities')}: intervals and ranks assume a normal distribution")
     if fewest < width:
         notes.append("identities without a value under some attack are left out of that defense's worst case")
-    notes += _seed_notes([[len(seeds) for seeds in sample.seeds] for sample in samples])
-    notes += _observation_notes(standings, column)
+    notes += _seed_notes([[len(sample.seeds)] for sample in samples])
+    notes += _choice_notes(standings, samples, estimate)
     return estimate, None
 
 
@@ -243,21 +248,23 @@ def _seed_notes(seeds: Sequence[Sequence[int]]) -> Iterator[str]:
         )
 
 
-def _observation_notes(standings: Sequence[Standing], column: Definition) -> Iterator[str]:
-    """Note on the attack with the fewest observations: the maximum of several noisy values is biased upwards."""
-    if column.unit != "fraction" or len(standings[0].rows) < 2:
-        return
-    observations = [
-        (sum(score.n for score in scores.values()) / sum(len(score.per_class or ()) for score in scores.values()), row)
-        for standing in standings
-        for row in standing.rows
-        if (scores := scores_by_seed(row, column))
-    ]
-    fewest, row = min(observations, key=lambda item: item[0])
-    if 0 < fewest < MIN_OBSERVATIONS:
+def _choice_notes(standings: Sequence[Standing], samples: Sequence[Sample], estimate: Estimate) -> Iterator[str]:
+    """Notes on worst cases over several attacks that few observations, or none, decided."""
+    reasons = {
+        "none": "one seed and no second draw of an identity: the worst case is too high and has no interval",
+        "seeds": "attacks are chosen on other seeds, since no second draw of an identity is known",
+    }
+    for basis, why in reasons.items():
+        names = [sample.name for sample, found in zip(samples, estimate.basis, strict=True) if found == basis]
+        if names:
+            yield f"{', '.join(names)}: {why}"
+    on_draws = [i for i, basis in enumerate(estimate.basis) if basis == "draws"]
+    fewest = [(int(samples[i].draws[a].min()), row) for i in on_draws for a, row in enumerate(standings[i].rows)]
+    draws, row = min(fewest, key=lambda item: item[0], default=(MIN_DRAWS, None))
+    if row is not None and draws < MIN_DRAWS:
         yield (
-            f"{fewest:.3g} observations of each identity under {row.attack}: the worst case over several attacks is "
-            f"overestimated"
+            f"{draws} draws of each identity under {row.attack}: the worst attack on an identity is uncertain, and "
+            f"intervals allow for it"
         )
 
 

@@ -183,7 +183,7 @@ class Score:
 
     Args:
         value: the score, or `None` if it is undefined or failed; then `reason` says why.
-        n: number of observations.
+        n: number of observations; of a share of hits by label, the same number for each label.
         interval: 95 % interval (low, high), or `None` if one observation gives no spread.
         intervals: further named intervals, such as `draws` and `classes`.
         spreads: named standard deviations, such as `draws` and `trials` (sample standard deviation, ddof 1).

@@ -13,9 +13,9 @@ from helpers import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.analysis import letter_display, rank_bootstrap
-from privbench.benchmark.analysis.rank_bootstrap import Sample
 from privbench.benchmark.analysis.ranking import ONE_SEED, rankings
 from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.analysis.worst_case import Sample
 from scipy import stats
 
 make_record, make_score = samples.make_record, samples.make_score
@@ -41,34 +41,29 @@ def by_name(ranking):
     return {standing.defense: standing for standing in ranking.standings}
 
 
-def sample(name, values, seeds=None):
+def sample(name, values, draws=0):
     """Costs by attack, seed and identity."""
-    seeds = seeds or [tuple(range(len(by_seed))) for by_seed in values]
-    return Sample(name, tuple(np.array(by_seed, dtype=float) for by_seed in values), tuple(map(tuple, seeds)))
+    costs = np.array(values, dtype=float)
+    return Sample(name, costs, tuple(range(costs.shape[1])), np.full(costs.shape[:2], draws))
 
 
 def drawn_samples(seed, defenses, attacks, seeds, identities):
     generator = np.random.default_rng(seed)
     base = generator.beta(1, 1.5, size=(1, 1, 1, identities))
     own = generator.normal(0, 0.15, size=(defenses, attacks, seeds, identities))
-    return [sample(f"d{i}", np.clip(base[0] + own[i], 0, 1)) for i in range(defenses)]
+    return [sample(f"d{i}", np.round(40 * np.clip(base[0] + own[i], 0, 1)) / 40, 40) for i in range(defenses)]
 
 
 # --- the worst case
 
 
 def slow_worst(attacks, worse=max):
-    """Per identity the worst over attacks of the mean over seeds, then the mean; where every value is there."""
+    """Per seed and identity the worst over attacks, then the mean; where every value is there."""
     found = []
     for k in range(len(attacks[0][0])):
-        means = []
-        for by_seed in attacks:
-            values = [values[k] for values in by_seed]
-            if any(value is None or math.isnan(value) for value in values):
-                break
-            means.append(math.fsum(values) / len(values))
-        if len(means) == len(attacks):
-            found.append(worse(means))
+        values = [[by_seed[s][k] for by_seed in attacks] for s in range(len(attacks[0]))]
+        if not any(value is None or math.isnan(value) for of_seed in values for value in of_seed):
+            found.append(math.fsum(map(worse, values)) / len(values))
     return math.fsum(found) / len(found), len(found)
 
 
@@ -86,19 +81,17 @@ def test_worst_case_is_per_identity_and_not_of_means():
 @given(data=st.data(), better=st.sampled_from(["lower", "higher"]))
 def test_worst_case_equals_plain_loops(data, better):
     attacks, identities = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6))
+    seeds = data.draw(st.integers(1, 3)) if attacks == 1 else 1
     values = st.none() | st.floats(0, 1)
     drawn = [
-        [
-            [0.5, *data.draw(st.lists(values, min_size=identities - 1, max_size=identities - 1))]
-            for _ in range(data.draw(st.integers(1, 3)))
-        ]
+        [[0.5, *data.draw(st.lists(values, min_size=identities - 1, max_size=identities - 1))] for _ in range(seeds)]
         for _ in range(attacks)
     ]
     records = [
         cell("none", f"a{a}", per_class, seed) for a in range(attacks) for seed, per_class in enumerate(drawn[a])
     ]
     for record in records:
-        record.scores["attack_acc"].definition.__dict__["better"] = better
+        record.scores["attack_acc"].definition.__dict__.update(better=better, unit="similarity")
     (standing,) = ranked(*records).standings
     expected, n = slow_worst(drawn, max if better == "lower" else min)
     assert standing.worst.value == pytest.approx(expected, rel=1e-12, abs=1e-15)
@@ -109,26 +102,22 @@ def test_worst_case_equals_plain_loops(data, better):
 
 
 def slow_bootstrap(found, draws_of, resamples):
-    """The worst case on every resample, with the identities and seeds that were drawn, by loops."""
-    identities = found[0].costs[0].shape[1]
+    """The largest costs on every resample, with the identities and seeds that were drawn, by loops."""
+    identities = found[0].costs.shape[2]
     counted = draws_of(identities, resamples, 0)
     result = []
     for one in found:
-        name = zlib.crc32(one.name.encode())
-        seeds = {s: draws_of(len(s), resamples, 0, name, *s) for s in one.seeds}
+        drawn = draws_of(len(one.seeds), resamples, 0, zlib.crc32(one.name.encode()), *one.seeds)
         row = []
         for b in range(resamples):
-            total = weight = 0.0
-            for k in range(identities):
-                if counted[b][k] == 0:
-                    continue
-                means = []
-                for costs, s in zip(one.costs, one.seeds, strict=True):
-                    chosen = [costs[i][k] for i in range(len(s)) for _ in range(int(seeds[s][b][i]))]
-                    means.append(sum(chosen) / len(chosen))
-                total += counted[b][k] * max(means)
-                weight += counted[b][k]
-            row.append(total / weight)
+            chosen = [
+                max(costs[s][k] for costs in one.costs)
+                for k in range(identities)
+                for _ in range(int(counted[b][k]))
+                for s in range(len(one.seeds))
+                for _ in range(int(drawn[b][s]))
+            ]
+            row.append(sum(chosen) / len(chosen))
         result.append(row)
     return np.array(result)
 
@@ -138,9 +127,10 @@ def test_bootstrap_equals_loops_over_the_same_draws(attacks, seeds, identities):
     found = drawn_samples(1, 3, attacks, seeds, identities)
     estimate = rank_bootstrap.estimate(found, resamples=40)
     expected = slow_bootstrap(found, rank_bootstrap.draw_counts, 40)
-    assert estimate.resampled == pytest.approx(expected, rel=1e-12)
-    for one, cost in zip(found, estimate.cost, strict=True):
-        assert cost == pytest.approx(slow_worst([costs.tolist() for costs in one.costs])[0], rel=1e-12)
+    assert estimate.resampled[1] == pytest.approx(expected, rel=1e-12)
+    for one, ceiling in zip(found, estimate.ceiling, strict=True):
+        assert ceiling == pytest.approx(slow_worst(one.costs.tolist())[0], rel=1e-12)
+    assert (estimate.cost <= estimate.ceiling).all()
 
 
 def test_draws_are_one_fewer_than_units_and_uniform():
@@ -155,12 +145,15 @@ def test_interval_of_one_attack_and_seed_agrees_with_student_and_scipy():
     values = np.random.default_rng(2).beta(1, 1.5, 40)
     estimate = rank_bootstrap.estimate([sample("none", [[values]])], resamples=20_000)
     ((low, high),) = rank_bootstrap.intervals(estimate, (0, 1))
+    # Wilson's interval with the variance that Student's has.
     half = stats.t.ppf(0.975, 39) * stats.sem(values)
+    e, p = half**2 / (values.mean() * (1 - values.mean())), values.mean()
+    ends = [(p + e / 2 + sign * math.sqrt(half**2 + e**2 / 4)) / (1 + e) for sign in (-1, 1)]
     # The bootstrap's standard deviation of 20,000 resamples is known to 1 / sqrt(2 * 20,000) = 0.5 %.
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=4 * 0.005 * half)
+    assert (low, high) == pytest.approx(ends, abs=4 * 0.005 * half)
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(3))
     scale = math.sqrt(40 / 39)
-    assert estimate.resampled.std(ddof=1) == pytest.approx(theirs.standard_error * scale, rel=0.02)
+    assert estimate.resampled[0].std(ddof=1) == pytest.approx(theirs.standard_error * scale, rel=0.02)
     ours = np.quantile(estimate.resampled[0] - values.mean(), [0.025, 0.975])
     expected = (np.array(theirs.confidence_interval) - values.mean()) * scale
     assert ours == pytest.approx(expected, abs=0.03 * half)
@@ -171,20 +164,11 @@ def test_variance_over_seeds_is_that_of_their_mean():
     values = [[0.1], [0.4], [0.9]]
     estimate = rank_bootstrap.estimate([sample("none", [values])], resamples=20_000)
     expected = statistics.variance([0.1, 0.4, 0.9]) / 3
-    assert estimate.resampled.var(ddof=1) == pytest.approx(expected, rel=0.03)
-    assert estimate.seed_variance[0] == pytest.approx(estimate.resampled.var(ddof=1))
-    ((low, high),) = rank_bootstrap.intervals(estimate, (-9, 9))
+    assert estimate.resampled[0].var(ddof=1) == pytest.approx(expected, rel=0.03)
+    assert estimate.seed_variance[0, 0] == pytest.approx(estimate.resampled[0].var(ddof=1))
+    ((low, high),) = rank_bootstrap.intervals(estimate, (-math.inf, math.inf))
     half = stats.t.ppf(0.975, 2) * math.sqrt(expected)
     assert (high - low) / 2 == pytest.approx(half, rel=0.02)
-
-
-def test_seeds_of_attacks_on_the_same_targets_are_drawn_together():
-    # Each attack finds one identity on seed 0 and none on seed 1; drawn separately, the variance would be halved.
-    first, second = [[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]
-    together_drawn = rank_bootstrap.estimate([sample("none", [first, second])], resamples=4000)
-    separate = rank_bootstrap.estimate([sample("none", [first, second], [(0, 1), (2, 3)])], resamples=4000)
-    assert together_drawn.seed_variance[0] == pytest.approx(0.25, rel=0.05)
-    assert separate.seed_variance[0] == pytest.approx(0.125, rel=0.1)
 
 
 # --- rank sets
@@ -192,50 +176,49 @@ def test_seeds_of_attacks_on_the_same_targets_are_drawn_together():
 
 def slow_significantly_lower(estimate):
     """Return whether costs are significantly lower, pair by pair, with the variance over seeds as estimated."""
-    size, resamples = estimate.resampled.shape
-    seeds = list(estimate.seed_variance)
-    known = [v for v, several in zip(seeds, estimate.has_seeds, strict=True) if several]
-    pooled = [max(v, statistics.fmean(known)) if s else 0.0 for v, s in zip(seeds, estimate.has_seeds, strict=True)]
-    pooled_freedom = sum(f for f, s in zip(estimate.seed_dof, estimate.has_seeds, strict=True) if s)
+    _, size, resamples = estimate.resampled.shape
+    costs, ceilings = estimate.resampled
+    several = estimate.has_seeds
+    pooled = []
+    for known in estimate.seed_variance:
+        mean = statistics.fmean(known[several]) if several.any() else 0.0
+        pooled.append([max(v, mean) if s else 0.0 for v, s in zip(known, several, strict=True)])
+    pooled_freedom = sum(f for f, s in zip(estimate.seed_dof, several, strict=True) if s)
     deviation = {}
-    for i, j in itertools.combinations(range(size), 2):
-        differences = [estimate.resampled[i][b] - estimate.resampled[j][b] for b in range(resamples)]
-        more = pooled[i] - seeds[i] + pooled[j] - seeds[j]
+    for i, j in itertools.permutations(range(size), 2):
+        differences = [ceilings[i][b] - costs[j][b] for b in range(resamples)]
+        more = pooled[1][i] - estimate.seed_variance[1][i] + pooled[0][j] - estimate.seed_variance[0][j]
         deviation[i, j] = math.sqrt(statistics.variance(differences) + more)
     largest = []
     for b in range(resamples):
         shifts = []
         for (i, j), s in deviation.items():
             if s > 1e-9:
-                there = estimate.resampled[i][b] - estimate.resampled[j][b]
-                shifts.append(abs(there - (estimate.cost[i] - estimate.cost[j])) / s)
+                shifts.append((estimate.ceiling[i] - estimate.cost[j] - (ceilings[i][b] - costs[j][b])) / s)
         largest.append(max(shifts, default=0.0))
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([size])))
     ranges = [(max(z) - min(z)) / math.sqrt(2) for z in generator.standard_normal((4 * resamples, size)).tolist()]
     critical = max(np.quantile(largest, 0.95), np.quantile(ranges, 0.95))
     lower = [[False] * size for _ in range(size)]
     for (i, j), s in deviation.items():
-        distance = estimate.cost[i] - estimate.cost[j]
+        distance = estimate.cost[j] - estimate.ceiling[i]
         fewer = min(estimate.dof[i], estimate.dof[j])
         if s <= 1e-9:
             needed = 0.05 / (size * (size - 1) / 2)
-            distinct = (
-                abs(distance) > 1e-9 and 2.0 ** (1 - min(estimate.identities[i], estimate.identities[j])) <= needed
-            )
-        else:
-            of_seeds = pooled[i] + pooled[j]
+            unlikely = 2.0 ** (1 - min(estimate.identities[i], estimate.identities[j])) <= needed
+            lower[i][j] = bool(distance > 1e-9 and unlikely)
+        elif distance > 0:
+            of_seeds = pooled[1][i] + pooled[0][j]
             below = max(s * s - of_seeds, 0) ** 2 / fewer + (of_seeds**2 / pooled_freedom if of_seeds else 0)
             freedom = min(s**4 / below, fewer + (pooled_freedom if of_seeds else 0))
-            distinct = stats.t.sf(abs(distance) / s, freedom) < stats.norm.sf(critical)
-        if distinct:
-            lower[i][j], lower[j][i] = distance < 0, distance > 0
+            lower[i][j] = bool(stats.t.sf(distance / s, freedom) < stats.norm.sf(critical))
     return np.array(lower)
 
 
 @pytest.mark.parametrize(("attacks", "seeds", "identities"), [(1, 1, 8), (2, 1, 30), (2, 3, 30), (1, 2, 6)])
 def test_significant_differences_equal_a_naive_loop(attacks, seeds, identities):
     found = drawn_samples(4, 6, attacks, seeds, identities)
-    shifted = [replace(one, costs=tuple(c + 0.06 * i for c in one.costs)) for i, one in enumerate(found)]
+    shifted = [replace(one, costs=np.minimum(1.0, one.costs + 0.125 * i)) for i, one in enumerate(found)]
     shifted[2] = replace(shifted[2], costs=shifted[1].costs)
     estimate = rank_bootstrap.estimate(shifted, resamples=150)
     lower = rank_bootstrap.significantly_lower(estimate)
@@ -252,22 +235,21 @@ def test_significant_differences_equal_a_naive_loop(attacks, seeds, identities):
 def test_the_order_of_rows_does_not_change_the_estimate():
     found = drawn_samples(5, 6, 2, 2, 12)
     forward, backward = (rank_bootstrap.estimate(one) for one in (found, found[::-1]))
-    assert (forward.resampled == backward.resampled[::-1]).all()
+    assert (forward.resampled == backward.resampled[:, ::-1]).all()
     lower = rank_bootstrap.significantly_lower(forward)
     assert (lower == rank_bootstrap.significantly_lower(backward)[::-1, ::-1]).all()
 
 
-def _coverage(seed, simulations, defenses, attacks, seeds, identities, spacing, noise):
-    """Shares of simulations whose rank sets contain all true ranks, and of intervals with the true worst case."""
+def _coverage(seed, simulations, defenses, seeds, identities, spacing, noise):
+    """Shares of simulations whose rank sets contain all true ranks, and of intervals with the true cost; one attack."""
     generator = np.random.default_rng(seed)
     level = np.linspace(0, spacing, defenses)
-    many = np.clip(generator.normal(0.45, 0.12, (1, 400_000)) + generator.normal(0, 0.1, (attacks, 400_000)), -9, 9)
-    truth = many.max(0).mean() + level
+    truth = 0.45 + level
     true_ranks = [1 + sum(other < own - 1e-12 for other in level) for own in level]
     held, inside = 0, 0
     for _ in range(simulations):
         shared = generator.normal(0.45, 0.12, (1, 1, 1, identities))
-        own = generator.normal(0, 0.1, (defenses, attacks, 1, identities))
+        own = generator.normal(0, 0.1, (defenses, 1, 1, identities))
         over_seeds = generator.normal(0, noise, (defenses, 1, seeds, 1))
         values = shared + own + over_seeds + level[:, None, None, None]
         found = [sample(f"d{i}", values[i]) for i in range(defenses)]
@@ -286,13 +268,13 @@ def _coverage(seed, simulations, defenses, attacks, seeds, identities, spacing, 
 def test_rank_sets_contain_the_true_ranks_of_equal_defenses(defenses, seeds, identities, noise):
     # Equal defenses are the hardest case: every separation is false. 0.95 minus three standard errors of 120
     # simulations, sqrt(0.95 * 0.05 / 120) = 0.020.
-    held, inside = _coverage(6, 120, defenses, 2, seeds, identities, 0.0, noise)
+    held, inside = _coverage(6, 120, defenses, seeds, identities, 0.0, noise)
     assert held >= 0.95 - 3 * 0.02
     assert inside >= 0.93 - 3 * 0.02
 
 
 def test_rank_sets_contain_the_true_ranks_of_different_defenses():
-    held, inside = _coverage(7, 120, 6, 2, 1, 40, 0.3, 0.0)
+    held, inside = _coverage(7, 120, 6, 1, 40, 0.3, 0.0)
     assert held >= 0.95 - 3 * 0.02
     assert inside >= 0.93 - 3 * 0.02
 
@@ -450,15 +432,31 @@ def test_notes_mention_few_seeds_and_identities():
     assert any(note.startswith("only 5 identities") for note in two.notes)
 
 
-def test_a_note_mentions_few_observations_under_several_attacks():
-    def attacked(attack, n):
-        score = make_score("attack_acc", 0.5, n=n, per_class=[0.25, 0.75])
-        return make_record("none", attack, scores={"attack_acc": score})
+def test_notes_mention_few_draws_under_several_attacks():
+    def attacked(attack, n, seed=0, rates=(0.25, 0.75)):
+        score = make_score("attack_acc", statistics.fmean(rates), n=n, per_class=list(rates))
+        return make_record("none", attack, seed, scores={"attack_acc": score})
 
-    (note,) = [note for note in ranked(attacked("gmi", 98), attacked("kedmi", 400)).notes if "overestimated" in note]
-    assert note.startswith("49 observations of each identity under gmi")
-    assert not any("overestimated" in note for note in ranked(attacked("gmi", 100), attacked("kedmi", 400)).notes)
-    assert not any("overestimated" in note for note in ranked(attacked("gmi", 10)).notes)
+    def notes(*records):
+        return [note for note in ranked(*records).notes if "draw" in note]
+
+    (note,) = notes(attacked("gmi", 96), attacked("kedmi", 400))
+    assert note.startswith("48 draws of each identity under gmi")
+    assert not notes(attacked("gmi", 104), attacked("kedmi", 400))
+    assert not notes(attacked("gmi", 8))
+    unknown = (attacked("gmi", 98), attacked("kedmi", 400))  # A quarter of 49 draws is no number of hits.
+    (note,) = notes(*unknown)
+    assert note.startswith("none: one seed and no second draw")
+    assert ranked(*unknown).standings[0].worst.interval is None
+    (note,) = notes(*unknown, attacked("gmi", 98, 1, (0.3, 0.6)), attacked("kedmi", 400, 1, (0.5, 0.7)))
+    assert note.startswith("none: attacks are chosen on other seeds")
+
+
+def test_only_seeds_under_which_every_attack_was_run_count():
+    one = [cell("none", "gmi", [0.2, 0.4]), cell("none", "kedmi", [0.0, 0.2]), cell("none", "kedmi", [0.9, 1.0], 1)]
+    assert ranked(*one).standings[0].worst.value == pytest.approx(0.3, abs=1e-6)
+    (apart,) = ranked(cell("none", "gmi", [0.2]), cell("none", "kedmi", [0.9], 1)).standings
+    assert apart.worst.reason == "no seed was run under every attack"
 
 
 def test_versions_and_budgets_never_share_a_ranking():
