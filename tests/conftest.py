@@ -38,6 +38,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """Skip `fsync`, which waits for the disk: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def privbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> command_line.Command:
     """Run the command line in this process, in an empty folder with folders of its own for data, store and results."""

@@ -20,12 +20,6 @@ KEY = "ab" + "0" * 62
 CONTENT = b"content " * 20
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    """Skip fsync, since no power failure is simulated."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
 class Disk:
     """A disk that is full at the call number `number` that needs space, or from it on.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 import uuid
@@ -51,7 +50,6 @@ class Tiers(RuleBasedStateMachine):
         #: Keys whose published artifact may be damaged.
         self.doubtful: set[str] = set()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(os, "fsync", lambda descriptor: None)
         self.patch.setattr(shared_files, "PAUSES", ())
         self.patch.setattr(shared_maintenance, "GRACE_SECONDS", -1.0)
         logging.getLogger("privbench").setLevel(logging.ERROR)
