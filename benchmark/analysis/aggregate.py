@@ -68,6 +68,10 @@ class Row:
         return is_placebo(defense.name, defense.distribution)
 
 
+#: Factor of images in [0, 1] in BiDO's dependence on X where they are in [-1, 1], as in the VMI experiments.
+VMI_SCALE = 2
+
+
 @dataclass(frozen=True)
 class Section:
     """Comparable rows: one protocol, budget and data set configuration."""
@@ -79,6 +83,8 @@ class Section:
     rows: tuple[Row, ...]
     #: Applicable evaluators that did not run, each with a reason.
     not_run: tuple[tuple[str, str], ...]
+    #: What the settings of the rows change in the meaning of published numbers.
+    notes: tuple[str, ...] = ()
 
 
 def bounds(unit: str) -> Interval:
@@ -141,12 +147,21 @@ def sections(records: Sequence[Record]) -> Iterator[Section]:
             columns = _columns(members)
             rows = tuple(_rows(members, columns, identity))
             not_run = sorted({item for record in members for item in _applicable_not_run(record)})
-            yield Section(protocol, BUDGETS[budget], datasets[dataset], columns, rows, tuple(not_run))
+            yield Section(protocol, BUDGETS[budget], datasets[dataset], columns, rows, tuple(not_run), _notes(members))
 
 
 def _applicable_not_run(record: Record) -> Iterator[tuple[str, str]]:
     """Evaluators that are applicable to the attack and did not run, with the reasons."""
     return ((name, why.reason) for name, why in record.not_run.items() if why.code != "not_applicable")
+
+
+def _notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """The range of X in BiDO, where it is that of the VMI experiments."""
+    scaled = sorted({r.cell.defense.name for r in records if r.cell.defense.fields.get("x_scale") == VMI_SCALE})
+    note = (
+        "in the dependence on X, images are in [-1, 1], as in the released code of the VMI experiments, not in [0, 1]"
+    )
+    return (f"{' and '.join(scaled)}: {note} (x_scale = 2)",) if scaled else ()
 
 
 def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:

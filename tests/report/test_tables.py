@@ -12,6 +12,7 @@ import pytest
 from helpers import samples
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.report.formatting import format_number, format_seeds, sanitize
+from privbench.benchmark.report.html.pages import render_single_page
 from privbench.benchmark.report.tables import latex, tables
 from rich.console import Console
 
@@ -184,6 +185,18 @@ def test_flags_are_listed_below_the_leaderboard():
     for make in (printed, tables.markdown, latex.latex):
         text = make(records).replace("\\_", "_").replace("\n", " ")
         assert "flag weak_judge: none (kedmi); mid (kedmi)" in text
+
+
+def test_every_table_with_images_in_minus_1_to_1_says_so():
+    scaled = [
+        make_record(name, cell={"defense": samples.choice(name, x_scale=2.0)}) for name in ("bido_coco", "bido_hsic")
+    ]
+    usual = make_record("bido_hsic", cell={"defense": samples.choice("bido_hsic", x_scale=1.0)})
+    note = "bido_coco and bido_hsic: in the dependence on X, images are in [-1, 1]"
+    for make in (printed, tables.markdown, latex.latex, render_single_page):
+        shown, other = (" ".join(re.sub(r"[\\{}]", "", make(together(*each))).split()) for each in (scaled, [usual]))
+        assert note.replace("_", "") in shown.replace("_", "")
+        assert "[-1, 1]" not in other
 
 
 def test_markdown_tables_are_rectangular(matrix):

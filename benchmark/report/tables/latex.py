@@ -19,7 +19,7 @@ from ..formatting import (
 )
 from .leaderboard import LEGEND as RANK_LEGEND
 from .leaderboard import LeaderboardTable, leaderboard_table
-from .rows import Footnotes, has_control, heading_lines, not_run_notes, row_names
+from .rows import Footnotes, has_control, heading_lines, row_names, section_notes
 
 _LATEX = str.maketrans(
     {
@@ -52,7 +52,7 @@ def _section(section: Section, records: Records) -> Iterator[str]:
     if leaderboard is not None:
         yield from _leaderboard(leaderboard, footnotes)
     yield from _table(with_excess(section), footnotes, records)
-    notes = [*footnotes.lines(), *(leaderboard.notes if leaderboard else ()), *not_run_notes(section)]
+    notes = [*footnotes.lines(), *(leaderboard.notes if leaderboard else ()), *section_notes(section)]
     legends = [*([RANK_LEGEND] if leaderboard else []), LEVEL_LEGEND]
     for line in (*notes, *legends, *([CONTROL_LEGEND] if has_control(section) else [])):
         yield f"\n{escape(line)}"

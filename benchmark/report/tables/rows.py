@@ -54,9 +54,10 @@ def heading_lines(section: Section, column: Definition) -> list[str]:
     return [column_heading(column)] + ([f"chance {format_number(chance, column.unit)}"] if chance is not None else [])
 
 
-def not_run_notes(section: Section) -> list[str]:
-    """A sentence for each evaluator that did not run."""
-    return [f"{sanitize(evaluator, 60)} did not run: {sanitize(reason)}" for evaluator, reason in section.not_run]
+def section_notes(section: Section) -> list[str]:
+    """The notes on settings, and a sentence for each evaluator that did not run."""
+    not_run = (f"{sanitize(evaluator, 60)} did not run: {sanitize(reason)}" for evaluator, reason in section.not_run)
+    return [*map(sanitize, section.notes), *not_run]
 
 
 def verified_notes(section: Section, records: Records) -> Iterator[str]:

@@ -24,7 +24,7 @@ from ..formatting import (
 )
 from .leaderboard import LEGEND as RANK_LEGEND
 from .leaderboard import LeaderboardTable, leaderboard_table
-from .rows import Footnotes, has_control, heading_lines, not_run_notes, row_names, score_lines, verified_notes
+from .rows import Footnotes, has_control, heading_lines, row_names, score_lines, section_notes, verified_notes
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -60,7 +60,7 @@ class _ConsoleReport:
                 if i:
                     yield Text("")
                 yield _table(section, columns, footnotes)
-            for line in (*footnotes.lines(), *verified_notes(section, self._records), *not_run_notes(section)):
+            for line in (*footnotes.lines(), *verified_notes(section, self._records), *section_notes(section)):
                 yield Text(line, style="dim")
             yield Text("")
         if self._sections:
@@ -164,7 +164,7 @@ def _markdown(section: Section, records: Records) -> Iterator[str]:
     for row in section.rows:
         cells = (_inline(_score_lines(section, row, column, footnotes)) for column in section.columns)
         yield _pipes([*row_names(row), format_seeds(row.seeds), records.level(row.records), *cells])
-    for line in (*footnotes.lines(), *not_run_notes(section)):
+    for line in (*footnotes.lines(), *section_notes(section)):
         yield f"\n{_escaped(line)}"
 
 
