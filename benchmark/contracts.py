@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .core.config import Access, Configuration, Definition, Part, Protocol, Recipe, StageKind, Task, setting
+from .core.config import Access, Configuration, Definition, Kept, Part, Protocol, Recipe, StageKind, Task, setting
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,7 @@ class Dataset(Component):
     kind = "dataset"
     #: Data set whose presets apply where a component has none for this one (`digits` uses MNIST's).
     family: ClassVar[str] = ""
+    target: Recipe = setting(Recipe(), "training of the target, the same for every defense", stages=("target",))
     judge: Recipe = setting(Recipe(), "training of the judge", stages=("judge",))
     second_judge: Recipe = setting(Recipe(), "training of the second judge", stages=("second_judge",))
     negatives: int = setting(20, "calibrated negatives per attacked label", smoke=5, stages=("negatives",), ge=1)
@@ -88,15 +89,34 @@ class Dataset(Component):
 
     @abstractmethod
     def load(self, part: Part, root: Path) -> Images:
-        """Read one part.
+        """Read one part, all its images; `part` is how the harness reads them.
 
         Args:
-            part: `private_train`, `private_test`, `public`, `judge_train` or `judge_test`.
+            part: `private_train`, `private_test`, `public`, `judge_train` or `judge_test`; never `private_val`, which
+                the harness holds out of `private_train`.
             root: the data folder (`--data` or `PRIVBENCH_DATA`).
 
         Raises:
             MissingDataError: a file is missing, truncated or not what it should be.
         """
+
+    def part(self, part: Part, root: Path) -> Images:
+        """Read one part as every stage and every comparison uses it.
+
+        `private_train` is without the images of `private_val`: what defenses train on.
+
+        Args:
+            part: any part.
+            root: the data folder.
+
+        Raises:
+            MissingDataError: as for `load`.
+        """
+        if part not in ("private_train", "private_val"):
+            return self.load(part, root)
+        from .core.validation import split_validation
+
+        return split_validation(self.load("private_train", root), self.protocol)[part == "private_val"]
 
     def fingerprint(self, root: Path) -> str:
         """Return what identifies the files, for cache keys; empty where checksums are published."""
@@ -120,7 +140,10 @@ class Defense(Component):
 
     kind = "defense"
     tasks: ClassVar[frozenset[Task]] = frozenset({"classes"})
-    recipe: Recipe = setting(Recipe(), "training of the target")
+    recipe: Recipe = setting(Recipe(), "training of the target; by default the field `target` of the data set")
+    selection: Kept = setting(
+        "best", "network kept: the best on the validation images, looked at during training, or that of the last step"
+    )
 
     def network(self, protocol: Protocol) -> Network:
         """Build the untrained target, with random weights or, if the protocol says so, published ones."""
@@ -145,7 +168,7 @@ class Defense(Component):
         """Train a target on the private training images; override it if one loss per step is not enough."""
         with context.seeded("initialise"):
             network = self.network(context.protocol)
-        context.fit("target", network, private, self.recipe, self.loss)
+        context.fit("target", network, private, self.recipe, self.loss, kept=self.selection)
         return network
 
 

@@ -17,9 +17,15 @@ from ._hsic_coco import Measure, regulariser
 VMI_SCALE = 2.0
 
 
-def preset(lambda_x: float, lambda_y: float, recipe: Mapping[str, Any], *, x_scale: float = 1.0) -> dict[str, Any]:
-    """Values of the fields that the tables of the paper vary, and the scale of X that their weights belong to."""
-    return {"lambda_x": float(lambda_x), "lambda_y": float(lambda_y), "x_scale": x_scale, "recipe": recipe}
+def preset(
+    lambda_x: float, lambda_y: float, recipe: Mapping[str, Any] | None = None, *, x_scale: float = 1.0
+) -> dict[str, Any]:
+    """Values of the fields that the tables of the paper vary, and the scale of X that their weights belong to.
+
+    Without a recipe, that of the data set applies.
+    """
+    weights = {"lambda_x": float(lambda_x), "lambda_y": float(lambda_y), "x_scale": x_scale}
+    return weights | ({"recipe": recipe} if recipe else {})
 
 
 class BiDO(Defense):

@@ -66,15 +66,3 @@ VMI_SGD = _values(
 )
 #: ResNet-34 in the VMI experiments without a defense, released code: twice the epochs that the paper states.
 VMI_NO_DEFENSE: Values = {**VMI_SGD, "epochs": 200, "milestones": (60, 120, 160)}
-
-#: ResNet-50 on the attributes of CelebA; no recipe is published.
-CELEBA_ATTRIBUTES: Values = {**CELEBA_ADAM, "epochs": 20}
-
-#: Training steps under the budget `quick`; a step of VGG16 costs ten times as much as one of MNIST's network.
-QUICK: dict[str, Mapping[str, Any]] = {
-    "digits@quick": {"recipe": {"max_steps": 70}},
-    "mnist@quick": {"recipe": {"max_steps": 400}},
-    "cifar10@quick": {"recipe": {"max_steps": 100, "batch_size": 32}},
-    "celeba@quick": {"recipe": {"max_steps": 40, "batch_size": 32}},
-    "celeba_attributes@quick": {"recipe": {"max_steps": 150, "batch_size": 32}},
-}

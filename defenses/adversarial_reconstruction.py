@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -59,8 +59,8 @@ class AdversarialReconstruction(Defense):
         those against which it is used, which lag behind while Enc changes.
 
     Note:
-        The paper does not state optimisers, step sizes, batch size and training length. Here: Adam with the step size
-        of the data set's BiDO recipe for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for
+        The paper does not state optimisers, step sizes, batch size and training length. Here: the recipe of the
+        data set, as for every defense, for encoder and head, Adam (betas 0.5, 0.999) with `adversary_learning_rate` for
         the adversary.
 
     Note:
@@ -78,15 +78,6 @@ class AdversarialReconstruction(Defense):
 
     version: ClassVar[int] = 2
     tasks = frozenset({"classes", "attributes"})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "mnist": {"recipe": {**_recipes.MNIST_ADAM, "learning_rate": 1e-3}},
-        "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
-        "celeba": {"recipe": _recipes.CELEBA_ADAM},
-        "celeba_attributes": {"recipe": _recipes.CELEBA_ATTRIBUTES},
-        **_recipes.QUICK,
-        "digits@quick": {"recipe": {"max_steps": 250, "batch_size": 32}},
-    }
-
     lambda_1: float = setting(1.0, "weight of the negative pixel distance", ge=0)
     lambda_2: float = setting(0.0, "weight of the negative perceptual distance", ge=0)
     mu_1: float = setting(0.0, "weight of the simulated adversary's adversarial loss", ge=0)
@@ -122,7 +113,17 @@ class AdversarialReconstruction(Defense):
         game = _AdversarialTraining(self, private, context)
         steps = self.recipe.epochs * game.batches.steps_per_epoch
         steps = min(steps, self.recipe.max_steps or steps)
-        context.loop("target", steps, game.state, game.step)
+        chosen = context.selection(
+            "target", game.network, self.selection, self.recipe, steps, game.batches.steps_per_epoch
+        )
+
+        def step(i: int, generator: torch.Generator) -> dict[str, Tensor]:
+            losses = game.step(i, generator)
+            chosen.look(i)
+            return losses
+
+        context.loop("target", steps, {**game.state, **chosen.state}, step)
+        context.notes["selection"] = chosen.finish()
         context.notes["steps"] = steps
         context.notes["epochs"] = steps / game.batches.steps_per_epoch
         return game.network.eval()
@@ -234,7 +235,7 @@ def _extra_batches(defense: AdversarialReconstruction, private: Images, context:
         )
     with context.seeded("initialise teacher"):
         teacher = defense.network(context.protocol)
-    context.fit("teacher", teacher, private, defense.recipe, cross_entropy)
+    context.fit("teacher", teacher, private, defense.recipe, cross_entropy, kept=defense.selection)
     with torch.no_grad():
         size = defense.recipe.batch_size
         logits = torch.cat([teacher.logits(x).cpu() for x, _ in batches(extra, size, context.device)])

@@ -19,28 +19,23 @@ class NoDefense(Defense):
     Xiao et al. (their lambda_1 = lambda_2 = 0).
 
     Note:
-        The default presets are the SGD recipes of BiDO's released code, although the paper's App. B.2 describes Adam
-        for every target; `celeba-adam`, `mnist-adam` and `vmi-printed` are the printed recipes.
+        Without a preset, the recipe is that of the data set, the same for every defense. `mnist-published`,
+        `celeba-published` and `vmi` are the SGD recipes of BiDO's released code, although the paper's App. B.2
+        describes Adam for every target; `celeba-adam`, `mnist-adam` and `vmi-printed` are the printed recipes.
 
     Note:
-        The released code has no recipe for CIFAR-10; `cifar10` is the printed one.
-
-    Note:
-        Xiao et al. state no recipe; `celeba_attributes` is our choice.
+        The released code has no recipe for CIFAR-10; `cifar10-published` is the printed one.
     """
 
     tasks = frozenset({"classes", "attributes"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "mnist": {"recipe": _recipes.MNIST_SGD},
-        "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
-        "celeba": {"recipe": _recipes.CELEBA_SGD},
-        "celeba_attributes": {"recipe": _recipes.CELEBA_ATTRIBUTES},
+        "mnist-published": {"recipe": _recipes.MNIST_SGD},
+        "cifar10-published": {"recipe": _recipes.CIFAR10_ADAM},
+        "celeba-published": {"recipe": _recipes.CELEBA_SGD},
         "vmi": {"recipe": _recipes.VMI_NO_DEFENSE},
-        "celeba_vmi": {"recipe": _recipes.VMI_NO_DEFENSE},
         "mnist-adam": {"recipe": _recipes.MNIST_ADAM},
         "celeba-adam": {"recipe": _recipes.CELEBA_ADAM},
         "vmi-printed": {"recipe": _recipes.VMI_SGD},
-        **_recipes.QUICK,
     }
 
     recipe: Recipe = setting(Recipe(**_recipes.CELEBA_SGD), "training of the target")

@@ -1,20 +1,17 @@
 """Training on permuted labels, a control for attacks."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..benchmark.contracts import Defense
-from ..benchmark.core.config import Recipe, setting
+from ..benchmark.core.config import Kept, setting
 from ..benchmark.core.evidence import Images
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks.classifiers.network import Network
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import cross_entropy
-from . import _recipes
 
 
 class Placebo(Defense):
@@ -41,16 +38,7 @@ class Placebo(Defense):
     """
 
     tasks = frozenset({"classes", "attributes"})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "mnist": {"recipe": _recipes.MNIST_SGD},
-        "cifar10": {"recipe": _recipes.CIFAR10_ADAM},
-        "celeba": {"recipe": _recipes.CELEBA_SGD},
-        "celeba_attributes": {"recipe": _recipes.CELEBA_ATTRIBUTES},
-        "celeba_vmi": {"recipe": _recipes.VMI_NO_DEFENSE},
-        **_recipes.QUICK,
-    }
-
-    recipe: Recipe = setting(Recipe(**_recipes.CELEBA_SGD), "training of the target")
+    selection: Kept = setting("last", "network kept; a placebo has no best one")
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy in nats of the permuted labels; binary cross-entropy for attributes."""

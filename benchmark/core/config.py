@@ -7,9 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 Budget = Literal["smoke", "quick", "full"]
 BUDGETS: tuple[Budget, ...] = ("smoke", "quick", "full")
 Access = Literal["white_box", "scores", "labels", "features"]
-Part = Literal["private_train", "private_test", "public", "judge_train", "judge_test"]
+#: Parts of a data set. The harness holds `private_val` out of what a data set loads as `private_train`.
+Part = Literal["private_train", "private_val", "private_test", "public", "judge_train", "judge_test"]
+#: Which network of a training is kept: the best one on the validation part, or the one of the last step.
+Kept = Literal["best", "last"]
 StageKind = Literal["judge", "second_judge", "target", "negatives", "prior", "evidence", "scores"]
 Task = Literal["classes", "attributes"]
+#: Name of the defense that trains a target without protection; others are compared with it.
+UNDEFENDED = "none"
 #: Name of the built-in control: a target trained on permuted labels, which every matrix attacks too.
 PLACEBO = "placebo"
 
@@ -98,6 +103,12 @@ class Protocol(Configuration):
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
     augmentation: Literal["none", "flip", "crop_flip", "cutout"] = "none"
+    validation: int = Field(
+        10,
+        description="one in this many private training images of each label, rounded up, is held out to choose the "
+        "best network of a training; 0 for none",
+        ge=0,
+    )
     attributes: tuple[str, ...] = Field((), description="names of the outputs of an attribute task, in order")
     face_box: tuple[int, int, int, int] | None = Field(
         None,

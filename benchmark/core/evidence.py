@@ -163,7 +163,8 @@ class Evidence:
     Args:
         protocol: of the data set.
         items: evidence by class name (`Predictions`, `ClassReconstructions`, ...).
-        private: loads a part of the private data (`private_train`, `private_test`), for evaluators only.
+        private: reads a part of the private data (`private_train`, without the validation images, or `private_test`),
+            for evaluators only.
         attack: the attack's fields.
     """
 

@@ -10,14 +10,15 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from ..core.config import Part, Protocol, setting
+from ..core.config import Part, Protocol, Recipe, setting
 from ..core.evidence import UNKNOWN, Images
+from ..core.split import ranked
 from ..errors import MissingDataError
 from . import _celeba_files as release
+from . import _fields
 from ._decoded import cache_key, decoded, decoded_path
 from ._extra import ExtraImages, list_images
 from ._faces import Faces, Split
-from ._split import ranked
 
 #: Attributes of the release, in its order.
 ATTRIBUTES = (
@@ -78,6 +79,9 @@ class AttributeFaces(Faces):
     family: ClassVar[str] = "celeba_attributes"
     #: Name of the protocol.
     title: ClassVar[str]
+    target: Recipe = _fields.target(
+        Recipe(optimizer="adam", learning_rate=1e-4, epochs=20), max_steps=150, batch_size=32
+    )
     attributes: tuple[str, ...] = setting(ATTRIBUTES, "names of the attributes that the target predicts, in order")
     size: Size = setting(224, "height and width of an image in pixels", smoke=64, quick=64)
     extra: Path | None = setting(
@@ -120,10 +124,10 @@ class AttributeFaces(Faces):
 
     @property
     def protocol(self) -> Protocol:
-        """Version 1."""
+        """Version 2."""
         return Protocol(
             name=self.title,
-            version=1,
+            version=2,
             task="attributes",
             image=(3, self.size, self.size),
             classes=len(self.attributes),

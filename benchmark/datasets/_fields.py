@@ -27,6 +27,11 @@ def trials(default: int, **budgets: int) -> Any:
     return setting(default, "independent attacks", stages=("evidence", "scores"), ge=1, **budgets)
 
 
+def target(recipe: Recipe, **quick: int) -> Any:
+    """Declare the training of the target under every defense; `quick` as in `judge`."""
+    return setting(recipe, "training of the target, the same for every defense", quick=quick, stages=("target",))
+
+
 def judge(recipe: Recipe, **quick: int) -> Any:
     """Declare the training of the judge; `quick` holds the fields of the recipe that the budget `quick` changes."""
     return setting(recipe, "training of the judge", quick=quick, stages=("judge",))

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..core.config import Protocol
+from ..core.config import Protocol, Recipe
+from ..core.split import held_out
 from . import _fields
 from ._faces import Faces, Split
-from ._split import held_out
 
 #: Columns 35 .. 142 and rows 55 .. 162, the centre: left, top, width, height in the aligned frame.
 GMI_BOX = (35, 55, 108, 108)
@@ -16,12 +16,15 @@ GMI_BOX = (35, 55, 108, 108)
 class IdentityFaces(Faces):
     """Faces whose labels are identities; fields and protocol have the values of GMI, KED-MI and BiDO."""
 
+    target: Recipe = _fields.target(
+        Recipe(optimizer="adam", learning_rate=1e-4, epochs=50), max_steps=40, batch_size=32
+    )
     attacked: int = _fields.attacked(300, 1000, smoke=5, quick=20)
     draws: int = _fields.draws(5)
     trials: int = _fields.trials(1)
 
     def _make_protocol(self, name: str, classes: int, **changes: Any) -> Protocol:
-        """Version 1 of the protocol `name` with `classes` private identities: CelebA's, with `changes`."""
+        """Version 2 of the protocol `name` with `classes` private identities: CelebA's, with `changes`."""
         celeba = {
             "target_network": "vgg16_bn",
             "second_judge_network": "resnet50",
@@ -32,7 +35,7 @@ class IdentityFaces(Faces):
         }
         return Protocol(
             name=name,
-            version=1,
+            version=2,
             image=(3, 64, 64),
             classes=classes,
             judge_classes=classes,

@@ -20,6 +20,8 @@ Partition = Literal["train", "test"]
 #: Labels 0 .. 4 are private, and all of them are attacked.
 PRIVATE = 5
 SIZE = 32
+#: Recipe of every target of handwritten digits.
+DIGIT_TARGET = Recipe(optimizer="adam", learning_rate=1e-3, batch_size=64, epochs=20)
 #: Recipes of the judges of handwritten digits.
 DIGIT_JUDGE = Recipe(learning_rate=1e-2, momentum=0.5, nesterov=True, epochs=30, milestones=(25,), gamma=0.2)
 SECOND_DIGIT_JUDGE = Recipe(optimizer="adam", learning_rate=3e-3, epochs=30, milestones=(25,), gamma=0.2)
@@ -68,7 +70,7 @@ class TenClasses(Dataset):
         return Images(enlarge(data.pixels), data.labels)
 
     def _make_protocol(self, name: str, **changes: Any) -> Protocol:
-        """Version 1 of the protocol `name`: BiDO's for handwritten digits, with `changes`."""
+        """Version 2 of the protocol `name`: BiDO's for handwritten digits, with `changes`."""
         digits = {
             "image": (1, SIZE, SIZE),
             "target_network": "mcnn",
@@ -77,7 +79,7 @@ class TenClasses(Dataset):
         }
         return Protocol(
             name=name,
-            version=1,
+            version=2,
             classes=PRIVATE,
             judge_classes=10,
             attacked=self.attacked,

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ..core.config import Protocol
+from ..core.split import ranked
 from ..errors import MissingDataError
 from ._celeba_files import PUBLISHED
 from ._faces import Split, require_whole
 from ._identity_faces import IdentityFaces, by_identity, hold_out
-from ._split import ranked
 
 CLASSES = 1000
 #: Images that a private identity has at least.
@@ -55,7 +55,7 @@ class CelebA(IdentityFaces):
 
     @property
     def protocol(self) -> Protocol:
-        """`celeba/v1`."""
+        """`celeba/v2`."""
         return self._make_protocol("celeba", CLASSES)
 
     def split(self, identities: Mapping[str, int]) -> Split:

@@ -35,7 +35,7 @@ class CelebAAttributesSubset(AttributeFaces):
 
     @property
     def protocol(self) -> Protocol:
-        """Version 1, with the chosen target."""
+        """Version 2, with the chosen target."""
         return super().protocol.model_copy(update={"target_network": self.network})
 
     def counts(self, identities: Mapping[str, int]) -> tuple[int, int]:

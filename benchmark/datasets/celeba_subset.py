@@ -37,7 +37,7 @@ class CelebASubset(IdentityFaces):
 
     @property
     def protocol(self) -> Protocol:
-        """`celeba_subset/v1`."""
+        """`celeba_subset/v2`."""
         return self._make_protocol("celeba_subset", CLASSES)
 
     def split(self, identities: Mapping[str, int]) -> Split:

@@ -66,6 +66,19 @@ class CelebAVMI(IdentityFaces):
     pretrained: bool = setting(
         True, "start the judges from published weights; the target never does", stages=("judge", "second_judge")
     )
+    target: Recipe = _fields.target(
+        Recipe(
+            learning_rate=1e-1,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=5e-4,
+            epochs=100,
+            milestones=(60, 80),
+            gamma=0.2,
+        ),
+        max_steps=40,
+        batch_size=32,
+    )
     judge: Recipe = _fields.judge(
         Recipe(learning_rate=1e-2, momentum=0.9, nesterov=True, weight_decay=5e-4, epochs=28),
         max_steps=40,
@@ -76,7 +89,7 @@ class CelebAVMI(IdentityFaces):
 
     @property
     def protocol(self) -> Protocol:
-        """`celeba_vmi/v1`."""
+        """`celeba_vmi/v2`."""
         return self._make_protocol(
             "celeba_vmi",
             CLASSES,

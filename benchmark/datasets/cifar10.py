@@ -58,6 +58,11 @@ class CIFAR10(TenClasses):
         "start target and judges from ImageNet weights; false trains from scratch",
         stages=("judge", "second_judge", "target"),
     )
+    target: Recipe = _fields.target(
+        Recipe(optimizer="adam", learning_rate=1e-4, epochs=30, milestones=(25,), gamma=0.5),
+        max_steps=100,
+        batch_size=32,
+    )
     judge: Recipe = _fields.judge(
         Recipe(learning_rate=1e-2, nesterov=True, weight_decay=5e-4, epochs=30, milestones=(15, 25), gamma=0.2),
         max_steps=100,
@@ -71,7 +76,7 @@ class CIFAR10(TenClasses):
 
     @property
     def protocol(self) -> Protocol:
-        """`cifar10/v1`."""
+        """`cifar10/v2`."""
         return self._make_protocol(
             "cifar10",
             image=(3, 32, 32),

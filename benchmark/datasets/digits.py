@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 
 from ..core.config import Protocol, Recipe
+from ..core.split import held_out
 from . import _fields
-from ._split import held_out
-from ._ten_classes import DIGIT_JUDGE, SECOND_DIGIT_JUDGE, Labelled, Partition, TenClasses
+from ._ten_classes import DIGIT_JUDGE, DIGIT_TARGET, SECOND_DIGIT_JUDGE, Labelled, Partition, TenClasses
 
 #: Grey levels of a scan are 0 .. 16.
 LEVELS = 16
@@ -37,12 +37,13 @@ class Digits(TenClasses):
     """
 
     family: ClassVar[str] = "mnist"
+    target: Recipe = _fields.target(DIGIT_TARGET, max_steps=150)
     judge: Recipe = _fields.judge(DIGIT_JUDGE, max_steps=120)
     second_judge: Recipe = _fields.second_judge(SECOND_DIGIT_JUDGE, max_steps=200)
 
     @property
     def protocol(self) -> Protocol:
-        """`digits/v1`."""
+        """`digits/v2`."""
         return self._make_protocol("digits")
 
     def read(self, partition: Partition, root: Path) -> Labelled:

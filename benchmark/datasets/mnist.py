@@ -13,7 +13,7 @@ from ..core.config import Protocol, Recipe
 from ..errors import MissingDataError
 from . import _fields, files
 from ._download import download
-from ._ten_classes import DIGIT_JUDGE, SECOND_DIGIT_JUDGE, Labelled, Partition, TenClasses
+from ._ten_classes import DIGIT_JUDGE, DIGIT_TARGET, SECOND_DIGIT_JUDGE, Labelled, Partition, TenClasses
 
 FOLDER = "MNIST/raw"
 #: Size and MD5 of the extracted files, from the archives whose checksums torchvision publishes.
@@ -50,12 +50,13 @@ class MNIST(TenClasses):
         published pixels.
     """
 
+    target: Recipe = _fields.target(DIGIT_TARGET, max_steps=400)
     judge: Recipe = _fields.judge(DIGIT_JUDGE, max_steps=250)
     second_judge: Recipe = _fields.second_judge(SECOND_DIGIT_JUDGE, max_steps=400)
 
     @property
     def protocol(self) -> Protocol:
-        """`mnist/v1`."""
+        """`mnist/v2`."""
         return self._make_protocol("mnist")
 
     def read(self, partition: Partition, root: Path) -> Labelled:

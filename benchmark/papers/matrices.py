@@ -59,6 +59,7 @@ def matrices(
             budget,
             group.settings,
             controls,
+            baselines=False,
         )
         for group in _groups(table, rows, dataset, settings)
     )

@@ -124,10 +124,10 @@ class Reproduction(Configuration):
         return found
 
     def fields_set_by_dataset(self, budget: Budget) -> set[str]:
-        """Return the dotted names of the defense's fields that a preset such as `mnist@quick` may set."""
+        """Return the dotted names of the defense's fields that data sets and presets such as `mnist@quick` may set."""
         presets = registry.load("defense", self.defense).presets.items()
         found = [flat(dict(fields)) for name, fields in presets if name.endswith(f"@{budget}")]
-        return {name for fields in found for name in fields}
+        return {"recipe.max_steps", *(name for fields in found for name in fields)}
 
 
 class Row(Configuration):

@@ -70,11 +70,16 @@ class TrainedJudgeFacts(JudgeFacts):
 
 
 class TargetFacts(Facts):
-    """Facts of a target: its accuracy on the `n` private test images, and the seed of its stored predictions."""
+    """Facts of a target.
+
+    Its accuracy on the `n` private test images, the seed of its stored predictions, and which network of its training
+    was kept (see `training.selection.Selection.finish`).
+    """
 
     test_accuracy: float
     n: int
     prediction_seed: int
+    selection: dict[str, JsonValue] = Field(default_factory=dict)
     defense: dict[str, JsonValue] = Field(default_factory=dict)
     protocol: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -99,6 +104,7 @@ class ScoresFacts(Facts):
     artifacts: dict[str, ArtifactReference]
     costs: dict[str, Cost]
     stage_curves: dict[str, Curves]
+    target: dict[str, JsonValue] = Field(default_factory=dict)
     judge: dict[str, JsonValue] = Field(default_factory=dict)
     queries: dict[str, int] = Field(default_factory=dict)
     environment: Environment

@@ -1,8 +1,12 @@
 """Matrices: data sets x defenses x attacks x seeds, resolved into cells.
 
-A component's fields are resolved in layers, later ones winning: the published defaults of its class, the preset (the
-one named, or the one of the data set or its family), the budget's values (then the preset `NAME@BUDGET` of the data set
-or its family), and what the user sets.
+A component's fields are resolved in layers, later ones winning: the published defaults of its class, for a defense the
+recipe of the data set (its field `target`), the preset (the one named, or the one of the data set or its family), the
+budget's values (then the preset `NAME@BUDGET` of the data set or its family), and what the user sets. The budget's
+values of a defense's recipe are those of the data set: a preset that names a published recipe without `max_steps` is
+still cut to the data set's number of steps.
+
+A defense is compared with `none` under the same recipe. If its recipe is not the data set's, a matrix adds that `none`.
 
 Besides the cells that are asked for, a matrix has controls: each attack that reconstructs labels also attacks a
 placebo, a target trained on permuted labels, once. Attacks on the latents of single images have none: a latent
@@ -11,13 +15,13 @@ describes its image whatever the network has learned, so a placebo controls noth
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import registry
 from ..contracts import Attack, Dataset, Defense, Evaluator
-from ..core.config import BUDGETS, PLACEBO, Budget
+from ..core.config import BUDGETS, PLACEBO, UNDEFENDED, Budget
 from ..errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
 from ..records.record import NotRun
 from .cell import Cell, Choice, Selection
@@ -33,7 +37,9 @@ class Matrix:
     Args:
         settings: `scope.field` to value; the scope is a kind (`attack`) or a component's name (`kedmi`).
         evaluators: `None` means all that apply.
-        controls: add the placebo under the first seed, unless it is among `defenses`; its cells come last.
+        controls: add the placebo under the first seed, unless it is among `defenses`, whose cells come last, and `none`
+            under the recipe of each defense whose recipe is not the data set's.
+        baselines: whether the controls include the latter; the recipes of published tables differ on purpose.
     """
 
     datasets: tuple[Selection, ...]
@@ -44,6 +50,7 @@ class Matrix:
     budget: Budget = "quick"
     settings: Mapping[str, Any] = field(default_factory=dict)
     controls: bool = True
+    baselines: bool = True
 
     def cells(self) -> list[Cell]:
         """Resolve into cells, in the order given, controls last.
@@ -59,6 +66,7 @@ class Matrix:
         for data in self.datasets:
             dataset = resolve("dataset", data, self.budget, settings)
             defenses = [resolve("defense", name, self.budget, settings, dataset) for name in self.defenses]
+            defenses += _baselines(dataset, defenses, self.budget) if self.controls and self.baselines else []
             attacks = [resolve("attack", name, self.budget, settings, dataset) for name in self.attacks]
             scored = [(attack, *_evaluators(self, dataset, attack, settings)) for attack in attacks]
             found += [
@@ -85,6 +93,20 @@ def cells_of(matrices: Iterable[Matrix]) -> list[Cell]:
     """Resolve several matrices into cells, the controls of all after the other cells."""
     cells = [cell for matrix in matrices for cell in matrix.cells()]
     return sorted(cells, key=lambda cell: cell.defense.name == PLACEBO)
+
+
+def _baselines(dataset: Choice, defenses: Sequence[Choice], budget: Budget) -> list[Choice]:
+    """Return `none` under each recipe of a defense that is not the data set's, unless it is among the defenses."""
+    found: list[Choice] = []
+    for choice in defenses:
+        defense: Defense = choice.component
+        if choice.name in (UNDEFENDED, PLACEBO) or defense.recipe == dataset.component.target:
+            continue
+        fields = {"recipe": defense.recipe.model_dump(), "selection": defense.selection}
+        baseline = resolve("defense", Selection(UNDEFENDED, fields=fields), budget, {}, dataset)
+        if all((each.name, each.component) != (baseline.name, baseline.component) for each in (*defenses, *found)):
+            found.append(baseline)
+    return found
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

@@ -241,7 +241,7 @@ def _private_images(records: Sequence[Record], part: Part, root: Path, select: C
     import torch
 
     datasets = {canonical(choice.identity()): choice for choice in (cell_of(record).dataset for record in records)}
-    found = [select(choice.component.load(part, root)) for choice in datasets.values()]
+    found = [select(choice.component.part(part, root)) for choice in datasets.values()]
     if any(not torch.equal(each.pixels, found[0].pixels) for each in found):
         raise InvalidConfigurationError(
             "expected records of the same private images, got data set configurations whose images differ; "

@@ -27,9 +27,13 @@ def resolve(
         InvalidConfigurationError: a value is out of range or of the wrong type.
     """
     cls = registry.load(kind, selection.name)
-    values = defaults(cls)
+    values, of_budget = defaults(cls), budget_values(cls, budget)
+    if kind == "defense" and dataset is not None:
+        # The recipe of a data set has its values for the budget already.
+        values["recipe"] = dataset.component.target.model_dump()
+        of_budget.pop("recipe", None)
     _merge(values, _preset(cls, selection, dataset))
-    _merge(values, budget_values(cls, budget))
+    _merge(values, of_budget)
     _merge(values, _of_dataset(cls, dataset, f"@{budget}"))
     where = selection.where or kind
     changes: dict[str, Any] = {}

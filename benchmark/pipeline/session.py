@@ -48,7 +48,7 @@ class Session:
         """Return one part of a data set; it is read once."""
         key = canonical([dataset.identity(), part])
         if key not in self._images:
-            self._images[key] = dataset.component.load(part, self.data_root)
+            self._images[key] = dataset.component.part(part, self.data_root)
         return self._images[key]
 
     def artifact(self, stage: Stage, role: str) -> Artifact:
@@ -105,6 +105,7 @@ class Session:
             self.progress,
             lambda: self.images(stage.cell.dataset, "public"),
             self.batch_halvings,
+            lambda: self.images(stage.cell.dataset, "private_val"),
         )
         return self._context
 

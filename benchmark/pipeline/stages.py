@@ -147,6 +147,7 @@ def _target(stage: Stage, session: Session, context: Context) -> StageOutput:
         test_accuracy=accuracy(logits, truth),
         n=len(test),
         prediction_seed=context.seed,
+        selection=context.notes.get("selection", {}),
         defense=cell.defense.identity(),
         protocol=context.protocol.model_dump(mode="json"),
     )
@@ -303,6 +304,7 @@ def _scores_facts(
             for role, run in runs.items()
         },
         stage_curves={role: run.curves for role, run in runs.items() if run.curves},
+        target=TargetFacts.of(read["target"]).selection,
         judge=judges.pop("judge", {}) | judges,
         queries=queries,
         environment=Environment(**environment(device)),

@@ -47,6 +47,7 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
         "costs": facts.costs,
         "environment": facts.environment,
         "artifacts": artifacts,
+        "target": facts.target,
         "judge": facts.judge,
         "curves": facts.stage_curves,
         "flags": record_flags(

@@ -146,6 +146,11 @@ class Record(Document):
     costs: dict[str, Cost] = Field(default_factory=dict, description="by stage")
     environment: Environment
     artifacts: dict[str, ArtifactReference] = Field(default_factory=dict, description="by stage")
+    target: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="the network of its training that was kept, after which step, and its accuracy on the validation "
+        "images; missing in older records",
+    )
     judge: dict[str, JsonValue] = Field(default_factory=dict)
     curves: dict[str, dict[str, dict[str, tuple[tuple[int, float | None], ...]]]] = Field(
         default_factory=dict, description="by stage, loop and series: step and value"

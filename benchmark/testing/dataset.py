@@ -18,7 +18,8 @@ from .configuration import configuration, described, fields, registered
 from .run_cell import round_trip
 from .samples import conditions
 
-_PARTS: tuple[Part, ...] = get_args(Part)
+#: Parts that a data set loads; the harness holds out the validation part.
+_PARTS: tuple[Part, ...] = tuple(part for part in get_args(Part) if part != "private_val")
 
 
 def protocol(subject: ComponentUnderTest) -> None:
@@ -111,6 +112,31 @@ def shapes(subject: ComponentUnderTest) -> None:
         )
 
 
+def validation(subject: ComponentUnderTest) -> None:
+    """Validation images are held out of the private training images, and each label keeps images to train on."""
+    found = subject.component.protocol
+    with conditions():
+        train, held = (subject.component.part(part, subject.data) for part in ("private_train", "private_val"))
+    whole = _part(subject, "private_train")
+    require(
+        len(train) + len(held) == len(whole) and not _hashes(train) & _hashes(held),
+        f"of {len(whole)} private training images, {len(train)} are to train on and {len(held)} to validate, "
+        f"{len(_hashes(train) & _hashes(held))} of them in both",
+        "drop duplicates, and leave `part` as it is",
+    )
+    require(
+        len(held) > 0 or not found.validation,
+        "no label can spare an image for validation",
+        "set `reference` (and `instances` of the identity sampler) below the number of images of a label, or "
+        "`validation=0` to keep the network of the last step",
+    )
+    require(
+        found.task != "classes" or set(train.truth("classes").tolist()) == set(range(found.classes)),
+        "a label has no images left to train on",
+        "leave `part` as it is",
+    )
+
+
 def disjoint(subject: ComponentUnderTest) -> None:
     """No public image is private, and no private test image is a training image."""
     private, test, public = (_hashes(_part(subject, part)) for part in ("private_train", "private_test", "public"))
@@ -192,5 +218,5 @@ def _listing(root: Path) -> set[tuple[str, int]]:
 CHECKS = checks_from(
     "dataset",
     *(registered, described, fields, configuration, protocol, missing_data),
-    *(shapes, disjoint, determinism, inputs, record),
+    *(shapes, validation, disjoint, determinism, inputs, record),
 )

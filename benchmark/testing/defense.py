@@ -51,7 +51,7 @@ def determinism(subject: ComponentUnderTest) -> None:
     """The same seed gives the same target, whatever the global random state is."""
     task = task_of(subject)
     with conditions(99):
-        again = subject.component.train(Sample(task=task).load("private_train"), _context(task))
+        again = subject.component.train(Sample(task=task).part("private_train", Path()), _context(task))
     require_same(
         state(_trained(subject, task)),
         state(again),
@@ -63,7 +63,7 @@ def determinism(subject: ComponentUnderTest) -> None:
 def inputs(subject: ComponentUnderTest) -> None:
     """Training does not change the private images, their labels or the configuration."""
     task = task_of(subject)
-    images = Sample(task=task).load("private_train")
+    images = Sample(task=task).part("private_train", Path())
     before = {name: value.clone() for name, value in vars(images).items() if value is not None}
     fields_before = subject.component.model_dump_json()
     with conditions():
@@ -104,7 +104,7 @@ def strict_loading(subject: ComponentUnderTest) -> None:
 def resume(subject: ComponentUnderTest) -> None:
     """Training that is killed in every loop and resumed from its checkpoint gives the same target."""
     task = task_of(subject)
-    images = Sample(task=task).load("private_train")
+    images = Sample(task=task).part("private_train", Path())
     context = _context(task)
     with tempfile.TemporaryDirectory() as folder, conditions(3):
         resumed = interrupted(context, lambda context: subject.component.train(images, context), Path(folder))
@@ -125,7 +125,7 @@ def resume(subject: ComponentUnderTest) -> None:
 def one_class(subject: ComponentUnderTest) -> None:
     """Training on a single class or on no images succeeds or raises a PrivbenchError."""
     for task in sorted(subject.cls.tasks):
-        images = Sample(task=task).load("private_train")
+        images = Sample(task=task).part("private_train", Path())
         for few in (of_one_class(images), images.select(torch.arange(0))):
             with conditions():
                 try:
@@ -147,7 +147,13 @@ def record(subject: ComponentUnderTest) -> None:
 
 def _context(task: Task) -> Context:
     sample = Sample(task=task)
-    return Context(sample.protocol, CPU, 7, public=lambda: sample.load("public"))
+    return Context(
+        sample.protocol,
+        CPU,
+        7,
+        public=lambda: sample.load("public"),
+        validation=lambda: sample.part("private_val", Path()),
+    )
 
 
 def _cached_context(subject: ComponentUnderTest, task: Task) -> Context:
@@ -159,7 +165,7 @@ def _trained(subject: ComponentUnderTest, task: Task) -> Network:
     """The target of a task, trained once for all checks."""
 
     def train() -> Network:
-        images: Images = Sample(task=task).load("private_train")
+        images: Images = Sample(task=task).part("private_train", Path())
         with conditions():
             network: Network = subject.component.train(images, _cached_context(subject, task))
         return network
@@ -169,7 +175,7 @@ def _trained(subject: ComponentUnderTest, task: Task) -> Network:
 
 def _check_loss(subject: ComponentUnderTest, task: Task) -> None:
     sample = Sample(task=task)
-    few = sample.load("private_train")
+    few = sample.part("private_train", Path())
     few = few.select(torch.arange(0, len(few), 4))
     with conditions():
         network = subject.component.network(sample.protocol).train()

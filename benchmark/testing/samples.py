@@ -113,7 +113,14 @@ class _KillingContext(Context):
     """A context that kills the stage once in the middle of every loop."""
 
     def __init__(self, context: Context, checkpoint: Checkpoint, killed: set[str]) -> None:
-        super().__init__(context.protocol, context.device, context.seed, checkpoint, None, context.public)
+        super().__init__(
+            context.protocol,
+            context.device,
+            context.seed,
+            checkpoint,
+            public=context.public,
+            validation=context.validation,
+        )
         self._killed = killed
 
     def loop(self, name: str, steps: int, state: State, step: Step) -> None:

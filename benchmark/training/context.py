@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import __version__
-from ..core.config import Protocol, Recipe
+from ..core.config import Kept, Protocol, Recipe
 from ..core.evidence import Images
 from ..core.seeds import derive, seed_layers
 from ..networks.classifiers.network import Network
@@ -26,6 +26,7 @@ from .batches import Augmentation, Batches, Sampler
 from .monitor import LoopMonitor
 from .optimisation import learning_rate, make_optimizer, update
 from .progress import NullProgress, Progress
+from .selection import Selection
 from .state import Checkpoint, State, current_tensors, extract, non_finite, restore
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Context:
         progress: receives the progress of every loop.
         public: reads the public images, for defenses that use them.
         batch_halvings: how often memory ran out; each halves the number of images processed at once.
+        validation: reads the validation images, which choose the network that a training keeps.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Context:
         progress: Progress | None = None,
         public: Callable[[], Images] | None = None,
         batch_halvings: int = 0,
+        validation: Callable[[], Images] | None = None,
     ) -> None:
         self.protocol = protocol
+        self.validation = validation
         self.public = public
         self.device = device
         self.seed = seed
@@ -179,6 +183,7 @@ class Context:
         *,
         sampler: Sampler | None = None,
         augmentation: Augmentation | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Train a classifier on labelled images and leave it in evaluation mode.
 
@@ -190,16 +195,15 @@ class Context:
             loss: of `(network, x, y)`.
             sampler: as in `batches`.
             augmentation: as in `batches`.
-
-        Note:
-            The result is the network after the last step. The released code of BiDO selects the epoch with the best
-            accuracy on the test split, which leaks test data into the selection.
+            kept: the network that is kept, as in `selection`; by default that of the last step, without looking at the
+                validation images.
         """
         network.to(self.device).train()
         batches = self.batches(name, images, recipe.batch_size, sampler=sampler, augmentation=augmentation)
         optimizer = make_optimizer(recipe, network)
         steps = recipe.epochs * batches.steps_per_epoch
         steps = min(steps, recipe.max_steps or steps)
+        chosen = self.selection(name, network, kept, recipe, steps, batches.steps_per_epoch) if kept else None
 
         def step(i: int, generator: torch.Generator) -> dict[str, Tensor]:
             for group in optimizer.param_groups:
@@ -208,12 +212,46 @@ class Context:
             assert y is not None
             value = loss(network, x, y)
             update(optimizer, value)
+            if chosen:
+                chosen.look(i)
             return {"loss": value.detach()}
 
-        self.loop(name, steps, {"network": network, "optimizer": optimizer}, step)
+        state: State = {"network": network, "optimizer": optimizer, **(chosen.state if chosen else {})}
+        self.loop(name, steps, state, step)
+        if chosen:
+            self.notes["selection"] = chosen.finish()
         self.notes["steps"] = steps
         self.notes["epochs"] = steps / batches.steps_per_epoch
         network.eval()
+
+    def selection(
+        self, name: str, network: Network, kept: Kept, recipe: Recipe, steps: int, steps_per_epoch: int
+    ) -> Selection:
+        """Prepare the choice of the network that loop `name` keeps; call `look` in each step and `finish` at the end.
+
+        Args:
+            name: of the loop.
+            network: that the loop trains.
+            kept: `best` on the validation images, or `last`.
+            recipe: of the training.
+            steps: of the loop.
+            steps_per_epoch: of the loop.
+        """
+        images = Images(torch.empty(0, *self.protocol.image), torch.arange(0))
+        if self.validation:
+            images = self.validation()
+            images = dataclasses.replace(images, labels=images.truth(self.protocol.task))
+        return Selection(
+            network,
+            images,
+            kept,
+            steps=steps,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=recipe.batch_size,
+            curve=lambda: self.curves[name],
+            device=self.device,
+            seed=derive(self.seed, name, "look"),
+        )
 
     def batches(
         self,

@@ -32,10 +32,14 @@ def tables() -> dict[str, str]:
     return {
         "classes": _protocols("classes", CLASS_ROWS),
         "attributes": _protocols("attributes", ATTRIBUTE_ROWS),
-        "judges": _judges("judge"),
-        "second-judges": _judges("second_judge"),
-        "steps": _steps(),
-        **{f"presets-{each.name}": _presets(each.name) for each in built_in("defense")},
+        "judges": _recipes("judge", "classes"),
+        "second-judges": _recipes("second_judge", "classes"),
+        "targets": _recipes("target", "classes", "attributes"),
+        **{
+            f"presets-{each.name}": _presets(each.name)
+            for each in built_in("defense")
+            if registry.load("defense", each.name).presets
+        },
         **{f"fields-{each.name}": _fields(each.name) for each in built_in("attack")},
     }
 
@@ -138,13 +142,13 @@ ATTRIBUTE_ROWS = COMMON_ROWS | {
 }
 
 
-def _judges(role: str) -> str:
-    """The training of the first or second judges on every data set that has judges."""
+def _recipes(role: str, *tasks: str) -> str:
+    """The training of the targets, or of the first or second judges, on every data set of the tasks."""
 
     def cell(name: str, field: str) -> str:
         return by_budget(lambda budget: _recipe_value(getattr(configured(name, budget).component, role), field))
 
-    names = data_sets("classes")
+    names = data_sets(*tasks)
     rows = [
         (f"`{field}`: {info.description}", [cell(name, field) for name in names])
         for field, info in Recipe.model_fields.items()
@@ -157,23 +161,6 @@ def _recipe_value(recipe: Recipe, field: str) -> Any:
     unread = ("momentum", "nesterov") if recipe.optimizer == "adam" else ()
     unread += () if recipe.milestones else ("gamma",)
     return "-" if field in unread else getattr(recipe, field)
-
-
-def _steps() -> str:
-    """Limits of the target's training steps for each defense, and the batch size where it is another."""
-    names = data_sets("classes", "attributes")
-    rows = []
-    for defense in built_in("defense"):
-        cells = []
-        for name in names:
-            recipes = [
-                resolve("defense", Selection(defense.name), each, {}, configured(name, each)).component.recipe
-                for each in ("quick", "smoke")
-            ]
-            sizes = [f" of {recipe.batch_size}" if recipe.batch_size != 64 else "" for recipe in recipes]
-            cells.append(" / ".join(f"{recipe.max_steps}{size}" for recipe, size in zip(recipes, sizes, strict=True)))
-        rows.append((f"`{defense.name}`", cells))
-    return _columns("steps at most, quick / smoke", names, rows)
 
 
 def _presets(name: str) -> str:
@@ -191,7 +178,9 @@ def _presets(name: str) -> str:
     recipe = [field for field in Recipe.model_fields if field not in ("batch_size", "max_steps")]
     rows: dict[tuple[str, ...], list[str]] = {}
     for preset, values in found.items():
-        cells = [*(getattr(values, field) for field in own), *(_recipe_value(values.recipe, field) for field in recipe)]
+        named = "recipe" in component.presets.get(preset, {})
+        cells = [getattr(values, field) for field in own]
+        cells += [_recipe_value(values.recipe, field) if named else "-" for field in recipe]
         rows.setdefault(tuple(map(shown, cells)), []).append(preset)
     body = [
         [

@@ -92,7 +92,7 @@ def test_published_checksums_are_torchvisions():
 def test_protocols():
     protocol = CelebA().protocol
     assert (protocol.id, protocol.image, protocol.classes, protocol.judge_classes) == (
-        "celeba/v1",
+        "celeba/v2",
         (3, 64, 64),
         1000,
         1000,

@@ -79,7 +79,7 @@ class TestSplit:
 class TestProtocol:
     def test_full(self):
         protocol = CelebAAttributes().protocol
-        assert (protocol.id, protocol.task, protocol.image) == ("celeba_attributes/v1", "attributes", (3, 224, 224))
+        assert (protocol.id, protocol.task, protocol.image) == ("celeba_attributes/v2", "attributes", (3, 224, 224))
         assert (protocol.classes, protocol.attributes) == (40, ATTRIBUTES)
         assert (protocol.target_network, protocol.pretrained, protocol.augmentation) == ("resnet50", True, "none")
         assert (protocol.face_box, protocol.sampler, protocol.observed) == ((0, 20, 178, 178), "shuffle", 2599)

@@ -74,7 +74,7 @@ class TestPublishedSplit:
 def test_protocol():
     protocol = CelebAVMI().protocol
     assert (protocol.id, protocol.image, protocol.classes, protocol.judge_classes) == (
-        "celeba_vmi/v1",
+        "celeba_vmi/v2",
         (3, 64, 64),
         1000,
         1000,

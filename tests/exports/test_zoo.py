@@ -107,7 +107,7 @@ def test_the_target_is_loaded_bit_by_bit(made: Path) -> None:
 
 def test_the_manifest_describes_the_target(made: Path) -> None:
     manifest = exported.read_manifest(made / "exported")
-    assert (manifest.protocol_id, manifest.defense.name, manifest.network.name) == ("digits/v1", "none", "mcnn")
+    assert (manifest.protocol_id, manifest.defense.name, manifest.network.name) == ("digits/v2", "none", "mcnn")
     assert manifest.protocol["classes"] == 5
     assert manifest.protocol["image"] == [1, 32, 32]
     assert manifest.n == len(manifest.decisions.said) == 183
@@ -340,7 +340,7 @@ def test_a_manifest_cannot_name_files_of_this_machine(copy: Path) -> None:
 
 
 INCOMPATIBLE = {
-    "another protocol version": (lambda m: m["protocol"].update(version=2), "digits/v2", "digits/v1"),
+    "another protocol version": (lambda m: m["protocol"].update(version=3), "digits/v3", "digits/v2"),
     "newer schema": (lambda m: m.update(schema_version=99), "schema 99", "upgrade privbench"),
     "unknown defense": (
         lambda m: m["defense"].update(name="nls", distribution="privbench-nls"),

@@ -95,7 +95,7 @@ def only(*records, table="bido-table3", label="MNIST: BiDO-HSIC", **options):
 def test_one_record_and_a_row():
     scores = {"accuracy": (0.99, (0.98, 0.995)), "attack_acc": (0.08, (0.02, 0.12)), "fid_bido": 300.0}
     line, entries = only(record(HSIC, scores))
-    assert (line.protocol, line.budget, line.seeds, line.deviations) == ("mnist/v1", "full", (0,), ())
+    assert (line.protocol, line.budget, line.seeds, line.deviations) == ("mnist/v2", "full", (0,), ())
     accuracy = entries["Accuracy"]
     assert (accuracy.ours, accuracy.published, accuracy.seeds) == (pytest.approx(99.0), 99.61, 1)
     assert accuracy.difference == pytest.approx(-0.61)
@@ -149,7 +149,7 @@ def test_another_unit_is_not_compared(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"protocol": "mnist/v2"}, "mnist/v2 is not the published protocol, mnist/v1"),
+        ({"protocol": "mnist/v3"}, "mnist/v3 is not the published protocol, mnist/v2"),
         ({"changed": {"dataset": {"draws": 5}}}, "dataset.draws differs from the published settings"),
         ({"changed": {"attack": {"iterations": 5}}}, "attack.iterations differs from the published settings"),
     ],
@@ -379,7 +379,7 @@ def test_a_smaller_substitute_is_not_compared():
     scored = [entry for line in comparison.lines for entry in line.entries if entry.ours is not None]
     assert len(scored) == 6
     assert {(entry.verdict, entry.difference) for entry in scored} == {("not compared", None)}
-    assert {entry.reason for entry in scored} == {f"{smaller}/v1 is not the published protocol, celeba_attributes/v1"}
+    assert {entry.reason for entry in scored} == {f"{smaller}/v2 is not the published protocol, celeba_attributes/v2"}
 
 
 @pytest.mark.parametrize("dataset", [None, "digits"])

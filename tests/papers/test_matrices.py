@@ -13,10 +13,10 @@ def test_a_matrix_for_each_data_set_and_attack():
     mnist, cifar = matrices(TABLES["bido-table3"], "full", [3, 4, 3])
     assert [m.datasets[0].name for m in (mnist, cifar)] == ["mnist", "cifar10"]
     assert [(d.name, d.preset) for d in cifar.defenses] == [
-        ("none", "cifar10"),
-        ("mid", "cifar10"),
-        ("bido_coco", "cifar10"),
-        ("bido_hsic", "cifar10"),
+        ("none", "cifar10-published"),
+        ("mid", "cifar10-published"),
+        ("bido_coco", "cifar10-published"),
+        ("bido_hsic", "cifar10-published"),
     ]
     assert (mnist.seeds, mnist.budget, mnist.attacks[0].name) == ((3, 4), "full", "kedmi")
 

@@ -87,11 +87,11 @@ class Curious(Evaluator):
 @pytest.mark.parametrize(
     ("dataset", "attack", "reason"),
     [
-        ("lonely", "kedmi", "a second judge is asked and digits/v1 names no network for one"),
+        ("lonely", "kedmi", "a second judge is asked and digits/v2 names no network for one"),
         (
             "celeba_attributes",
             "decoder",
-            "calibrated negatives are pushed towards class labels and celeba_attributes/v1 has attributes",
+            "calibrated negatives are pushed towards class labels and celeba_attributes/v2 has attributes",
         ),
         ("digits", "kedmi", None),
     ],

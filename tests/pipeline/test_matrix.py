@@ -1,12 +1,14 @@
 """Selections, settings and matrices: what they mean and how they refuse."""
 
+import dataclasses
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from privbench.benchmark import registry
 from privbench.benchmark.core.canonical import canonical, digest
-from privbench.benchmark.core.config import Configuration, Recipe, setting
+from privbench.benchmark.core.config import Budget, Configuration, Recipe, setting
 from privbench.benchmark.errors import InvalidConfigurationError, PrivbenchError, UnknownComponentError
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix, cells_of, parse_settings
@@ -64,6 +66,28 @@ def test_layers_win_in_order_class_preset_budget_user() -> None:
     assert (user.component.lambda_x, user.component.recipe.max_steps, user.component.lambda_y) == (7, 3, 20)
 
 
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "celeba", "celeba_subset", "celeba_vmi"])
+@pytest.mark.parametrize("budget", ["smoke", "quick", "full"])
+def test_every_defense_has_the_recipe_of_the_data_set(name: str, budget: Budget) -> None:
+    """`none` was trained by SGD and BiDO by Adam, MID with 220 steps and BiDO with 70."""
+    dataset = resolve("dataset", Selection(name), budget, {})
+    recipes = [
+        resolve("defense", Selection(defense), budget, {}, dataset).component.recipe
+        for defense in registry.names("defense")
+        if registry.find("defense", defense).distribution == "privbench"
+    ]
+    assert len(recipes) >= 5 and set(recipes) == {dataset.component.target}
+
+
+def test_a_published_recipe_is_cut_to_the_steps_of_the_data_set() -> None:
+    mnist = resolve("dataset", Selection("mnist"), "quick", {})
+    published = resolve("defense", Selection("bido_hsic", "mnist-published"), "quick", {}, mnist).component
+    assert (published.recipe.optimizer, published.recipe.learning_rate, published.lambda_y) == ("adam", 0.1, 20)
+    assert published.recipe.max_steps == mnist.component.target.max_steps
+    full = resolve("dataset", Selection("mnist"), "full", {})
+    assert resolve("defense", Selection("none", "mnist-published"), "full", {}, full).component.recipe.max_steps is None
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -94,6 +118,32 @@ def _matrix(**changes: object) -> Matrix:
 def test_a_matrix_is_the_product_of_its_lists() -> None:
     cells = _matrix(seeds=(0, 1)).cells()
     assert [(c.defense.name, c.seed) for c in cells] == [("none", 0), ("none", 1), ("bido_hsic", 0), ("bido_hsic", 1)]
+
+
+def _trained_alike(**changes: object) -> list[tuple[str, str, float, int]]:
+    return [
+        (cell.defense.name, cell.defense.component.selection, cell.defense.component.recipe.learning_rate, cell.seed)
+        for cell in _matrix(**{"controls": True, **changes}).cells()
+        if cell.defense.name != "placebo"
+    ]
+
+
+def test_a_defense_with_its_own_recipe_brings_none_under_that_recipe() -> None:
+    """Otherwise the board compares two recipes."""
+    rate = resolve("dataset", Selection("digits"), "quick", {}).component.target.learning_rate
+    own = Selection("bido_hsic", "mnist-published")
+    assert _trained_alike(defenses=(Selection("none"), own), seeds=(0, 1)) == [
+        ("none", "best", rate, 0), ("none", "best", rate, 1),
+        ("bido_hsic", "best", 0.1, 0), ("bido_hsic", "best", 0.1, 1),
+        ("none", "best", 0.1, 0), ("none", "best", 0.1, 1),
+    ]  # fmt: skip
+    last = dataclasses.replace(own, fields={"selection": "last"})
+    assert _trained_alike(defenses=(last,))[1:] == [("none", "last", 0.1, 0)]
+    assert [found[0] for found in _trained_alike(defenses=(own,), controls=False)] == ["bido_hsic"]
+    both = (Selection("none"), Selection("bido_hsic"))
+    assert len(_trained_alike(defenses=both, settings={"defense.recipe.epochs": 3})) == 2, (
+        "none has that recipe already"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_label_is_compared_with_its_nearest_private_training_image(monkeypatch
     labels = torch.tensor([3, 3, 7, 7])
     train = Images(torch.tensor(flat(10, 90, 50, 250)), labels)
     loads = []
-    component = SimpleNamespace(load=lambda part, root: loads.append((part, root)) or train)
+    component = SimpleNamespace(part=lambda part, root: loads.append((part, root)) or train)
     cell = SimpleNamespace(dataset=SimpleNamespace(identity=lambda: {"name": "digits"}, component=component))
     monkeypatch.setattr(record_artifacts, "cell_of", lambda record: cell)
     use_reconstructions(monkeypatch, Reconstructions("labels", (3, 7), flat(60, 60)))

@@ -32,7 +32,7 @@ def one_message(err: str, *parts: str) -> None:
 def test_submit_verify_and_report(privbench: Command, submitted: Path, verifier: Path, tmp_path: Path) -> None:
     code, out, err = privbench("verify", submitted, "--store", verifier)
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["recomputed: digits/v1 none kedmi smoke seed 0", "  scores: 11 equal"]
+    assert out.splitlines() == ["recomputed: digits/v2 none kedmi smoke seed 0", "  scores: 11 equal"]
     assert not (tmp_path / "results" / "verifications").exists()
     code, out, _ = privbench("verify", submitted, "--store", verifier, "--write", "--by", "A verifier")
     assert code == 0
@@ -151,7 +151,7 @@ def test_a_rejected_record(privbench: Command, submitted: Path, verifier: Path) 
     (submitted / "submission.json").write_text(json.dumps(index))
     code, out, err = privbench("verify", submitted, "--store", verifier)
     assert code == 1
-    assert out == "refused: digits/v1 none kedmi smoke seed 0\n"
+    assert out == "refused: digits/v2 none kedmi smoke seed 0\n"
     one_message(err, "to have the flag random_output that its own numbers raise")
 
 
@@ -177,6 +177,6 @@ def test_rerun(privbench: Command, submitted: Path, tmp_path: Path) -> None:
     store = tmp_path / "mine"
     code, out, err = privbench("verify", submitted, "--store", store, "--rerun", "--device", "cpu")
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["re-run: digits/v1 none kedmi smoke seed 0", "  scores: 11 equal"]
+    assert out.splitlines() == ["re-run: digits/v2 none kedmi smoke seed 0", "  scores: 11 equal"]
     assert (tmp_path / "mine-reruns" / "evidence").exists()
     assert not (store / "evidence").exists()

@@ -97,7 +97,7 @@ def drop_flags(record: dict[str, Any]) -> None:
 
 
 def edit_protocol(record: dict[str, Any]) -> None:
-    record["protocol"] = "digits/v2"
+    record["protocol"] = "digits/v3"
 
 
 def edit_dataset_version(record: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ FORGED_RECORDS = [
     (drop_score, "to have the scores attack_acc, attack_acc5 of attack_acc, got none named attack_acc5"),
     (drop_evaluator_scores, "to have each of its evaluators once, with scores, got mcc without scores"),
     (drop_flags, "to have the flag weak_judge that its own numbers raise, got none"),
-    (edit_protocol, "has protocol digits/v2, but the installed digits is digits/v1"),
+    (edit_protocol, "has protocol digits/v3, but the installed digits is digits/v2"),
     (edit_dataset_version, "was made with version 2 of dataset digits, but version 1 is installed"),
     (edit_evaluator_version, "was made with version 99 of evaluator accuracy, but version"),
     (edit_defense_version, "was made with version 99 of defense none, but version"),
@@ -233,7 +233,7 @@ FORGED_EVIDENCE = [
     (FIRST, drop_identity, "to have the 5 attacked labels of reconstructions of its protocol, got 4"),
     (FIRST, drop_draw, "to have the 2 draws of reconstructions of its protocol, got 1"),
     (FIRST, other_labels, "to have reconstructions of the labels 0 to 4 in order, got [4, 3, 2, 1, 0]"),
-    ("Predictions", other_labels, "to be those of digits/v1 on this machine, got others"),
+    ("Predictions", other_labels, "to be those of digits/v2 on this machine, got others"),
     ("Predictions", drop_image, "to have the 183 predictions of private test images of its protocol, got 182"),
     ("Predictions", half_precision, "expected logits of"),
     ("Predictions", extra_tensor, "to contain labels, logits of Predictions, got 'weights'"),
@@ -346,7 +346,7 @@ def test_a_record_at_another_path(check: Check, forged) -> None:
     forged.replace(moved.replace(".json", ".png"), (forged.folder / path.replace(".json", ".png")).read_bytes())
     forged.drop(path.replace(".json", ".png"))
     forged.change_index(lambda index: index["records"][0].update(record=moved))
-    assert "to have the path records/digits-v1/none/kedmi/" in refusal(check, forged.folder)
+    assert "to have the path records/digits-v2/none/kedmi/" in refusal(check, forged.folder)
 
 
 def test_an_extra_file(check: Check, forged) -> None:

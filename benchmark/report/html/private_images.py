@@ -56,7 +56,7 @@ def _picture(record: Record, store: Store, data: Path, parts: dict[tuple[str, st
         dataset = record_artifacts.cell_of(record).dataset
         part = (canonical(dataset.identity()), "private_train")
         if part not in parts:
-            parts[part] = dataset.component.load("private_train", data)
+            parts[part] = dataset.component.part("private_train", data)
         private = _nearest_images(made, keys, parts[part])
     labels = [str(key) if made.about == "labels" else "" for key in keys]
     return grid_png(np.stack([made.of(keys), private]), labels)

@@ -42,7 +42,7 @@ def test_a_record_a_folder_and_a_key_mean_the_same_target(privbench: Command, tr
     assert sorted(file.name for file in Path("out").iterdir()) == ["manifest.json", "target.safetensors"]
     code, out, _ = privbench("export", path.stem[:8], "out")
     assert code == 0
-    assert out.startswith("target none on digits/v1, seed 0: ")
+    assert out.startswith("target none on digits/v2, seed 0: ")
     assert out.endswith("\nout\n")
 
 
@@ -50,7 +50,7 @@ def test_a_zoo_from_export_to_fetch(privbench: Command, trained: Path, monkeypat
     assert privbench("export", str(record(trained)), "out")[0] == 0
     code, out, err = privbench("zoo", "add", "out", "zoo", "--name", "tiny")
     assert (code, err) == (0, "")
-    assert out.startswith("tiny: none on digits/v1, SHA-256 ")
+    assert out.startswith("tiny: none on digits/v2, SHA-256 ")
     code, out, _ = privbench("zoo", "list", "zoo", "--json")
     (row,) = json.loads(out)
     assert (row["name"], row["defense"], row["n"]) == ("tiny", "none", 183)

@@ -50,7 +50,7 @@ def record(
     *,
     table="bido-table3",
     attack=None,
-    protocol="mnist/v1",
+    protocol="mnist/v2",
     budget="full",
     seed=0,
     scores=None,
@@ -136,7 +136,7 @@ def test_show_results():
         "80.35", "6.47", "±", "2.57", "16.07", "±", "2.91", "134.63", "bido_hsic:celeba-c",
     ]  # fmt: skip
     text = flat(result.out)
-    assert "Runs as gmi on celeba/v1, scored by accuracy, attack_acc, fid, fid_bido." in text
+    assert "Runs as gmi on celeba/v2, scored by accuracy, attack_acc, fid, fid_bido." in text
     assert "143.63" in text
     assert "± of Attack Acc: sample standard deviation over the 5 restarts" in text
 
@@ -163,7 +163,7 @@ def test_show_what_a_row_sets_and_which_attack_gives_a_column():
     assert "#3 none, GAN none decoder mu_1=1, mu_2=0" in lines
     text = flat(result.out)
     assert "#2 adv adversarial_reconstruction defense lambda_1=1, lambda_2=0, mu_1=0, mu_2=0; decoder" in text
-    assert "Runs as decoder and feature_regression on celeba_attributes/v1, scored by mcc, face_similarity," in text
+    assert "Runs as decoder and feature_regression on celeba_attributes/v2, scored by mcc, face_similarity," in text
     assert "Face Sim., SSIM, PSNR: from decoder. Feature Sim.: from feature_regression." in text
     facts = json.loads(invoke("show", "xiao-table3", "--json").out)
     assert facts["rows"][1]["cell"]["fields"]["defense"]["layer"] == "conv1"
@@ -175,7 +175,7 @@ def similar(**values):
     return [score(name, value, unit=units.get(name, "similarity")) for name, value in values.items()]
 
 
-def xiao(label="#2 adv", protocol="celeba_attributes/v1", **options):
+def xiao(label="#2 adv", protocol="celeba_attributes/v2", **options):
     shared = {"table": "xiao-table1", "protocol": protocol, **options}
     decoded = similar(mcc=0.6, face_similarity=0.4, ssim=0.2214, psnr=13.0)
     return [
@@ -206,19 +206,19 @@ def test_compare_a_row_of_two_attacks(tmp_path):
 
 
 def test_a_smaller_copy_of_xiaos_data_is_said_loudly(tmp_path):
-    for made in xiao(protocol="celeba_attributes_subset/v1", budget="quick"):
+    for made in xiao(protocol="celeba_attributes_subset/v2", budget="quick"):
         save(made, tmp_path / "results")
     assert "to contain records of xiao-table1, got none" in refusal("compare", "xiao-table1")
     result = invoke("compare", "xiao-table1", "--dataset", "celeba_attributes_subset", "--rows", "#2 adv")
     text = flat(result.out)
     assert "NOT THE PUBLISHED PROTOCOL: celeba_attributes_subset replaces celeba_attributes. No values are" in text
-    assert "celeba_attributes_subset/v1 is not the published protocol, celeba_attributes/v1" in text
+    assert "celeba_attributes_subset/v2 is not the published protocol, celeba_attributes/v2" in text
     assert [line for line in result.out.splitlines() if "+0." in line or "-0." in line] == []
     assert text.count("not compared") >= 5
 
 
 def test_run_on_a_smaller_copy_says_what_is_left_out(executed):
-    executed.records = xiao(protocol="celeba_attributes_subset/v1", budget="quick")
+    executed.records = xiao(protocol="celeba_attributes_subset/v2", budget="quick")
     result = invoke("run", "xiao-table1", "--dataset", "celeba_attributes_subset")
     assert result.code == 0
     assert {cell.dataset.name for cell in executed.cells} == {"celeba_attributes_subset"}
@@ -271,7 +271,7 @@ def test_compare(tmp_path):
     result = invoke("compare", "bido-table3")
     assert (result.code, result.err) == (0, "")
     lines = [flat(line) for line in result.out.splitlines()]
-    assert "ours: protocol mnist/v1, budget full" in lines
+    assert "ours: protocol mnist/v2, budget full" in lines
     # Two equal seeds have no variation, so there is no interval over them.
     assert "MNIST: BiDO-HSIC Accuracy 99.61 99.61 2 +0.00 no interval" in lines
     assert "Attack Acc 4.36 ± 5.70 8.00 2 +3.64 published" in lines
@@ -349,7 +349,7 @@ def test_a_substitute_is_said_loudly(tmp_path):
     result = invoke("compare", "bido-table3", "--dataset", "digits", "--rows", LABEL)
     text = flat(result.out)
     assert "NOT THE PUBLISHED PROTOCOL: digits replaces mnist. No values are compared." in text
-    assert "not compared: digits/v1 is not the published protocol, mnist/v1" in text
+    assert "not compared: digits/v1 is not the published protocol, mnist/v2" in text
     assert "+3.64" not in text
 
 

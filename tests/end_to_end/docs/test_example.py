@@ -36,7 +36,7 @@ def test_the_components_are_listed_run_and_reported(after_readme: Any) -> None:
     }
     assert all(record["scores"]["diversity"]["value"] is not None for record in records)
     page = Path("results/report/index.html").read_text(encoding="utf-8")
-    for section, defense in (("letters-v1-quick", "random_erasing"), ("digits-v1-quick", "bido_hsic")):
+    for section, defense in (("letters-v1-quick", "random_erasing"), ("digits-v2-quick", "bido_hsic")):
         (found,) = re.findall(rf'<section class="board[^"]*" id="{section}".*?</section>', page, re.DOTALL)
         assert all(word in found for word in (defense, "impostors", "Diversity"))
     assert "root mean squared difference" in Path("results/report/definitions.html").read_text(encoding="utf-8")

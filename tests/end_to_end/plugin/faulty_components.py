@@ -541,6 +541,13 @@ class Gap(Plain):
         return images.select(images.labels != 3) if part == "private_test" else images
 
 
+class Scarce(Plain):
+    """Labels that FID needs whole."""
+
+    def changes(self):
+        return {"reference": 10_000}
+
+
 class Leaky(Plain):
     """Private images among the public ones."""
 

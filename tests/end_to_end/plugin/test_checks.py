@@ -107,6 +107,7 @@ FAULTY = {
         "Littering": ("cache.bin", "prepare"),
     },
     ("dataset", "shapes"): {"Float": ("float32", "uint8"), "Gap": ("private_test", "both parts")},
+    ("dataset", "validation"): {"Scarce": ("no label can spare", "reference")},
     ("dataset", "disjoint"): {"Leaky": ("private too", "split")},
     ("dataset", "determinism"): {"Shuffler": ("two loads", "fixed rule")},
     ("dataset", "inputs"): {"Sharer": ("keeps", "clone")},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from privbench import Dataset, Images, Protocol, setting
-from privbench.benchmark.core.config import Part
+from privbench.benchmark.core.config import Part, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PRIVATE, PUBLIC = "ABCDE", "KLMNOPQRST"
 #: Images of a letter; the last ones of a private letter are test images.
 PICTURES, TEST = 100, 20
+#: Training images of each letter that FID compares with; fewer than are left without those for validation.
+REFERENCE = 72
 SIDE = 32
 FONTS = ("Sans", "Sans-Bold", "Sans-Oblique", "SansMono", "SansMono-Bold", "Serif", "Serif-Bold", "Serif-Italic")
 
@@ -33,6 +35,12 @@ class Letters(Dataset):
 
     #: Components without a preset for this data set use the one for MNIST.
     family: ClassVar[str] = "mnist"
+    target: Recipe = setting(
+        Recipe(optimizer="adam", learning_rate=1e-3, epochs=20),
+        "training of the target, the same for every defense",
+        quick={"max_steps": 150},
+        stages=("target",),
+    )
     draws: int = setting(50, "reconstructions per label and trial", smoke=5, stages=("evidence", "scores"), ge=1)
 
     @property
@@ -50,7 +58,7 @@ class Letters(Dataset):
             attacked=len(PRIVATE),
             group=len(PRIVATE),
             draws=self.draws,
-            reference=PICTURES - TEST,
+            reference=REFERENCE,
         )
 
     def fingerprint(self, root: Path) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from privbench import Defense, setting
-from privbench.defenses.none import NoDefense
 
 if TYPE_CHECKING:
     from privbench import Network
@@ -27,8 +25,6 @@ class RandomErasing(Defense):
         The default of `area` and the uniform share are our choice.
     """
 
-    #: The recipes of the undefended target, so that the two targets differ in nothing else.
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = NoDefense.presets
     area: float = setting(0.4, "largest share of an image that is hidden", ge=0, le=1)
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,161 @@
+"""The best network on the validation images is kept, also by a loop that was killed, and stochastic ones are seeded."""
+
+import pytest
+import torch
+from privbench.benchmark.core.config import Protocol, Recipe
+from privbench.benchmark.core.evidence import Images
+from privbench.benchmark.networks.classifiers.network import Network
+from privbench.benchmark.training.context import Context
+from privbench.benchmark.training.optimisation import cross_entropy
+from privbench.benchmark.training.selection import ACCURACY, LOSS
+from torch import nn
+
+CPU = torch.device("cpu")
+PROTOCOL = Protocol(
+    name="toy", version=1, image=(1, 4, 4), classes=3, judge_classes=3, target_network="toy", judge_network="toy",
+    attacked=3, draws=2,
+)  # fmt: skip
+
+
+class Memory:
+    """A checkpoint in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[dict, dict]] = {}
+
+    def load(self, name):
+        return self.kept.get(name)
+
+    def save(self, name, groups, info):
+        self.kept[name] = ({k: {n: t.clone() for n, t in g.items()} for k, g in groups.items()}, info)
+
+
+class KilledError(BaseException):
+    """The end of a process."""
+
+
+class Noise(nn.Module):
+    """Noise that is also drawn in evaluation mode."""
+
+    def forward(self, z):
+        return z + torch.randn_like(z)
+
+
+def network(*extra: nn.Module) -> Network:
+    hidden = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), *extra)
+    return Network({"flat": nn.Flatten(), "hidden": hidden, "logits": nn.Linear(8, 3)})
+
+
+def images(count: int = 60, seed: int = 1) -> Images:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 255, (count, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    return Images(pixels, torch.arange(count) % 3)
+
+
+def fit(kept="best", *, epochs=4, rate=0.5, memory=None, stop=None, extra=(), validation=None):
+    """Train on 60 images in steps of 16, three an epoch. Return the context, the network and the state at each step."""
+    given = images(30, 2) if validation is None else validation
+    context = Context(PROTOCOL, CPU, 5, memory, validation=lambda: given)
+    with context.seeded("initialise"):
+        trained = network(*extra)
+    states = []
+
+    def loss(net, x, y):
+        states.append({name: value.clone() for name, value in net.state_dict().items()})
+        if stop is not None and len(states) > stop:
+            raise KilledError
+        return cross_entropy(net, x, y)
+
+    recipe = Recipe(optimizer="adam", learning_rate=rate, epochs=epochs, batch_size=16)
+    context.fit("target", trained, images(), recipe, loss, kept=kept)
+    return context, trained, states
+
+
+def weights(net) -> list[torch.Tensor]:
+    return [value for name, value in net.items() if "running" not in name and "tracked" not in name]
+
+
+def test_the_best_network_is_kept_and_at_equal_accuracy_the_lower_loss():
+    context, trained, states = fit()
+    facts, curve = context.notes["selection"], context.curves["target"]
+    looks = [(value, -loss, -i) for (i, value), (_, loss) in zip(curve[ACCURACY], curve[LOSS], strict=True)]
+    best = max(looks)
+    assert len({value for value, *_ in looks}) > 1, "a training whose accuracy never changes shows nothing"
+    assert best[2] != -11, "nor one whose last step is the best"
+    assert facts == {
+        "kept": "best", "step": 1 - best[2], "steps": 12, "validation_accuracy": best[0], "validation_loss": -best[1],
+        "validation_images": 16,
+    }  # fmt: skip
+    # The state before step k + 1 is the one after step k.
+    after = states[facts["step"]]
+    pairs = zip(weights(after), weights(trained.state_dict()), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert not trained.training
+
+
+def test_last_keeps_the_network_of_the_last_step_and_records_the_same_looks():
+    best, _, _ = fit()
+    last, trained, _ = fit("last")
+    plain = fit(kept=None)
+    assert last.curves == best.curves
+    assert last.notes["selection"]["kept"] == "last" and last.notes["selection"]["step"] == 12
+    assert all(torch.equal(trained.state_dict()[name], value) for name, value in plain[1].state_dict().items())
+    assert "selection" not in plain[0].notes and ACCURACY not in plain[0].curves["target"]
+
+
+@pytest.mark.parametrize(("epochs", "looks"), [(1, 3), (4, 12), (10, 10), (40, 40)])
+def test_a_training_is_looked_at_ten_times_and_once_an_epoch(epochs, looks):
+    context, _, _ = fit(epochs=epochs)
+    steps = [i for i, _ in context.curves["target"][ACCURACY]]
+    assert len(steps) == looks and steps[-1] == 3 * epochs - 1
+
+
+def test_without_validation_images_the_last_network_is_kept_and_the_facts_say_so():
+    context, trained, _ = fit(validation=images(30).select(torch.arange(0)))
+    assert context.notes["selection"] == {"kept": "last", "step": 12, "steps": 12, "validation_images": 0}
+    expected = fit("last")[1].state_dict()
+    assert all(torch.equal(expected[name], value) for name, value in trained.state_dict().items())
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_a_killed_loop_chooses_the_same_bytes(monkeypatch, stop):
+    """Wherever it is killed: before, after and at the best step."""
+    monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SHARE", 1e9)
+    whole, expected, _ = fit(extra=(Noise(),))
+    memory = Memory()
+    with pytest.raises(KilledError):
+        fit(memory=memory, stop=stop, extra=(Noise(),))
+    assert memory.kept["target"][1]["done"] == stop
+    resumed, found, _ = fit(memory=memory, extra=(Noise(),))
+    assert resumed.notes == whole.notes and resumed.curves == whole.curves
+    assert all(torch.equal(expected.state_dict()[name], value) for name, value in found.state_dict().items())
+
+
+def test_a_look_changes_neither_the_training_nor_the_generators():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    noisy = fit("last", extra=(Noise(), nn.Dropout(0.3)))[1].state_dict()
+    assert torch.equal(torch.rand(2), expected)
+    plain = fit(kept=None, extra=(Noise(), nn.Dropout(0.3)))[1].state_dict()
+    assert all(torch.equal(plain[name], value) for name, value in noisy.items())
+
+
+def test_the_accuracy_of_attributes_is_the_mean_over_attributes():
+    protocol = PROTOCOL.model_copy(update={"task": "attributes", "attributes": ("a", "b", "c")})
+    truth = images(16, 4).pixels.flatten(1)[:, :3] > 127
+    given = Images(images(16, 4).pixels, attributes=truth)
+    context = Context(protocol, CPU, 5, validation=lambda: given)
+    with context.seeded("initialise"):
+        trained = network()
+    context.fit("target", trained, given, Recipe(epochs=1, batch_size=16), cross_entropy, kept="last")
+    with torch.no_grad():
+        said = trained.logits(given.pixels.float().div(255)) > 0
+    assert context.notes["selection"]["validation_accuracy"] == pytest.approx(float((said == truth).float().mean()))
+
+
+def test_few_steps_look_at_no_more_images_than_they_train_on():
+    """A look may cost half as much as the training since the one before, not many times as much."""
+    context, _, _ = fit(epochs=1, validation=images(3000, 2))
+    assert context.notes["selection"]["validation_images"] == 16
