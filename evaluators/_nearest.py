@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Images, Score
-from ..benchmark.core.statistics import Interval, sample_std, student, two_level
+from ..benchmark.core.statistics import Interval, sample_std, student
 from ..benchmark.networks.judges import Judges
 from ._cosine import Values, unit
 from ._pairs import unrelated
@@ -22,8 +22,6 @@ def score_nearest(
     *,
     k: int,
     bounds: Interval,
-    resamples: int,
-    seed: int,
     note: str,
 ) -> Score:
     """Score class reconstructions by their nearest private images; `chance` compares with another label's images.
@@ -35,8 +33,6 @@ def score_nearest(
         compare: maps unit embeddings of reconstructions `R S D` and of private images `M D`, M at least 1, to `R S`.
         k: number of nearest images that `compare` uses.
         bounds: range of the mean.
-        resamples: number of bootstrap resamples.
-        seed: seed of the bootstrap.
         note: on the embedder.
     """
     found: ClassReconstructions = evidence.get(ClassReconstructions)
@@ -60,7 +56,7 @@ def score_nearest(
     average = sum(map(len, private)) / len(private)
     notes = (note, f"each reconstruction is compared with the nearest {k} of {average:.1f} private images on average")
     chance = None if other is None else compared(other)
-    return _score_labels(compared(range(len(classes))), chance, bounds, resamples, seed, notes)
+    return _score_labels(compared(range(len(classes))), chance, bounds, notes)
 
 
 def _private_embeddings(images: Images, labels: Tensor, judges: Judges, embedder: str) -> list[Tensor]:
@@ -78,8 +74,6 @@ def _score_labels(
     values: Values,
     chance: Values | None,
     bounds: Interval,
-    resamples: int,
-    seed: int,
     notes: tuple[str, ...],
 ) -> Score:
     """Score of one value per reconstruction, with intervals over labels.
@@ -88,8 +82,6 @@ def _score_labels(
         values: `R S K`, NaN where a label has no private image.
         chance: the same for another label; `None` where there is none.
         bounds: range of the mean.
-        resamples: number of bootstrap resamples over labels and, within a label, over its draws.
-        seed: seed of the bootstrap.
         notes: first notes of the score.
     """
     draws = values.reshape(-1, values.shape[2]).T
@@ -109,8 +101,8 @@ def _score_labels(
     return Score(
         value=float(known.mean()),
         n=known.size,
-        interval=two_level(draws[defined], resamples, seed),
-        intervals={"classes": student(by_label[defined], bounds), "trials": student(by_trial, bounds)},
+        interval=student(by_label[defined], bounds),
+        intervals={"trials": student(by_trial, bounds)},
         spreads={"classes": sample_std(by_label[defined]), "trials": sample_std(by_trial)},
         chance=None if chance is None or np.isnan(chance).all() else float(np.nanmean(chance)),
         per_class=per_class,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..benchmark.contracts import Evaluator
-from ..benchmark.core.config import Definition, Protocol, setting
+from ..benchmark.core.config import Definition, Protocol
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Score
 from ..benchmark.networks.judges import Judges
 from ._hit_rate import hit_rate
@@ -22,9 +22,9 @@ class AttackAcc(Evaluator):
     `attack_acc = 1/(R S K) sum_rsk [argmax_j judge(x_rsk)_j = y_k]` over R trials, S draws and K attacked labels;
     `attack_acc5` is the share with y_k among the five largest logits of the judge.
 
-    Intervals (95 %): `interval` is a bootstrap over labels and, within a label, over its R S draws;
-    `intervals["classes"]` is Student-t over the K label means; `intervals["draws"]` holds the labels fixed;
-    `intervals["trials"]` is Student-t over the R trial means. Each is `None` where nothing varies.
+    Intervals (95 %): `interval` is Student-t over the rates of the K labels, and reaches further towards 1/2 where few
+    labels have hits, or misses; `intervals["draws"]` holds the labels fixed; `intervals["trials"]` is Student-t over
+    the R trial means. The latter two are `None` where nothing varies.
 
     Spreads (sample standard deviations): `spreads["draws"]` is BiDO's: the standard deviation over draws of the
     accuracy over a group of `protocol.group` labels, averaged over groups and trials. `spreads["trials"]` is over the R
@@ -54,10 +54,15 @@ class AttackAcc(Evaluator):
         variation between optimisations.
 
     Note:
-        If every reconstruction is a hit, or none is, resampling shows no variation and the interval is Wilson's with
-        n = K, since the labels are the independent units.
+        If all labels have the same rate, as when every reconstruction is a hit, the interval is Wilson's with n = K,
+        since the labels are the independent units.
+
+    Note:
+        The labels stand for all that could be attacked. Where the attacked labels are all that matter, as the five
+        private digits are, read `draws` or `trials`.
     """
 
+    version = 2
     needs = ("ClassReconstructions",)
     judges = ("classifier",)
     scores = (
@@ -80,8 +85,6 @@ class AttackAcc(Evaluator):
             range="[0, 1]",
         ),
     )
-    resamples: int = setting(2000, "bootstrap resamples of the interval", ge=100, le=1_000_000)
-    seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Reason for attribute tasks, which have no attacked class."""
@@ -103,8 +106,6 @@ class AttackAcc(Evaluator):
         return {
             name: Score(value=None, n=n, chance=min(1.0, k / classes), reason=reason)
             if reason
-            else hit_rate(
-                top_k(logits, labels, k).reshape(shape), k / classes, group, self.resamples, self.seed, (_PLUS_MINUS,)
-            )
+            else hit_rate(top_k(logits, labels, k).reshape(shape), k / classes, group, (_PLUS_MINUS,))
             for name, k, reason in zip(("attack_acc", "attack_acc5"), (1, 5), reasons, strict=True)
         }

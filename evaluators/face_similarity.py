@@ -21,9 +21,8 @@ class FaceSimilarity(Evaluator):
     For paired reconstructions, `face_similarity = 1/N sum_i cos(E(xhat_i), E(x_i))` with the embedder E; the interval
     is Student-t over people where they are known, else over images. For class reconstructions,
     `face_similarity = 1/(R S K) sum_rsk max_{x in class k} cos(E(xhat_rsk), E(x))` over R trials, S draws and K
-    attacked labels, where x is the nearest private training image of the class; `interval` is a bootstrap over labels
-    and, within a label, over its R S draws, `intervals["classes"]` and `intervals["trials"]` are Student-t over the
-    means of labels and trials, and `spreads` are the sample standard deviations of those means.
+    attacked labels, where x is the nearest private training image of the class; `interval` and `intervals["trials"]`
+    are Student-t over the means of labels and of trials, and `spreads` are the sample standard deviations of those.
 
     `chance` is the similarity to an unrelated face: a private image (the nearest of a class) of another identity, drawn
     at random with a fixed seed. Unrelated faces do not have cosine 0, so compare the score with `chance`.
@@ -42,6 +41,7 @@ class FaceSimilarity(Evaluator):
         images a class has, the nearer is the nearest; the same holds for `chance`.
     """
 
+    version = 2
     needs = ("PairedReconstructions|ClassReconstructions",)
     scores = (
         Definition(
@@ -56,8 +56,6 @@ class FaceSimilarity(Evaluator):
         ),
     )
     embedder: str = setting("facenet_vggface2", "network that compares faces, a name in `privbench list embedders`")
-    resamples: int = setting(2000, "bootstrap resamples of the interval over labels", ge=100, le=1_000_000)
-    seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """Hash of the embedder's weights, which decide the scores."""
@@ -81,8 +79,6 @@ class FaceSimilarity(Evaluator):
             _largest_cosines,
             k=1,
             bounds=(-1, 1),
-            resamples=self.resamples,
-            seed=self.seed,
             note=note,
         )
         return {"face_similarity": score}

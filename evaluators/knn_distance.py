@@ -48,6 +48,7 @@ class KNNDistance(Evaluator):
         one embedder are comparable between data sets.
     """
 
+    version = 2
     needs = ("ClassReconstructions",)
     scores = (
         Definition(
@@ -63,8 +64,6 @@ class KNNDistance(Evaluator):
     )
     embedder: str = setting("hog", "network whose features are compared, a name in `privbench list embedders`")
     k: int = setting(1, "number of nearest private images to average over", ge=1)
-    resamples: int = setting(2000, "bootstrap resamples of the interval over labels", ge=100, le=1_000_000)
-    seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """Hash of the embedder's weights, which decide the scores."""
@@ -91,8 +90,6 @@ class KNNDistance(Evaluator):
             self._distances,
             k=self.k,
             bounds=(0, 2),
-            resamples=self.resamples,
-            seed=self.seed,
             note=f"features are those of {self.embedder}, of unit length",
         )
         return {"knn_distance": score}

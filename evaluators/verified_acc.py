@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from ..benchmark.contracts import Evaluator
-from ..benchmark.core.config import Definition, Protocol, setting
+from ..benchmark.core.config import Definition, Protocol
 from ..benchmark.core.evidence import ClassReconstructions, Evidence, Negatives, Score
-from ..benchmark.core.statistics import wilson
+from ..benchmark.core.statistics import rate_over_labels
 from ..benchmark.networks.judges import Judge, Judges
 from ._cosine import Values
 from ._hit_rate import hit_rate
@@ -36,13 +36,14 @@ class VerifiedAcc(Evaluator):
     The false-positive rates are over the N calibrated negatives (public images pushed towards a label with the target's
     gradient) that fool the target: `fpr_first = 1/N sum_i [argmax_j a(x_i)_j = y_i]`, `fpr_second` the same with b, and
     `fpr_both = 1/N sum_i [argmax_j a(x_i)_j = y_i] [argmax_j b(x_i)_j = y_i]`. Some attacks, such as those with too
-    many degrees of freedom, return images that fool the target and show nothing of the class; about this share of them
-    counts as verified.
+    many degrees of freedom, return images that fool the target and show nothing of the class; the rates tell how easily
+    such a pair of judges is fooled.
 
     `verified_acc` is never above `attack_acc`. Real images of the class do not score 1 either, but about the share that
     both judges classify correctly; the notes give the accuracy of each judge.
 
-    Intervals and spreads of the first two scores are those of `attack_acc`; the intervals of the rates are Wilson's.
+    Intervals and spreads of the first two scores are those of `attack_acc`. The intervals of the rates are over labels
+    too, since negatives of one label depend on each other, with the same widening near 0 and 1.
     `chance` is 1/C for C classes of the judge: for `verified_acc` and the rates with a label drawn at random, for the
     agreement with two judges that guess.
 
@@ -57,7 +58,11 @@ class VerifiedAcc(Evaluator):
 
     Note:
         Ho et al. let a large multimodal model compare images; here a second classifier must agree, so that scores can
-        be computed offline and reproduced. Two classifiers can be wrong together; `fpr_both` estimates how often.
+        be computed offline and reproduced. Two classifiers can be wrong together; `fpr_both` shows how easily.
+
+    Note:
+        `verified_acc` is not corrected by `fpr_both`: negatives are changed public images, not failed reconstructions
+        of the attack, so the corrected number would be neither an estimate nor a bound.
 
     Note:
         Both judges are trained on the same images, all that the protocols have, and so may make the same mistakes.
@@ -66,6 +71,7 @@ class VerifiedAcc(Evaluator):
         Equal logits score the expectation of a random order of them, as in `attack_acc`.
     """
 
+    version = 2
     needs = ("ClassReconstructions", "Negatives")
     judges = ("classifier", "second")
     scores = (
@@ -105,8 +111,6 @@ class VerifiedAcc(Evaluator):
             "lower",
         ),
     )
-    resamples: int = setting(2000, "bootstrap resamples of the interval", ge=100, le=1_000_000)
-    seed: int = setting(0, "seed of the bootstrap", ge=0)
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Reason for attribute tasks, and for protocols without a second judge."""
@@ -144,7 +148,7 @@ class VerifiedAcc(Evaluator):
 
     def _mean(self, hits: Values, evidence: Evidence, *notes: str) -> Score:
         protocol = evidence.protocol
-        return hit_rate(hits, 1 / protocol.judge_classes, protocol.group, self.resamples, self.seed, notes)
+        return hit_rate(hits, 1 / protocol.judge_classes, protocol.group, notes)
 
 
 def _describe(judge: Judge) -> str:
@@ -174,7 +178,7 @@ def _false_positives(negatives: Negatives, judges: Judges, chance: float) -> dic
     first, second = (decision[np.arange(n), label] for decision in decisions)
     note = f"{n} of {total} public images that were pushed towards a label fooled the target"
     return {
-        name: Score(value=float(hits.mean()), n=n, interval=wilson(float(hits.sum()), n), chance=chance, notes=(note,))
+        name: Score(value=float(hits.mean()), n=n, interval=rate_over_labels(hits, label), chance=chance, notes=(note,))
         for name, hits in zip(_RATES, (first, second, first * second), strict=True)
     }
 

@@ -176,15 +176,17 @@ def zero_input_gradient(probe: Mapping[str, Any]) -> str | None:
 def shared_lineage(target: Lineage | None, judges: Sequence[Lineage]) -> str | None:
     """Flag a judge of the target's architecture family, or with initial weights trained on the same data."""
     found = []
-    for judge in judges if target else ():
+    for role, judge in zip(("judge", "second judge"), judges, strict=False) if target else ():
         assert target is not None
-        pair = f"target {target.network} and judge {judge.network}"
+        shared = []
         if target.network == judge.network:
-            found.append(f"{pair} have the same architecture")
+            shared.append("the architecture")
         elif target.family and target.family == judge.family:
-            found.append(f"{pair} are both from the family {target.family}")
+            shared.append(f"the family of architectures ({target.family})")
         if target.pretraining and target.pretraining == judge.pretraining:
-            found.append(f"{pair} both start from weights trained on {target.pretraining}")
+            shared.append(f"the images behind their initial weights ({target.pretraining})")
+        if shared:
+            found.append(f"target {target.network} and {role} {judge.network} share {' and '.join(shared)}")
     return "; ".join(found) or None
 
 

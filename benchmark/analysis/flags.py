@@ -22,18 +22,19 @@ EXPLANATIONS: Mapping[str, str] = {
     "Attack the target with more draws, or without the noise, before calling it private.",
     "zero_input_gradient": "The target has no usable gradient with respect to its input (gradient masking). Attacks "
     "that follow gradients fail for lack of gradients, not of information; compare with attacks that use none.",
-    "shared_lineage": "Target and judge have one architecture family, or start from weights trained on the same data, "
-    "so they share mistakes, and a reconstruction that fools one fools the other. Read attack accuracy beside a judge "
-    "of another architecture and training.",
-    "placebo_above_chance": "The attack also succeeds on a placebo, a target that was trained on permuted labels and "
-    "knows none. That part of its success comes from its public images or from the judge. Read the excess over the "
-    "placebo.",
+    "shared_lineage": "Target and judge have one architecture family, or start from weights trained on the same "
+    "images, so they share mistakes, and a reconstruction that fools one fools the other. This comes on top of what "
+    "every judge of the built-in protocols shares with the target, the private training images. Read the verified "
+    "accuracy, whose second judge shares neither architecture nor initial weights.",
     "weaker_access_wins": "An attack with weaker access to the target reconstructs more than this one. This attack is "
     "not at its full strength, or the target masks its gradients. Its numbers are no bound on the leakage; tune it, or "
     "use the numbers of the other attack.",
+    "placebo_above_chance": "The attack also succeeds on a placebo, a target that was trained on permuted labels and "
+    "knows none. That part of its success comes from its public images or from the judge. Read the excess over the "
+    "placebo.",
     "judges_disagree": "Two independent judges assign most reconstructions to different classes, so these are no clear "
     "images of any class. Trust the verified accuracy and the images, not the accuracy of one judge.",
     "high_false_positive_rate": "Both judges often classify public images as a private class once the images are "
-    "pushed towards it with the target's gradient. Attack accuracy counts such images as successes; interpret it as a "
-    "rate above this one, and check the nearest private images.",
+    "pushed towards it with the target's gradient, so verdicts of this pair are weak evidence. Do not subtract the "
+    "rate, since such images are no failed reconstructions; look at the pictures and the nearest private images.",
 }

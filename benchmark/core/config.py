@@ -96,9 +96,12 @@ class Protocol(Configuration):
     second_judge_network: str | None = Field(
         None, description="name in `privbench list networks`; none without a second judge"
     )
-    pretrained: bool = Field(False, description="start target and judges from the published weights")
+    pretrained: bool = Field(False, description="start the target from the published weights")
     judge_pretrained: bool | None = Field(
         None, description="start the judges from the published weights; none means the value of `pretrained`"
+    )
+    second_judge_pretrained: bool | None = Field(
+        None, description="start the second judge from the published weights; none means as the judge"
     )
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
@@ -122,6 +125,12 @@ class Protocol(Configuration):
     observed: int = Field(
         1000, description="private test images, evenly spaced, whose encodings an attack on features receives", ge=1
     )
+
+    def starts_from_published(self, role: Literal["target", "judge", "second_judge"]) -> bool:
+        """Return whether a network starts from the published weights."""
+        judge = self.pretrained if self.judge_pretrained is None else self.judge_pretrained
+        second = judge if self.second_judge_pretrained is None else self.second_judge_pretrained
+        return {"target": self.pretrained, "judge": judge, "second_judge": second}[role]
 
     @property
     def id(self) -> str:

@@ -7,8 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Interval = tuple[float, float]
 LEVEL = 0.95
-#: Resampled values in memory at a time (32 MiB).
-_CELLS = 1 << 22
+#: A rate is near 0 if it is below `_NEAR` and amounts to fewer than `_FEW` labels' worth of hits.
+_NEAR, _FEW = 0.4, 3.0
+#: Rates of labels that differ by less are equal.
+_ROUNDING = 1e-12
 
 
 def wilson(successes: float, n: float) -> Interval | None:
@@ -93,6 +95,44 @@ def clustered(values: ArrayLike, groups: ArrayLike, bounds: Interval = (-math.in
     return _clipped(float(x.mean()), _t(sums.size - 1) * error, bounds)
 
 
+def rate_over_labels(hits: ArrayLike, labels: ArrayLike) -> Interval | None:
+    """Compute the interval (95 %) of a rate over labels, the independent units; hits of one label are dependent.
+
+    It is `clustered`, which for labels with equally many hits is Student's t over the rates of the K labels. Near 0 and
+    1 it is wider: where the rate p is below 0.4 and K p below 3, the upper bound is at least Wilson's with n = K, and
+    likewise the lower bound where 1 - p is. Student's interval alone misses such rates, since most labels are never
+    hit, and the few that are decide the mean. Labels of equal rates give Wilson's interval with n = K.
+
+    Args:
+        hits: `N` values in [0, 1]; fractions where outcomes tie.
+        labels: `N` integers, the label of each.
+
+    Returns:
+        The bounds, in [0, 1]; `None` for fewer than two labels.
+
+    Note:
+        `docs/intervals.md` has the coverage for 2 to 300 labels: at least 92 % in every setting. The percentile bootstrap
+        over labels and draws, which we used before, covers 65 to 80 % in the worst setting.
+
+    Example:
+        >>> [round(bound, 2) for bound in rate_over_labels([0, 1, 1, 1, 0, 1, 0, 1], [0, 0, 1, 1, 2, 2, 3, 3])]
+        [0.22, 1.0]
+    """
+    x = _finite(hits)
+    assert np.all((x >= 0) & (x <= 1))
+    _, group = np.unique(np.asarray(labels), return_inverse=True)
+    counts = np.bincount(group)
+    if counts.size < 2:
+        return None
+    p, k = float(x.mean()), counts.size
+    widest = wilson(p * k, k)
+    found = clustered(x, group, (0.0, 1.0)) if np.ptp(np.bincount(group, x) / counts) > _ROUNDING else None
+    if found is None or widest is None:
+        return widest
+    near = min(_NEAR, _FEW / k)
+    return min(found[0], widest[0]) if 1 - p < near else found[0], max(found[1], widest[1]) if p < near else found[1]
+
+
 def jackknife(value: float, left_out: ArrayLike, bounds: Interval = (-math.inf, math.inf)) -> Interval | None:
     """Compute the Student-t interval (95 %) of a statistic from its values without one group at a time.
 
@@ -153,37 +193,6 @@ def stratified(values: ArrayLike) -> Interval | None:
     return wilson(p * effective, effective)
 
 
-def two_level(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval | None:
-    """Compute the percentile bootstrap interval (95 %) of a mean over labels and draws.
-
-    Each resample draws K labels with replacement and, for each, n draws with replacement.
-
-    References:
-        A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", section 3.8, 1997.
-
-    Args:
-        values: `K n`, finite; the draws of each label.
-        resamples: number of resamples.
-        seed: seed of the resampling; the same seed gives the same interval.
-
-    Returns:
-        The bounds; `None` for one label and if all values are equal.
-
-    Note:
-        With few labels a percentile interval is too narrow. For label rates drawn from Beta(1, 1.5) it covered the
-        expected rate in 81 % of 300 simulations with 5 labels of 100 draws and in 90 % with 10 labels; for rates from
-        Beta(1/2, 2) in 95 % with 60 labels of 5 draws. `student` over label means covered it in 91, 94 and 92 %.
-    """
-    x = _finite(values)
-    labels, draws = x.shape
-    if labels < 2 or draws == 0 or np.ptp(x) == 0:
-        return None
-    generator = np.random.Generator(np.random.PCG64(seed))
-    step = max(1, _CELLS // x.size)
-    means = [_resample(x, min(step, resamples - start), generator) for start in range(0, resamples, step)]
-    return _quantiles(np.concatenate(means))
-
-
 def percentile(resampled: ArrayLike) -> Interval | None:
     """Compute the percentile bootstrap interval (95 %) from values on resampled data; `None` if they are all equal."""
     x = _finite(resampled)
@@ -195,14 +204,6 @@ def percentile(resampled: ArrayLike) -> Interval | None:
 def _quantiles(x: NDArray[np.float64]) -> Interval:
     low, high = np.quantile(x, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def _resample(x: NDArray[np.float64], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    labels, draws = x.shape
-    rows = generator.integers(labels, size=(count, labels, 1))
-    columns = generator.integers(draws, size=(count, labels, draws))
-    means: NDArray[np.float64] = x[rows, columns].mean(axis=(1, 2))
-    return means
 
 
 def sample_std(values: ArrayLike) -> float | None:

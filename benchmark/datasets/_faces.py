@@ -69,14 +69,14 @@ class Faces(Dataset):
     published: ClassVar[Mapping[str, str]] = {}
     pretrained: bool = setting(
         True,
-        "start target and judges from published weights; false trains from scratch",
-        stages=("judge", "second_judge", "target"),
+        "start target and judge from published weights; false trains from scratch",
+        stages=("judge", "target"),
     )
     judge: Recipe = _fields.judge(
         Recipe(learning_rate=1e-2, momentum=0.9, weight_decay=1e-4, epochs=30), max_steps=40, batch_size=16
     )
     second_judge: Recipe = _fields.second_judge(
-        Recipe(optimizer="adam", learning_rate=3e-4, epochs=30, milestones=(20, 27), gamma=0.2),
+        Recipe(optimizer="adam", learning_rate=3e-4, epochs=60, milestones=(40, 54), gamma=0.2),
         max_steps=40,
         batch_size=16,
     )

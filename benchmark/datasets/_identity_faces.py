@@ -27,8 +27,9 @@ class IdentityFaces(Faces):
         """Version 2 of the protocol `name` with `classes` private identities: CelebA's, with `changes`."""
         celeba = {
             "target_network": "vgg16_bn",
-            "second_judge_network": "resnet50",
+            "second_judge_network": "resnet34",
             "pretrained": self.pretrained,
+            "second_judge_pretrained": False,
             "sampler": "identity",
             "augmentation": "flip",
             "face_box": GMI_BOX,

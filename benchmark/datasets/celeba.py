@@ -42,12 +42,15 @@ class CelebA(IdentityFaces):
         The released lists name PNG conversions of the images; we read the JPEG files of the release.
 
     Note:
-        The papers have one judge. The second judge is a ResNet-50 that starts from ImageNet weights: it has another
-        architecture than VGG (target) and Inception (judge) and has not seen VGGFace2. It is trained with Adam on
-        cropped and mirrored images; the judge's images are only mirrored.
+        The papers have one judge. The second judge is a ResNet-34 that starts from random weights: it has another
+        architecture than VGG (target) and Inception (judge) and has seen neither ImageNet, as the target has, nor
+        VGGFace2, as the judge has. It is trained with Adam on cropped and mirrored images, for twice as many epochs as
+        the judge, whose images are only mirrored. The package knows face networks of other origin (`dlib_resnet`,
+        `mobilefacenet`), but their weights must be imported, so a protocol cannot rely on them; VMI's ResNet-34 reaches
+        69 % of 1000 identities from random weights.
 
     Note:
-        With `pretrained=false` target and judges start from random weights, for machines that cannot download published
+        With `pretrained=false` target and judge start from random weights, for machines that cannot download published
         weights. The papers always start from weights of ImageNet and MS-Celeb-1M.
     """
 

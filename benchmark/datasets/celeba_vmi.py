@@ -97,6 +97,7 @@ class CelebAVMI(IdentityFaces):
             second_judge_network="vgg16_bn",
             pretrained=False,
             judge_pretrained=self.pretrained,
+            second_judge_pretrained=self.pretrained,
             sampler="shuffle",
             augmentation="cutout",
             face_box=BOX,

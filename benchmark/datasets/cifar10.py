@@ -44,19 +44,20 @@ class CIFAR10(TenClasses):
         Nesterov momentum 0.9, weight decay 5e-4 and 30 epochs; the learning rate is divided by 5 after 15 and 25.
 
     Note:
-        The papers have one judge. Target and judge are both VGGs. The second judge is a ResNet-34, which has skip
-        connections and costs less than the judge. Like them it starts from ImageNet weights. It is trained with Adam
-        on cropped and mirrored images; the judge's images are only mirrored.
+        The papers have one judge. Target and judge are both VGGs from ImageNet weights. The second judge is a
+        ResNet-34, which has skip connections and costs less than the judge. It starts from random weights, so that it
+        shares no pretraining with the target. It is trained with Adam on cropped and mirrored images, for twice as many
+        epochs as the judge, whose images are only mirrored.
 
     Note:
-        With `pretrained=false` target and judges start from random weights, for machines that cannot download ImageNet
+        With `pretrained=false` target and judge start from random weights, for machines that cannot download ImageNet
         weights. The papers always start from ImageNet weights.
     """
 
     pretrained: bool = setting(
         True,
-        "start target and judges from ImageNet weights; false trains from scratch",
-        stages=("judge", "second_judge", "target"),
+        "start target and judge from ImageNet weights; false trains from scratch",
+        stages=("judge", "target"),
     )
     target: Recipe = _fields.target(
         Recipe(optimizer="adam", learning_rate=1e-4, epochs=30, milestones=(25,), gamma=0.5),
@@ -69,7 +70,7 @@ class CIFAR10(TenClasses):
         batch_size=32,
     )
     second_judge: Recipe = _fields.second_judge(
-        Recipe(optimizer="adam", learning_rate=5e-4, epochs=30, milestones=(20, 27), gamma=0.2),
+        Recipe(optimizer="adam", learning_rate=5e-4, epochs=60, milestones=(40, 54), gamma=0.2),
         max_steps=100,
         batch_size=32,
     )
@@ -84,6 +85,7 @@ class CIFAR10(TenClasses):
             judge_network="vgg19_bn",
             second_judge_network="resnet34",
             pretrained=self.pretrained,
+            second_judge_pretrained=False,
             augmentation="crop_flip",
         )
 

@@ -118,7 +118,7 @@ def _write(stage: Stage, session: Session, context: Context, output: StageOutput
 
 def _judge(stage: Stage, session: Session, context: Context) -> StageOutput:
     dataset, protocol, second = stage.cell.dataset, context.protocol, stage.kind == "second_judge"
-    pretrained = protocol.pretrained if protocol.judge_pretrained is None else protocol.judge_pretrained
+    pretrained = protocol.starts_from_published("second_judge" if second else "judge")
     with context.seeded("initialise"):
         network = judge_network(protocol, pretrained=pretrained, second=second)
     train = session.images(dataset, "judge_train")

@@ -100,9 +100,9 @@ def _protocols(task: str, rows: dict[str, Callable[[Any], Any]]) -> str:
 
 def _start(data: Any) -> str:
     protocol = data.protocol
-    judges = protocol.pretrained if protocol.judge_pretrained is None else protocol.judge_pretrained
-    starts = ["published weights" if each else "random weights" for each in (protocol.pretrained, judges)]
-    return "; ".join(dict.fromkeys(starts))
+    roles = ("target", "judge", "second_judge")
+    starts = ["published weights" if protocol.starts_from_published(role) else "random weights" for role in roles]
+    return "; ".join(starts if len(set(starts)) > 1 else starts[:1])
 
 
 def _sampler(data: Any) -> str:
@@ -124,7 +124,7 @@ CLASS_ROWS = COMMON_ROWS | {
     "classes of the judge": lambda data: data.protocol.judge_classes,
     "judge network": lambda data: f"`{data.protocol.judge_network}`",
     "second judge network": lambda data: f"`{data.protocol.second_judge_network}`",
-    "start of the target; of the judges": _start,
+    "start of the target; of the judge; of the second judge": _start,
     "attacked labels: the first": lambda data: data.protocol.attacked,
     "labels attacked together (group)": lambda data: data.protocol.group,
     "draws per label and trial": lambda data: data.protocol.draws,

@@ -192,11 +192,31 @@ def test_the_published_target_and_judge_on_cifar10_share_their_lineage() -> None
     }
     target, judge = pair[True]
     assert message(target=target, judges=[judge]) == (
-        "target vgg16_bn and judge vgg19_bn are both from the family vgg; "
-        "target vgg16_bn and judge vgg19_bn both start from weights trained on ImageNet"
+        "target vgg16_bn and judge vgg19_bn share the family of architectures (vgg) and "
+        "the images behind their initial weights (ImageNet)"
     )
     target, judge = pair[False]
-    assert message(target=target, judges=[judge]) == "target vgg16_bn and judge vgg19_bn are both from the family vgg"
+    expected = "target vgg16_bn and judge vgg19_bn share the family of architectures (vgg)"
+    assert message(target=target, judges=[judge]) == expected
+
+
+def test_the_message_names_the_second_judge() -> None:
+    target, other = lineage("vgg16_bn", pretrained=True), lineage("facenet", pretrained=True)
+    shared = "share the images behind their initial weights (ImageNet)"
+    found = message(target=target, judges=[other, lineage("resnet50", pretrained=True)])
+    assert found == f"target vgg16_bn and second judge resnet50 {shared}"
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_no_second_judge_shares_its_lineage_with_the_target_or_the_judge(name: str) -> None:
+    protocol = registry.load("dataset", name)().protocol
+    if protocol.second_judge_network is None:
+        return
+    networks = {"target": protocol.target_network, "judge": protocol.judge_network}
+    second = lineage(protocol.second_judge_network, pretrained=protocol.starts_from_published("second_judge"))
+    for role, network in networks.items():
+        other = lineage(network, pretrained=protocol.starts_from_published(role))
+        assert cell_flags(scores={}, target=other, judges=[second]) == []
 
 
 def test_lineages_that_differ_or_are_unknown_are_not_flagged() -> None:
@@ -206,7 +226,7 @@ def test_lineages_that_differ_or_are_unknown_are_not_flagged() -> None:
     assert "ImageNet" in message(target=target, judges=[lineage("resnet34", pretrained=True)])
     assert cell_flags(scores={}, target=target) == cell_flags(scores={}, judges=[target]) == []
     assert cell_flags(scores={}, target=Lineage("theirs"), judges=[Lineage("ours")]) == []
-    assert message(target=Lineage("theirs"), judges=[Lineage("theirs")]).endswith("have the same architecture")
+    assert message(target=Lineage("theirs"), judges=[Lineage("theirs")]).endswith("share the architecture")
 
 
 @pytest.mark.parametrize("name", registry.names("network"))

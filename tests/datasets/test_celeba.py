@@ -98,7 +98,9 @@ def test_protocols():
         1000,
     )
     assert (protocol.target_network, protocol.judge_network, protocol.pretrained) == ("vgg16_bn", "facenet", True)
-    assert protocol.second_judge_network == "resnet50"
+    assert (protocol.second_judge_network, protocol.second_judge_pretrained) == ("resnet34", False)
+    starts = [protocol.starts_from_published(role) for role in ("target", "judge", "second_judge")]
+    assert starts == [True, True, False]
     assert (protocol.attacked, protocol.group, protocol.draws, protocol.trials, protocol.reference) == (
         300,
         60,

@@ -82,6 +82,8 @@ def test_protocol():
     assert (protocol.target_network, protocol.judge_network) == ("resnet34", "facenet")
     assert protocol.second_judge_network == "vgg16_bn"
     assert (protocol.pretrained, protocol.judge_pretrained) == (False, True)
+    starts = [protocol.starts_from_published(role) for role in ("target", "judge", "second_judge")]
+    assert starts == [False, True, True]
     assert CelebAVMI(pretrained=False).protocol.judge_pretrained is False
     assert (protocol.sampler, protocol.augmentation, protocol.face_box) == ("shuffle", "cutout", (25, 45, 128, 128))
     assert (protocol.attacked, protocol.draws, protocol.trials) == (20, 100, 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Images
-from privbench.benchmark.core.statistics import student, two_level
+from privbench.benchmark.core.statistics import student
 from privbench.benchmark.errors import MissingDataError
 from privbench.benchmark.networks.judges import Judges
 from privbench.benchmark.networks.weights import named
@@ -76,9 +76,7 @@ def test_equals_a_loop_over_pairs(image, k):
     assert score.value == pytest.approx(expected.mean(), rel=1e-9)
     assert score.per_class == pytest.approx(expected.mean((0, 1)), rel=1e-9)
     assert score.n == 12
-    by_label = expected.reshape(4, 3).T
-    assert score.interval == pytest.approx(two_level(by_label, 2000, 0), rel=1e-9)
-    assert score.intervals["classes"] == pytest.approx(student(by_label.mean(1), (0, 2)), rel=1e-6)
+    assert score.interval == pytest.approx(student(expected.mean((0, 1)), (0, 2)), rel=1e-6)
     assert score.intervals["trials"] == pytest.approx(student(expected.mean((1, 2)), (0, 2)), rel=1e-6)
     others = [labels[place] for place in unrelated(np.array(labels))]
     assert not set(zip(others, labels, strict=True)) & {(label, label) for label in labels}
@@ -164,6 +162,6 @@ def test_unavailable_protocols_have_a_reason(monkeypatch):
 
 
 def test_settings_have_ranges():
-    for wrong in ({"k": 0}, {"resamples": 99}, {"seed": -1}):
+    for wrong in ({"k": 0}, {"resamples": 2000}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             KNNDistance(**wrong)

@@ -186,7 +186,8 @@ def test_interval_equals_a_slow_bootstrap_in_pieces_of_any_size(cells, monkeypat
     said, true = (logits > 0).numpy(), truth.numpy()
 
     def mean(rows):
-        return np.mean([matthews_corrcoef(true[rows, a], said[rows, a]) for a in range(4)])
+        pairs = [(said[rows, a], true[rows, a]) for a in range(4)]
+        return np.mean([_correlation(x, y, 2) if np.ptp(x.astype(int)) else 0.0 for x, y in pairs])
 
     assert _score(logits, truth, resamples=100).interval == pytest.approx(_slow_interval(mean, 60), rel=1e-9)
     logits, labels = _classes(60)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Negatives
-from privbench.benchmark.core.statistics import student, two_level
+from privbench.benchmark.core.statistics import rate_over_labels
 from privbench.benchmark.errors import UnsupportedCellError
 from privbench.benchmark.networks.judges import Judges
 from privbench.evaluators.attack_acc import AttackAcc
@@ -114,19 +114,18 @@ def test_every_number_equals_a_loop_over_images():
     assert scores["judge_agreement"].value == pytest.approx(agreed / i, rel=1e-14)
     assert scores["verified_acc"].per_class == pytest.approx([np.mean(by_label[label]) for label in labels])
     assert 0 < verified < agreed < i
-    taken = {"fpr_first": 0, "fpr_second": 0, "fpr_both": 0}
-    n = sum(fooled)
+    taken = {"fpr_first": [], "fpr_second": [], "fpr_both": []}
+    n, groups = sum(fooled), [label for label, did in zip(wanted, fooled, strict=True) if did]
     for j, (label, did) in enumerate(zip(wanted, fooled, strict=True)):
         if did:
-            taken["fpr_first"] += a[i + j] == label
-            taken["fpr_second"] += b[i + j] == label
-            taken["fpr_both"] += a[i + j] == b[i + j] == label
-    for name, count in taken.items():
-        expected = stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
-        assert scores[name].value == pytest.approx(count / n, rel=1e-14)
-        assert scores[name].interval == pytest.approx((expected.low, expected.high))
+            taken["fpr_first"].append(a[i + j] == label)
+            taken["fpr_second"].append(b[i + j] == label)
+            taken["fpr_both"].append(a[i + j] == b[i + j] == label)
+    for name, hits in taken.items():
+        assert scores[name].value == pytest.approx(sum(hits) / n, rel=1e-14)
+        assert scores[name].interval == pytest.approx(rate_over_labels(hits, groups))
         assert scores[name].n == n
-    assert 0 < taken["fpr_both"] < min(taken["fpr_first"], taken["fpr_second"])
+    assert 0 < sum(taken["fpr_both"]) < min(sum(taken["fpr_first"]), sum(taken["fpr_second"]))
     assert all(score.chance == 0.1 for score in scores.values())
     assert scores["verified_acc"].n == scores["judge_agreement"].n == 60
 
@@ -136,11 +135,8 @@ def test_intervals_are_those_of_attack_accuracy():
     score = _score(*case)["verified_acc"]
     tops = np.array(_slow_top(first)[:60]), np.array(_slow_top(second)[:60])
     hits = ((tops[0] == tops[1]) & (tops[0] == np.tile(labels, 12))).astype(float).reshape(shape)
-    assert score.interval == two_level(hits.reshape(12, 5).T, 2000, 0)
-    assert score.intervals["classes"] == pytest.approx(student(hits.mean((0, 1)), (0, 1)))
+    assert score.interval == pytest.approx(rate_over_labels(hits.ravel(), np.tile(labels, 12)))
     assert score.spreads["trials"] == pytest.approx(np.std(hits.mean((1, 2)), ddof=1))
-    other = _score(*case, evaluator=VerifiedAcc(seed=1, resamples=200))["verified_acc"]
-    assert (other.value, other.interval == score.interval) == (score.value, False)
 
 
 def test_equal_judges_verify_the_hits_of_one_judge():
@@ -256,6 +252,6 @@ def test_an_undeclared_second_judge_is_refused():
 
 
 def test_settings_have_ranges():
-    for wrong in ({"resamples": 99}, {"seed": -1}, {"judges": 3}):
+    for wrong in ({"resamples": 2000}, {"judges": 3}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             VerifiedAcc(**wrong)

@@ -153,13 +153,13 @@ def long_judge_training(record: dict[str, Any]) -> None:
 
 
 def many_resamples(record: dict[str, Any]) -> None:
-    (choice,) = [each for each in record["cell"]["evaluators"] if each["name"] == "attack_acc"]
+    (choice,) = [each for each in record["cell"]["evaluators"] if each["name"] == "mcc"]
     choice["fields"]["resamples"] = 1_000_000
 
 
 FORGED_RECORDS = [
     (long_judge_training, "expected digits.judge.epochs of the record"),
-    (many_resamples, "to be at most the published 2000, got 1000000"),
+    (many_resamples, "to be at most the published 1000, got 1000000"),
     (edit_score, "expected attack_acc of the record"),
     (edit_interval, "expected interval of accuracy of the record"),
     (edit_class, "expected per_class of accuracy of the record"),
