@@ -111,8 +111,8 @@ def rate_over_labels(hits: ArrayLike, labels: ArrayLike) -> Interval | None:
         The bounds, in [0, 1]; `None` for fewer than two labels.
 
     Note:
-        `docs/intervals.md` has the coverage for 2 to 300 labels: at least 92 % in every setting. The percentile bootstrap
-        over labels and draws, which we used before, covers 65 to 80 % in the worst setting.
+        `docs/intervals.md` has the coverage for 2 to 300 labels: at least 92 % in every setting. The percentile
+        bootstrap over labels and draws, which we used before, covers 59 to 75 % in the worst setting.
 
     Example:
         >>> [round(bound, 2) for bound in rate_over_labels([0, 1, 1, 1, 0, 1, 0, 1], [0, 0, 1, 1, 2, 2, 3, 3])]
