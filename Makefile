@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: install  ## run one defense and the undefended target under one attack on embedded data, and write an HTML report
+demo: install  ## run one defense, the undefended target and a placebo under one attack on embedded data, and write a report
 	$(BIN)/privbench run --dataset digits --defense none --defense bido_hsic --attack kedmi --budget quick \
 		--store $(DEMO)/store --results $(DEMO)/results
 	$(BIN)/privbench report $(DEMO)/results --format html
