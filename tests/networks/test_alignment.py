@@ -5,7 +5,7 @@ import cmath
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark.core.config import Protocol
+from helpers.faces import BOX, protocol
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.networks.embedders.alignment import (
     ARCFACE,
@@ -21,23 +21,7 @@ from privbench.benchmark.networks.embedders.alignment import (
 )
 from torch.nn import functional
 
-GMI = (35, 55, 108, 108)
 FACENET = square(35, 55, 108, 160)
-
-
-def protocol(box):
-    return Protocol(
-        name="synthetic",
-        version=1,
-        image=(3, 64, 64),
-        classes=2,
-        judge_classes=2,
-        target_network="none",
-        judge_network="none",
-        attacked=1,
-        draws=1,
-        face_box=box,
-    )
 
 
 def blob(point: complex, box, height: int, width: int, spread: float = 2.0) -> torch.Tensor:
@@ -77,9 +61,9 @@ TEMPLATES = {
     ),
 }
 IMAGES = {
-    "crop of 64": (GMI, 64, 64),
-    "crop of 108": (GMI, 108, 108),
-    "fine crop": (GMI, 300, 300),
+    "crop of 64": (BOX, 64, 64),
+    "crop of 108": (BOX, 108, 108),
+    "fine crop": (BOX, 300, 300),
     "whole frame": ((0, 0, 178, 218), 218, 178),
     "whole frame, squeezed": ((0, 0, 178, 218), 96, 96),
     "another box": ((25, 45, 128, 138), 69, 64),
@@ -123,7 +107,7 @@ def test_a_rotated_chip_has_the_right_direction() -> None:
 def test_the_square_is_an_enlarged_image(size: int) -> None:
     x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     wanted = functional.interpolate(x, (160, 160), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(align(x, GMI, FACENET), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(align(x, BOX, FACENET), wanted, rtol=0, atol=1e-5)
 
 
 def test_the_border_is_repeated_outside_the_image() -> None:
@@ -134,25 +118,25 @@ def test_the_border_is_repeated_outside_the_image() -> None:
 def test_a_fine_image_is_reduced_without_aliasing() -> None:
     """Stripes of one pixel, eight to a pixel of the chip, are grey; sampled bilinearly they would be stripes."""
     stripes = (torch.arange(800) % 2).float().expand(1, 1, 800, 800)
-    found = align(stripes, GMI, Chip(100, square(35, 55, 108, 100).transform))
+    found = align(stripes, BOX, Chip(100, square(35, 55, 108, 100).transform))
     assert (found - 0.5).abs().max() < 0.05
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
     chip = Chip(5, Similarity(cmath.rect(0.06, 0.1), -3 - 4j))
     x = torch.rand(1, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: align(x, GMI, chip), x)
-    assert align(x, GMI, chip).detach().std() > 0.01
+    assert torch.autograd.gradcheck(lambda x: align(x, BOX, chip), x)
+    assert align(x, BOX, chip).detach().std() > 0.01
 
 
 def test_grey_faces_are_repeated_and_others_rejected() -> None:
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(align(grey, GMI, ARCFACE), align(grey.expand(-1, 3, -1, -1), GMI, ARCFACE))
+    torch.testing.assert_close(align(grey, BOX, ARCFACE), align(grey.expand(-1, 3, -1, -1), BOX, ARCFACE))
     with pytest.raises(InvalidConfigurationError, match="1 or 3 channels, got 4"):
-        align(torch.zeros(1, 4, 32, 32), GMI, ARCFACE)
+        align(torch.zeros(1, 4, 32, 32), BOX, ARCFACE)
 
 
 def test_protocols_without_a_face_box_are_rejected() -> None:
-    assert require_face_box("mobilefacenet", protocol(GMI)) == GMI
+    assert require_face_box("mobilefacenet", protocol(BOX)) == BOX
     with pytest.raises(InvalidConfigurationError, match=r"mobilefacenet to be aligned faces .* synthetic/v1"):
         require_face_box("mobilefacenet", protocol(None))

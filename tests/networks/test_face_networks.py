@@ -1,6 +1,5 @@
 """Face networks: their layers against an independent implementation, and their similarity of real faces."""
 
-import collections
 import json
 import re
 from pathlib import Path
@@ -9,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1
-from PIL import Image
-from privbench.benchmark.core.config import Protocol
+from helpers.faces import crops, protocol
 from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
 from privbench.benchmark.networks.embedders.facenet_vggface2 import FaceNetVGGFace2
 from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
@@ -23,18 +21,7 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
 BROUGHT = {"mobilefacenet": MobileFaceNet, "dlib_resnet": DlibResNet, "efficientnet_lite0": EfficientNetLite0}
-FACES = Protocol(
-    name="faces",
-    version=1,
-    image=(3, 64, 64),
-    classes=2,
-    judge_classes=2,
-    target_network="none",
-    judge_network="none",
-    attacked=1,
-    draws=1,
-    face_box=(35, 55, 108, 108),
-)
+FACES = protocol()
 
 
 def faces(count: int, size: int, seed: int = 0) -> Tensor:
@@ -137,24 +124,6 @@ def test_mobilefacenet_equals_its_list_of_layers(here: None, archives: Path) -> 
     with torch.inference_mode():
         found = MobileFaceNet().eval().compute(chips)
     torch.testing.assert_close(found, x.flatten(1), rtol=1e-4, atol=1e-5)
-
-
-def crops(folder: Path) -> tuple[Tensor, np.ndarray]:
-    """Five faces of each of 40 people in the common crop, 64 x 64, and their identities."""
-    listing = folder / "identity_CelebA.txt"
-    if not listing.is_file() or not (folder / "img_align_celeba").is_dir():
-        pytest.skip(f"{folder} holds no faces")
-    by_person = collections.defaultdict(list)
-    for line in sorted(listing.read_text().split("\n")):
-        if line:
-            by_person[int(line.split()[1])].append(line.split()[0])
-    people = [person for person in sorted(by_person) if len(by_person[person]) >= 10][:40]
-    pixels = []
-    for name in (name for person in people for name in by_person[person][:5]):
-        with Image.open(folder / "img_align_celeba" / name) as image:
-            small = image.convert("RGB").crop((35, 55, 143, 163)).resize((64, 64), Image.Resampling.BILINEAR)
-        pixels.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
-    return torch.stack(pixels), np.repeat(people, 5)
 
 
 @pytest.mark.parametrize(("name", "gap", "accuracy"), [("mobilefacenet", 0.5, 0.94), ("dlib_resnet", 0.09, 0.94)])

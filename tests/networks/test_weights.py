@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from privbench.benchmark.core.config import Protocol
+from helpers import faces
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError, StorageError
 from privbench.benchmark.networks.embedders.dlib_resnet import DlibResNet
 from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
@@ -312,18 +312,7 @@ def test_every_network_with_weights_is_listed() -> None:
 
 def test_a_judge_embeds_in_chunks_and_makes_an_embedder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take(tmp_path, STATE)
-    protocol = Protocol(
-        name="faces",
-        version=1,
-        image=(3, 16, 16),
-        classes=2,
-        judge_classes=2,
-        target_network="none",
-        judge_network="none",
-        attacked=1,
-        draws=1,
-        face_box=(35, 55, 108, 108),
-    )
+    protocol = faces.protocol(size=16)
     judges = Judges(lambda: pytest.fail("no classifier was asked"), torch.device("cpu"), protocol)
     pixels = torch.randint(0, 256, (5, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     monkeypatch.setattr("privbench.benchmark.networks.judges._CHUNK", 2)
