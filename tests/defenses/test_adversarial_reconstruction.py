@@ -164,7 +164,7 @@ def run(tmp_path_factory):
 
     def call(*words, code=0):
         fixed = ["--store", folder / "store", "--results", folder / "results", "--data", folder, "--json"]
-        result = command_line.run("run", "--budget", "smoke", *words, *fixed)
+        result = command_line.run("run", "--no-controls", "--budget", "smoke", *words, *fixed)
         assert result.code == code, result.err
         return json.loads(result.out)
 

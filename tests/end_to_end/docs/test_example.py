@@ -33,6 +33,9 @@ def test_the_components_are_listed_run_and_reported(after_readme: Any) -> None:
         ("letters", "random_erasing", "impostors"),
         ("letters", "random_erasing", "kedmi"),
         ("digits", "bido_hsic", "impostors"),
+        ("letters", "placebo", "impostors"),
+        ("letters", "placebo", "kedmi"),
+        ("digits", "placebo", "impostors"),
     }
     assert all(record["scores"]["diversity"]["value"] is not None for record in records)
     page = Path("results/report/index.html").read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.installed import refresh_registry
 
-RUN = ("run", "--budget", "smoke", "--set", "dataset.draws=1", "--set", "gmi.max_steps=2", "--set", "gmi.iterations=2")
+RUN = ("run", "--no-controls", "--budget", "smoke", "--set", "dataset.draws=1", "--set", "gmi.max_steps=2")
+RUN += ("--set", "gmi.iterations=2")
 #: Module, its source, and of each name what is said when it is asked for.
 MODULES = {
     "bad_raises": "raise RuntimeError('no licence')",

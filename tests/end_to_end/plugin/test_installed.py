@@ -88,7 +88,7 @@ def test_they_are_checked(session: Session, kind: str) -> None:
 
 
 def test_they_run_against_the_built_in_and_are_reported(session: Session) -> None:
-    usual = ["--budget", "smoke", "--evaluator", "accuracy", "--evaluator", "roughness"]
+    usual = ["--no-controls", "--budget", "smoke", "--evaluator", "accuracy", "--evaluator", "roughness"]
     for setting in ("dataset.draws=2", "gmi.max_steps=3", "gmi.iterations=3", "defense.recipe.max_steps=3"):
         usual += ["--set", setting]
     code, _, err = session.call(
