@@ -195,7 +195,7 @@ def test_private_images_are_shown_on_demand_only(monkeypatch: pytest.MonkeyPatch
 def test_labels_are_columns_below_the_two_private_images_that_are_nearest_to_any_of_their_reconstructions() -> None:
     cell = record_artifacts.cell_of(record_of(dataset="digits", attack="kedmi"))
     Path("results").rename("other")
-    train = cell.dataset.component.load("private_train", Path())
+    train = cell.dataset.component.part("private_train", Path())
     found = {name: of_labels(seed, [0, 1, 2, 3, 4]) for seed, name in enumerate(("mid", "none"))}
     for name, position in (("none", 7), ("mid", 11)):
         for label in range(5):
@@ -251,7 +251,7 @@ def test_records_that_do_not_go_together_are_refused() -> None:
     record_of(paired(1, [0, 1]))
     for command in ("reconstructions", "tradeoff"):
         sentence = refused(command, "results")
-        assert "one protocol, got digits/v1 and halves/v1" in sentence
+        assert "one protocol, got digits/v2 and halves/v1" in sentence
 
 
 def test_records_without_a_common_image_are_refused() -> None:
