@@ -16,6 +16,7 @@ _PUBLIC = {
     "Definition": "benchmark.core.config",
     "Evaluator": "benchmark.contracts",
     "Protocol": "benchmark.core.config",
+    "RankingRules": "benchmark.core.ranking_rules",
     "Recipe": "benchmark.core.config",
     "setting": "benchmark.core.config",
     "ClassReconstructions": "benchmark.core.evidence",

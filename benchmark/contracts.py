@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .core.config import Access, Configuration, Definition, Kept, Part, Protocol, Recipe, StageKind, Task, setting
+from .core.ranking_rules import RankingRules
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +78,8 @@ class Dataset(Component):
     kind = "dataset"
     #: Data set whose presets apply where a component has none for this one (`digits` uses MNIST's).
     family: ClassVar[str] = ""
+    #: How the defenses on it are ranked. Those of built-in data sets stand in `analysis/suites.py`.
+    ranking: ClassVar[RankingRules] = RankingRules()
     target: Recipe = setting(Recipe(), "training of the target, the same for every defense", stages=("target",))
     judge: Recipe = setting(Recipe(), "training of the judge", stages=("judge",))
     second_judge: Recipe = setting(Recipe(), "training of the second judge", stages=("second_judge",))

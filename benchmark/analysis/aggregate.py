@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.config import BUDGETS, Definition, is_placebo
+from ..core.text import count
 from ..records.record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")
@@ -43,6 +44,11 @@ class Summary:
     chance: float | None
     reason: str
     not_applicable: bool = False
+
+    @property
+    def covers(self) -> str:
+        """What varies in the interval: the trainings, or of one training the n observations."""
+        return trainings(self.seeds) if self.value is not None else ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,16 @@ class Section:
     notes: tuple[str, ...] = ()
 
 
+def trainings(number: int) -> str:
+    """Return a number of trainings of the target as text.
+
+    Example:
+        >>> trainings(1), trainings(3)
+        ('1 training', '3 trainings')
+    """
+    return count(number, "training")
+
+
 def bounds(unit: str) -> Interval:
     """Range of scores with a unit."""
     return _BOUNDS.get(unit, (-math.inf, math.inf))
@@ -108,11 +124,11 @@ def evaluator_of(row: Row, score: str) -> tuple[str, int] | None:
     if record is None:
         return None
     choice = record.evaluator(score)
-    return _identity(choice), choice.version
+    return identity_of(choice), choice.version
 
 
-def _identity(choice: Choice) -> str:
-    """Text that is equal for equal components."""
+def identity_of(choice: Choice) -> str:
+    """Return a text that is equal for equal components."""
     return _encode([choice.name, choice.distribution, choice.version, choice.fields, choice.files])
 
 
@@ -125,7 +141,7 @@ class _IdentityCache:
     def __call__(self, choice: Choice) -> str:
         found = self._found.get(id(choice))
         if found is None:
-            found = self._found[id(choice)] = _identity(choice)
+            found = self._found[id(choice)] = identity_of(choice)
         return found
 
 

@@ -11,7 +11,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "weak_judge": "The judge is often wrong on real images, so its verdicts on reconstructions, and distances in its "
     "features, are unreliable. Train it longer before comparing defenses.",
     "target_collapsed": "The target is no better than guessing, so it holds little that could leak. Its low leakage is "
-    "no achievement of the defense; read it together with the utility, or train the target longer.",
+    "no achievement of the defense, which has no rank therefore. Weaken the defense or train the target longer.",
     "attack_loss_did_not_fall": "The loss that the attack minimises did not decrease, so the attack did not work, and "
     "its low success says nothing about the defense. Change its step size or number of steps, or check whether the "
     "target has useful gradients.",

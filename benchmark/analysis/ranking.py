@@ -1,108 +1,48 @@
-"""Leaderboards: defenses of a section in the order of their worst case over attacks.
+"""Leaderboards: defenses of a section in the order of their worst case over the protocol's attack suite.
 
-`rank_bootstrap` has the statistics of the order; `docs/ranking.md` has the definitions.
+`rank_bootstrap` has the statistics of the order, `eligibility` tells which defenses have a rank, `suites` has the
+attacks; `docs/ranking.md` has the definitions.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..core.config import Definition
+from ..core.ranking_rules import RankingRules
 from ..core.text import count
-from ..records.record import Interval
 from . import letter_display, rank_bootstrap
-from .aggregate import Row, Section, Summary, bounds
+from .aggregate import Row, Section, bounds, trainings
+from .eligibility import Eligibility
 from .rank_bootstrap import Booleans, Estimate
-from .ranking_rows import rows_by_cell, scores_by_seed, shared_attacks, utilities
+from .ranking_rows import Cells, best_known, comparable_rows, further_cells, scores_by_seed, suite_cells
+from .standings import Ranking, Standing, WorstCase
+from .suites import rules_of, suite_attacks
 from .worst_case import Sample, bracket, draws_of
 
 #: Primary scores: the first that a section has leads; the other scores follow in their order.
-PRIMARY = ("attack_acc", "verified_acc", "ssim", "face_similarity", "feature_similarity")
+PRIMARY = ("verified_acc", "attack_acc", "ssim", "face_similarity", "feature_similarity")
 #: With fewer identities, a ranking has a note.
 MIN_IDENTITIES = 20
 #: With fewer draws of each identity, a ranking over several attacks has a note.
 MIN_DRAWS = 50
 ONE_SEED = "one seed: variation between trainings is unknown"
-#: 97.5 % quantile of the standard normal distribution.
-_Z = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class WorstCase:
-    """Worst case of one defense over attacks, for one leakage score.
-
-    Args:
-        value: mean over identities of the worst case over attacks, or the score under the only attack; or `None`.
-        interval: 95 % interval; `None` without variation.
-        n: number of identities; of observations if `basis` is `score`.
-        basis: `identity` or `score`.
-        reason: why there is no value; empty otherwise.
-    """
-
-    value: float | None
-    interval: Interval | None
-    n: int
-    basis: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One defense in a ranking.
-
-    Args:
-        defense: label of the defense, as in `Row.defense`.
-        rows: rows under the attacks of the ranking, in the order of the attacks.
-        utility: the section's first utility score, from the row with the most seeds.
-        worst: worst case over the attacks.
-        missing: attacks of the ranking without a value; a defense that misses one has no rank.
-        rank: 1 is best for the defender; equal values share a rank.
-        rank_interval: lowest and highest rank of the rank set, with 95 % simultaneous confidence for all defenses.
-        group: group letters; defenses that share a letter are not distinguishable. Numbers above 26 groups.
-    """
-
-    defense: str
-    rows: tuple[Row, ...]
-    utility: Summary | None
-    worst: WorstCase
-    missing: tuple[str, ...]
-    rank: int | None
-    rank_interval: tuple[int, int] | None
-    group: str
-
-    @property
-    def seeds(self) -> int:
-        """Smallest number of seeds under an attack."""
-        return min((len(row.seeds) for row in self.rows), default=0)
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Defenses ranked by one leakage score, the best for the defender first; unranked defenses are last."""
-
-    score: Definition
-    attacks: tuple[str, ...]
-    standings: tuple[Standing, ...]
-    notes: tuple[str, ...]
 
 
 def rankings(section: Section) -> tuple[Ranking, ...]:
-    """Rank the defenses by each leakage score that has a value, the primary score first; controls have no rank."""
-    section = _without_controls(section)
-    return tuple(_ranking(section, column) for column in _leakage_columns(section))
+    """Rank the defenses by each leakage score that has a value, the primary score first."""
+    rules = rules_of(section)
+    eligibility = Eligibility(section, rules)
+    return tuple(_ranking(section, column, rules, eligibility) for column in _leakage_columns(section))
 
 
 def primary(section: Section) -> Ranking | None:
     """Return the first of `rankings`; `None` if no leakage score has a value."""
-    section = _without_controls(section)
     columns = _leakage_columns(section)
-    return _ranking(section, columns[0]) if columns else None
-
-
-def _without_controls(section: Section) -> Section:
-    return replace(section, rows=tuple(row for row in section.rows if not row.is_control))
+    rules = rules_of(section)
+    return _ranking(section, columns[0], rules, Eligibility(section, rules)) if columns else None
 
 
 def _leakage_columns(section: Section) -> list[Definition]:
@@ -115,37 +55,62 @@ def _leakage_columns(section: Section) -> list[Definition]:
     return sorted(columns, key=lambda column: order.get(column.name, len(PRIMARY)))
 
 
-def _ranking(section: Section, column: Definition) -> Ranking:
+def _ranking(section: Section, column: Definition, rules: RankingRules, eligibility: Eligibility) -> Ranking:
     notes: list[str] = []
-    cells = rows_by_cell(section, column, notes)
-    defenses = list(dict.fromkeys(row.defense for row in section.rows))
-    attacks = shared_attacks(cells, column, notes)
-    by_identity = len(attacks) > 1 or all(_has_identities(cells[cell], column) for cell in cells if cell[1] in attacks)
-    utility = utilities(section)
-    incomplete: list[Standing] = []
-    complete: list[Standing] = []
-    for defense in defenses:
-        rows = tuple(cells[defense, attack] for attack in attacks if (defense, attack) in cells)
+    rows = comparable_rows(section, column, notes)
+    attacks = suite_attacks(rules, column, rows)
+    suite = suite_cells(rows, attacks, column, notes)
+    others = further_cells(rows, suite, column)
+    known = best_known(rows, column)
+    by_identity = len(attacks) > 1 or all(_has_identities(row, column) for row in suite.values())
+    eligible: list[Standing] = []
+    measured: list[Standing] = []
+    unmeasured: list[Standing] = []
+    for defense in dict.fromkeys(row.defense for row in section.rows):
         standing = Standing(
             defense=defense,
-            rows=rows,
-            utility=utility.get(defense),
+            rows=tuple(suite[defense, attack] for attack in attacks if (defense, attack) in suite),
+            further=tuple(row for (of, _), row in others.items() if of == defense),
+            utility=eligibility.utilities.get(defense),
+            match=eligibility.match(defense),
             worst=WorstCase(None, None, 0, "identity" if by_identity else "score", ""),
-            missing=tuple(attack for attack in attacks if not _has_value(cells.get((defense, attack)), column)),
-            rank=None,
-            rank_interval=None,
-            group="",
+            best=known.get(defense),
+            missing=tuple(attack for attack in attacks if not _has_value(suite.get((defense, attack)), column)),
+            is_control=eligibility.is_control(defense),
         )
-        reason = _reason_without_rank(standing, cells, column, by_identity)
-        if reason:
-            incomplete.append(replace(standing, worst=replace(standing.worst, reason=reason)))
-        else:
-            complete.append(standing)
-    ranked: list[Standing] = []
-    if complete:
-        estimate, unknown = (_estimate_by_identity if by_identity else _estimate_by_score)(complete, column, notes)
-        ranked = _rank(complete, column, estimate, unknown)
-    return Ranking(column, attacks, (*ranked, *incomplete), tuple(dict.fromkeys(notes)))
+        why = _reason_without_worst_case(standing, attacks, suite, others, column, by_identity)
+        if why:
+            unmeasured.append(replace(standing, reason=why, worst=replace(standing.worst, reason=why)))
+            continue
+        named = dict(zip(attacks, standing.rows, strict=True))
+        standing = replace(standing, reason="; ".join(eligibility.reasons(defense, named, column)))
+        (measured if standing.reason else eligible).append(standing)
+    found = _estimated(eligible, column, by_identity, notes)
+    listed = _estimated(measured, column, by_identity, notes if not eligible else [], ranked=False)
+    standings = (*found, *listed, *sorted(unmeasured, key=lambda standing: standing.defense))
+    return Ranking(
+        score=column,
+        rules=rules,
+        attacks=attacks,
+        further=tuple(sorted({attack for _, attack in others})),
+        utility=eligibility.utility,
+        standings=tuple(sorted(standings, key=lambda standing: standing.is_control)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _estimated(
+    standings: Sequence[Standing], column: Definition, by_identity: bool, notes: list[str], *, ranked: bool = True
+) -> list[Standing]:
+    """Add the worst cases, and ranks if they are wanted; the best for the defender is first."""
+    if not standings:
+        return []
+    estimate, unknown = (_estimate_by_identity if by_identity else _estimate_by_score)(standings, column, notes)
+    if ranked:
+        return _rank(standings, column, estimate, unknown)
+    worst = _worst(standings, column, estimate, by_identity=by_identity)
+    order = sorted(range(len(standings)), key=lambda i: (estimate.cost[i], standings[i].defense))
+    return [replace(standings[i], worst=worst[i]) for i in order]
 
 
 def _has_value(row: Row | None, column: Definition) -> bool:
@@ -156,14 +121,21 @@ def _has_identities(row: Row, column: Definition) -> bool:
     return all(score.per_class is not None for score in scores_by_seed(row, column).values())
 
 
-def _reason_without_rank(
-    standing: Standing, cells: Mapping[tuple[str, str], Row], column: Definition, by_identity: bool
+def _reason_without_worst_case(
+    standing: Standing, attacks: Sequence[str], suite: Cells, others: Cells, column: Definition, by_identity: bool
 ) -> str:
     """Explain why a defense has no worst case; empty if it has one."""
+    if not attacks:
+        return "no attack of the suite gives what this score reads"
     reasons = []
     for attack in standing.missing:
-        row = cells.get((standing.defense, attack))
-        reasons.append(f"{attack} was not run" if row is None else f"{attack}: {row.scores[column.name].reason}")
+        row = suite.get((standing.defense, attack))
+        if row is not None:
+            reasons.append(f"{attack}: {row.scores[column.name].reason}")
+        elif any(other.records[0].cell.attack.name == attack for other in standing.further):
+            reasons.append(f"{attack} was run in another version or with other settings only")
+        else:
+            reasons.append(f"{attack} was not run")
     if reasons:
         return "; ".join(reasons)
     if not by_identity:
@@ -218,22 +190,11 @@ def _estimate_by_score(
     sign = 1.0 if column.better == "lower" else -1.0
     summaries = [standing.rows[0].scores[column.name] for standing in standings]
     cost = np.array([sign * (summary.value or 0.0) for summary in summaries])
-    error = np.array([_standard_error(summary) for summary in summaries])
-    dof = np.array([summary.seeds - 1.0 if summary.seeds > 1 else math.inf for summary in summaries])
+    error = np.array([summary.std / math.sqrt(summary.seeds) if summary.std else math.inf for summary in summaries])
+    dof = np.array([max(summary.seeds - 1.0, 1.0) for summary in summaries])
     notes.append("no values by identity: scores are compared as if each defense had been measured on different data")
     notes += _seed_notes([[summary.seeds] for summary in summaries])
     return rank_bootstrap.estimate_from_errors(cost, error, dof), ~np.isfinite(error)
-
-
-def _standard_error(summary: Summary) -> float:
-    """Standard error over seeds, or from the score's own interval; infinite if neither is known."""
-    assert summary.value is not None
-    if summary.std:
-        return summary.std / math.sqrt(summary.seeds)
-    if summary.interval is None or summary.seeds > 1:
-        return math.inf
-    low, high = summary.interval
-    return max(summary.value - low, high - summary.value) / _Z or math.inf
 
 
 def _seed_notes(seeds: Sequence[Sequence[int]]) -> Iterator[str]:
@@ -291,7 +252,7 @@ def _worst(
 ) -> list[WorstCase]:
     if not by_identity:
         summaries = [standing.rows[0].scores[column.name] for standing in standings]
-        return [WorstCase(summary.value, summary.interval, summary.n, "score", "") for summary in summaries]
+        return [WorstCase(each.value, each.interval, each.n, "score", "", each.covers) for each in summaries]
     lower = column.better == "lower"
     low, high = bounds(column.unit)
     intervals = rank_bootstrap.intervals(estimate, (low, high) if lower else (-high, -low))
@@ -299,6 +260,14 @@ def _worst(
     if not lower:
         intervals = [None if interval is None else (-interval[1], -interval[0]) for interval in intervals]
     return [
-        WorstCase(float(value), interval, int(n), "identity", "")
-        for value, interval, n in zip(values, intervals, estimate.identities, strict=True)
+        WorstCase(float(value), interval, int(n), "identity", "", _covers(standing, column, int(n)))
+        for standing, value, interval, n in zip(standings, values, intervals, estimate.identities, strict=True)
     ]
+
+
+def _covers(standing: Standing, column: Definition, identities: int) -> str:
+    """Tell over what the interval of a worst case generalises; draws of each identity if their number is known."""
+    sample = _sample(standing, column)
+    draws = int(sample.draws.min())
+    parts = [trainings(len(sample.seeds)), count(identities, "identity", "identities")]
+    return " x ".join(parts + ([count(draws, "draw")] if draws else []))

@@ -20,14 +20,14 @@ from .excess import Controls, Excess
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .ranking import Ranking, Standing
+    from .standings import Ranking, Standing
 
 
 #: Columns of `Records.leaderboard`.
 _LEADERBOARD = (
     *("protocol", "budget", "dataset", "score", "better", "defense", "rank", "rank_low", "rank_high", "group"),
-    *("worst", "low", "high", "n", "basis", "utility_score", "utility", "attacks", "missing", "seeds", "level"),
-    "reason",
+    *("worst", "low", "high", "n", "basis", "covers", "best_known", "best_known_attack", "utility_score", "utility"),
+    *("utility_reference", "utility_distance", "suite", "attacks", "missing", "seeds", "level", "control", "reason"),
 )
 
 
@@ -105,9 +105,7 @@ class Records:
         from .ranking import rankings
 
         return [
-            _leaderboard_row(
-                section, ranking, standing, self.level(record for row in standing.rows for record in row.records)
-            )
+            _leaderboard_row(section, ranking, standing, self.level(standing.records))
             for section in self.sections()
             for ranking in rankings(section)
             for standing in ranking.standings
@@ -116,10 +114,11 @@ class Records:
     def leaderboard(self) -> pd.DataFrame:
         """Return one row per section, leakage score and defense, in the order of the rankings; see `docs/ranking.md`.
 
-        `worst` is the worst case over `attacks`, with the 95 % interval from `low` to `high`. `rank_low` and
-        `rank_high` are the lowest and the highest rank of the rank set. Defenses that share a letter of `group` are not
-        distinguishable. `level` is the lowest level of verification of the records. A defense without a rank has a
-        `reason`.
+        `worst` is the worst case over the `attacks` of the `suite`, with the 95 % interval from `low` to `high`, which
+        covers what `covers` says. `rank_low` and `rank_high` are the lowest and the highest rank of the rank set.
+        Defenses that share a letter of `group` are not distinguishable. `best_known` is the strongest attack on record.
+        `utility_distance` tells how much lower the utility is than that of `utility_reference`. `level` is the lowest
+        level of verification of the records. A defense without a rank has a `reason`; `control` marks the placebo.
         """
         import pandas as pd
 
@@ -292,7 +291,7 @@ def _wide_row(section: Section, row: Row, level: Level) -> dict[str, Any]:
 
 
 def _leaderboard_row(section: Section, ranking: Ranking, standing: Standing, level: Level) -> dict[str, Any]:
-    worst, utility = standing.worst, standing.utility
+    worst, utility, best, match = standing.worst, standing.utility, standing.best, standing.match
     rank_low, rank_high = standing.rank_interval or (None, None)
     low, high = worst.interval or (None, None)
     return {
@@ -311,11 +310,18 @@ def _leaderboard_row(section: Section, ranking: Ranking, standing: Standing, lev
         "high": high,
         "n": worst.n,
         "basis": worst.basis,
+        "covers": worst.covers,
+        "best_known": None if best is None else best.value,
+        "best_known_attack": None if best is None else best.attack,
         "utility_score": None if utility is None else utility.definition.name,
         "utility": None if utility is None else utility.value,
+        "utility_reference": match.reference or None,
+        "utility_distance": match.distance,
+        "suite": ranking.rules.suite,
         "attacks": ", ".join(ranking.attacks),
         "missing": ", ".join(standing.missing),
         "seeds": standing.seeds,
         "level": level,
-        "reason": worst.reason or None,
+        "control": standing.is_control,
+        "reason": standing.reason or None,
     }

@@ -15,9 +15,9 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 ARROWS = {"higher": "↑", "lower": "↓"}
 _UNITS = {"fraction": "%", "decibel": "dB"}
 LEGEND = (
-    "↑ ↓: the direction that is better for the defender. [low, high]: 95 % interval, Student-t over seeds if there are "
-    "at least two, else the evaluator's own over its n observations. -: not applicable to this attack. Numbers from "
-    "different tables are not comparable."
+    "↑ ↓: the direction that is better for the defender. [low, high]: 95 % interval, over trainings (Student-t) if "
+    "there are two or more seeds, else the evaluator's own over its n observations of one training. -: not applicable "
+    "to this attack. Numbers from different tables are not comparable."
 )
 
 CONTROL_LEGEND = (
@@ -34,7 +34,8 @@ class FormattedScore:
     Args:
         value: the number, `n/a`, or `-` if the score is not applicable to the attack.
         interval: such as `[71.0, 77.3]`; empty if there is none.
-        basis: n, and the number of seeds if some of the row's seeds have no value.
+        basis: trainings that the interval covers if there are several, n, and the number of seeds if some of the row's
+            have no value.
         spread: standard deviation over seeds; empty for fewer than two.
         reason: why values are missing.
     """
@@ -83,7 +84,8 @@ def column_heading(definition: Definition) -> str:
 def format_score(summary: Summary, seeds: int) -> FormattedScore:
     """A score of a row with that many seeds."""
     unit = summary.definition.unit
-    basis = f"n {summary.n:,}" if summary.value is not None else ""
+    several = f"{summary.covers}, " if summary.seeds > 1 else ""
+    basis = f"{several}n {summary.n:,}" if summary.value is not None else ""
     if summary.value is not None and summary.seeds < seeds:
         basis += f", {summary.seeds} of {seeds} seeds"
     return FormattedScore(

@@ -8,7 +8,6 @@ from helpers.samples import choice, make_record, make_score
 from privbench.benchmark.analysis.aggregate import Section
 from privbench.benchmark.analysis.cross_cell_flags import cross_cell_flags
 from privbench.benchmark.analysis.excess import COLUMN, Controls, paired_interval, with_excess
-from privbench.benchmark.analysis.ranking import rankings
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.records.record import Record
 
@@ -154,8 +153,3 @@ def coverage(labels: int, draws: int, trainings: int, own: tuple[float, float], 
 @pytest.mark.parametrize("own", [(2, 1.5), (1, 6)])
 def test_the_interval_covers(labels: int, draws: int, trainings: int, own: tuple[float, float]) -> None:
     assert coverage(labels, draws, trainings, own) > 0.95 - 0.05  # four standard errors of 300 runs
-
-
-def test_the_placebo_has_no_rank() -> None:
-    (ranking,) = rankings(section(NONE, attacked("mid", [0.4, 0.3, 0.1]), PLACEBO))
-    assert [standing.defense for standing in ranking.standings if standing.rank is not None] == ["mid", "none"]

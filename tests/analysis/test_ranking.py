@@ -1,9 +1,11 @@
 """Rankings against slow, simple computations: worst case, bootstrap, rank sets, group letters, coverage."""
 
+import copy
 import itertools
 import math
 import statistics
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 from helpers import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from privbench.benchmark.analysis import letter_display, rank_bootstrap
+from privbench.benchmark.analysis import letter_display, rank_bootstrap, suites
 from privbench.benchmark.analysis.ranking import ONE_SEED, rankings
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.analysis.worst_case import Sample
+from privbench.benchmark.core.ranking_rules import RankingRules
 from scipy import stats
 
 make_record, make_score = samples.make_record, samples.make_score
@@ -29,12 +32,28 @@ def cell(defense, attack, per_class, seed=0, score="attack_acc", value=None, **m
     known = [v for v in per_class or () if v is not None]
     value = statistics.fmean(known) if value is None and known else value
     found = make_score(score, value, None if value is not None else "it failed", n=1000, per_class=per_class, **more)
-    return make_record(defense, attack, seed, scores={score: found})
+    return make_record(defense, attack, seed, scores={score: found, "accuracy": make_score("accuracy", 0.95)})
 
 
-def ranked(*records, score="attack_acc"):
-    (section,) = together(*records).sections()
-    return next(ranking for ranking in rankings(section) if ranking.score.name == score)
+def three_seeds(records):
+    """The records, those with one seed of their defense and attack as three equal seeds."""
+    seeds = Counter((r.cell.defense.name, r.cell.defense.version, r.cell.attack.name) for r in records)
+    for record in records:
+        yield record
+        if seeds[record.cell.defense.name, record.cell.defense.version, record.cell.attack.name] == 1:
+            for seed in (1, 2):
+                cell_of = record.cell.model_copy(update={"seed": seed})
+                yield record.model_copy(update={"cell": cell_of, "key": samples.key_of(record.key, seed)})
+
+
+def ranked(*records, score="attack_acc", suite=None, repeat=True):
+    """The ranking over a suite of all attacks of the records; a single seed stands for three equal ones."""
+    attacks = suite or tuple(sorted({record.cell.attack.name for record in records}))
+    rules = RankingRules(attacks={"ClassReconstructions": attacks})
+    (section,) = together(*(three_seeds(records) if repeat else records)).sections()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(suites.RULES, "digits", rules)
+        return next(ranking for ranking in rankings(section) if ranking.score.name == score)
 
 
 def by_name(ranking):
@@ -379,6 +398,7 @@ def test_a_defense_that_lacks_an_attack_is_listed_without_a_rank():
         many("vib", 0.1),
         failed,
         many("mid", 0.9, "vmi"),
+        suite=("gmi", "kedmi"),
     )
     assert found.attacks == ("gmi", "kedmi")
     assert [s.rank is None for s in found.standings] == [False, False, True, True]
@@ -386,29 +406,35 @@ def test_a_defense_that_lacks_an_attack_is_listed_without_a_rank():
     assert (lacking.missing, lacking.worst.reason, lacking.group) == (("gmi",), "gmi was not run", "")
     assert len(lacking.rows) == 1
     assert by_name(found)["vib"].worst.reason == "gmi: it diverged"
-    assert "vmi has a value against only one defense and does not count" in found.notes
+    assert found.further == ("vmi",)
+
+
+SPREAD = (-0.02, 0.0, 0.02)
 
 
 def test_without_values_by_identity_one_attack_is_ranked_by_the_score_and_several_are_not():
-    def record(name, value, attack="kedmi", seed=0, interval=None):
-        score = make_score("attack_acc", value, interval=interval, per_class=None)
-        return make_record(name, attack, seed, scores={"attack_acc": score})
+    def record(name, value, attack="kedmi", seed=0):
+        score = make_score("attack_acc", value, per_class=None)
+        scores = {"attack_acc": score, "accuracy": make_score("accuracy", 0.95)}
+        return make_record(name, attack, seed, scores=scores)
 
-    alone = ranked(
-        record("none", 0.9, interval=[0.85, 0.95]), record("mid", 0.2, interval=[0.1, 0.3]), record("x", 0.1)
-    )
+    over_seeds = [
+        record(name, v + d, seed=i) for name, v in (("none", 0.8), ("mid", 0.2)) for i, d in enumerate(SPREAD)
+    ]
+    alone = ranked(*over_seeds, record("x", 0.1))
     assert [(s.defense, s.worst.basis, s.group) for s in alone.standings] == [
         ("x", "score", "ab"),
         ("mid", "score", "a"),
         ("none", "score", "b"),
     ]
-    assert by_name(alone)["mid"].worst.interval == (0.1, 0.3)
+    assert by_name(alone)["mid"].worst.value == pytest.approx(0.2)
+    # Standard deviation 0.02 over three seeds, t = 4.303: 0.0497.
+    assert by_name(alone)["mid"].worst.interval == pytest.approx((0.2 - 0.0497, 0.2 + 0.0497), abs=1e-4)
+    assert by_name(alone)["mid"].worst.covers == "3 trainings"
     assert by_name(alone)["x"].rank_interval == (1, 3), "its error is unknown"
     several = ranked(*(record(name, 0.5, attack) for name in ("none", "mid") for attack in ("gmi", "kedmi")))
     assert all(s.rank is None and s.worst.value is None for s in several.standings)
     assert "no values by identity under gmi, kedmi" in several.standings[0].worst.reason
-    over_seeds = ranked(*(record("none", 0.5 + 0.01 * seed, seed=seed) for seed in range(4)), record("mid", 0.1))
-    assert by_name(over_seeds)["none"].worst.value == pytest.approx(0.515)
 
 
 def test_two_scores_with_intervals_are_distinct_if_a_z_test_says_so():
@@ -421,10 +447,10 @@ def test_two_scores_with_intervals_are_distinct_if_a_z_test_says_so():
 
 
 def test_notes_mention_few_seeds_and_identities():
-    one = ranked(many("none", 0.8), many("mid", 0.2))
+    one = ranked(many("none", 0.8), many("mid", 0.2), repeat=False)
     assert ONE_SEED in one.notes
     assert not any("identities" in note for note in one.notes)
-    mixed = ranked(many("none", 0.8), many("none", 0.7, seed=1), many("mid", 0.2))
+    mixed = ranked(many("none", 0.8), many("none", 0.7, seed=1), many("mid", 0.2), repeat=False)
     assert any(note.startswith("1 of 2 defenses with one seed") for note in mixed.notes)
     two = ranked(*(many(name, 0.5, identities=5, seed=seed) for name in ("none", "mid") for seed in (0, 1)))
     assert ONE_SEED not in two.notes
@@ -438,7 +464,7 @@ def test_notes_mention_few_draws_under_several_attacks():
         return make_record("none", attack, seed, scores={"attack_acc": score})
 
     def notes(*records):
-        return [note for note in ranked(*records).notes if "draw" in note]
+        return [note for note in ranked(*records, repeat=False).notes if "draw" in note]
 
     (note,) = notes(attacked("gmi", 96), attacked("kedmi", 400))
     assert note.startswith("48 draws of each identity under gmi")
@@ -447,26 +473,33 @@ def test_notes_mention_few_draws_under_several_attacks():
     unknown = (attacked("gmi", 98), attacked("kedmi", 400))  # A quarter of 49 draws is no number of hits.
     (note,) = notes(*unknown)
     assert note.startswith("none: one seed and no second draw")
-    assert ranked(*unknown).standings[0].worst.interval is None
+    assert ranked(*unknown, repeat=False).standings[0].worst.interval is None
     (note,) = notes(*unknown, attacked("gmi", 98, 1, (0.3, 0.6)), attacked("kedmi", 400, 1, (0.5, 0.7)))
     assert note.startswith("none: attacks are chosen on other seeds")
 
 
 def test_only_seeds_under_which_every_attack_was_run_count():
     one = [cell("none", "gmi", [0.2, 0.4]), cell("none", "kedmi", [0.0, 0.2]), cell("none", "kedmi", [0.9, 1.0], 1)]
-    assert ranked(*one).standings[0].worst.value == pytest.approx(0.3, abs=1e-6)
-    (apart,) = ranked(cell("none", "gmi", [0.2]), cell("none", "kedmi", [0.9], 1)).standings
+    assert ranked(*one, repeat=False).standings[0].worst.value == pytest.approx(0.3, abs=1e-6)
+    (apart,) = ranked(cell("none", "gmi", [0.2]), cell("none", "kedmi", [0.9], 1), repeat=False).standings
     assert apart.worst.reason == "no seed was run under every attack"
 
 
 def test_versions_and_budgets_never_share_a_ranking():
-    records = together(
-        make_record(protocol="digits/v1", leak=0.2),
-        make_record(protocol="digits/v2", leak=0.9),
-        make_record(protocol="digits/v1", budget="full", leak=0.5),
-        make_record(protocol="digits/v1", cell={"dataset": samples.choice("digits", judge={"epochs": 9})}),
+    changed = {"dataset": samples.choice("digits", judge={"epochs": 9})}
+    sources = (
+        {"protocol": "digits/v1", "leak": 0.2},
+        {"protocol": "digits/v2", "leak": 0.9},
+        {"protocol": "digits/v1", "budget": "full", "leak": 0.5},
+        {"protocol": "digits/v1", "cell": changed},
     )
-    boards = [rankings(section)[0] for section in records.sections()]
+    records = (
+        make_record("none", attack, seed, **source)
+        for source in map(copy.deepcopy, sources)
+        for attack in ("gmi", "kedmi")
+        for seed in range(3)
+    )
+    boards = [rankings(section)[0] for section in together(*records).sections()]
     assert [len(ranking.standings) for ranking in boards] == [1, 1, 1, 1]
     assert {s.rank for ranking in boards for s in ranking.standings} == {1}
 
@@ -491,18 +524,30 @@ def test_the_primary_score_is_first_and_standings_have_the_utility():
 
 
 def test_more_groups_than_letters_are_numbered():
-    records = [cell(f"d{i:02}", "kedmi", [i / 40 + 1e-5 * k for k in range(30)]) for i in range(30)]
+    names = ["none", *(f"d{i:02}" for i in range(1, 30))]
+    records = [cell(name, "kedmi", [i / 40 + 1e-5 * k for k in range(30)]) for i, name in enumerate(names)]
     groups = [s.group for s in ranked(*records).standings]
     assert groups == [str(i + 1) for i in range(30)]
 
 
 def test_a_leaderboard_frame_has_every_standing():
-    records = together(many("none", 0.8), many("mid", 0.2), make_record("vib", "gmi", protocol="mnist/v1"))
+    pairs = [("none", 0.8), ("mid", 0.2)]
+    made = [many(name, level, attack) for name, level in pairs for attack in ("gmi", "kedmi")]
+    records = together(*three_seeds(made), make_record("vib", "gmi", protocol="mnist/v1"))
     frame = records.leaderboard()
     rows = frame[frame["score"] == "attack_acc"]
     assert list(rows["defense"]) == ["mid", "none", "vib"]
-    assert list(rows["rank"]) == [1, 2, 1]
-    assert list(zip(rows["rank_low"], rows["rank_high"], strict=True)) == [(1, 1), (2, 2), (1, 1)]
-    assert ((rows["low"] < rows["worst"]) & (rows["worst"] < rows["high"])).all()
-    assert rows["reason"].isna().all()
+    assert list(rows["rank"])[:2] == [1, 2]
+    assert list(zip(rows["rank_low"], rows["rank_high"], strict=True))[:2] == [(1, 1), (2, 2)]
+    assert rows["rank"].isna().tolist() == rows["worst"].isna().tolist() == [False, False, True]
+    ranked_rows = rows[:2]
+    assert ((ranked_rows["low"] < ranked_rows["worst"]) & (ranked_rows["worst"] < ranked_rows["high"])).all()
+    assert list(rows["reason"])[2] == "kedmi was not run"
+    assert rows["reason"].isna().tolist() == [True, True, False]
+    assert list(rows["covers"]) == ["3 trainings x 40 identities"] * 2 + [""]
+    assert list(rows["attacks"]) == ["gmi, kedmi"] * 3
+    assert set(rows["suite"]) == {1}
+    assert (rows["best_known"] <= 1).all()
+    assert set(rows["best_known_attack"]) <= {"gmi", "kedmi"}
+    assert list(rows["utility_distance"])[:2] == [0.0, 0.0]
     assert list(Records().leaderboard().columns) == list(frame.columns)

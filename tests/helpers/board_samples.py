@@ -119,7 +119,7 @@ def _cells(attacks: list[str], seed: int, one_table: bool) -> Iterator[tuple[tup
         for i, source in enumerate(SECTIONS[:1] if one_table else SECTIONS):
             if i > number % 4:
                 continue
-            runs = 1 if one_table else noise.choice((1, 1, 2, 3))
+            runs = 1 if one_table else 3 if number < 2 else noise.choice((1, 2, 3, 3))
             for attack in attacks:
                 if noise.random() < 0.05:
                     continue

@@ -5,9 +5,9 @@ from privbench import load_records
 
 
 def test_records_are_different_and_in_range(tmp_path):
-    paths = samples.write_many(tmp_path, 150)
+    paths = samples.write_many(tmp_path, 180)
     records = load_records(tmp_path, strict=True)
-    assert len(records) == len(set(paths)) == 150
+    assert len(records) == len(set(paths)) == 180
     assert all(record.key == path.stem for record, path in zip(records.items, records.paths, strict=True))
     sections = records.sections()
     assert len({(section.protocol, section.budget) for section in sections}) == len(sections) == 4

@@ -92,7 +92,7 @@ def hostile(text: str = samples.HOSTILE) -> Records:
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory) -> Records:
     folder = tmp_path_factory.mktemp("results")
-    samples.save_matrix(folder, seeds=2, attacks=("gmi", "kedmi"))
+    samples.save_matrix(folder, seeds=3, attacks=("gmi", "kedmi"))
     undefined = {"fid_judge": make_score("fid_judge", None, "fewer images than features")}
     save(make_record(protocol="mnist/v1", budget="smoke", scores=undefined), folder)
     return load_records(folder)
@@ -187,7 +187,7 @@ def test_numbers_of_the_index_are_those_of_the_records(files, matrix):
             if row.get(name) is not None:
                 assert f"{100 * row[name]:.1f}" in index
                 assert f"[{100 * row[f'{name}.low']:.1f}, {100 * row[f'{name}.high']:.1f}]" in index
-    for word in ("budget quick", "budget smoke", "chance 10.0", "fewer images than features", "n = 2"):
+    for word in ("budget quick", "budget smoke", "chance 10.0", "fewer images than features", "n = 3"):
         assert word in index
 
 
@@ -196,7 +196,9 @@ def test_leaderboards_show_ranks_as_computed(matrix):
 
     section = next(each for each in matrix.sections() if each.protocol == "digits/v1")
     text = Page(dict(render_folder(matrix))["index.html"].decode()).text
-    for standing in rankings(section)[0].standings:
+    found = rankings(section)[0].standings
+    assert [standing.rank for standing in found] == [1, 2, 3, 4]
+    for standing in found:
         low, high = standing.rank_interval
         ranks = f"{low}–{high}" if high > low else str(low)
         pattern = f"{standing.rank}{re.escape(ranks)} ?{re.escape(standing.group)} ?{re.escape(standing.defense)}"
@@ -204,10 +206,28 @@ def test_leaderboards_show_ranks_as_computed(matrix):
 
 
 def test_a_defense_without_an_attack_is_not_ranked():
-    cells = [make_record(defense, attack) for defense in ("none", "mid") for attack in ("gmi", "kedmi")]
-    text = Page(dict(render_folder(together(*cells, make_record("bido_hsic", "gmi"))))["index.html"].decode()).text
-    assert "bido_hsicnot ranked: no value under kedmi" in text
-    assert "not run" in text
+    cells = [make_record(defense, attack) for defense in ("none", "mid") for attack in ("gmi", "kedmi", "vmi")]
+    control = make_record("placebo", "gmi")
+    text = index_text(*cells, make_record("bido_hsic", "gmi"), control)
+    assert "bido_hsicnot ranked: kedmi was not run" in text
+    assert "midnot ranked: 1 seed; a rank needs 3" in text
+    assert "placebo control" in text
+    assert "vminot in the suite" in text
+
+
+def index_text(*records) -> str:
+    return Page(dict(render_folder(together(*records)))["index.html"].decode()).text
+
+
+def test_the_leaderboard_shows_distance_best_known_attack_and_what_an_interval_covers(matrix):
+    text = Page(dict(render_folder(matrix))["index.html"].decode()).text
+    frame = matrix.leaderboard()
+    for _, row in frame[(frame["protocol"] == "digits/v1") & (frame["score"] == "attack_acc")].iterrows():
+        assert f"{100 * row['best_known']:.1f}{row['best_known_attack']}" in text
+        distance = f"{abs(100 * row['utility_distance']):.1f} points below none"
+        assert row["defense"] == "none" or distance in text
+    assert "3 trainings x 5 identities" in text
+    assert "over 2 attacks of suite 1" in text
 
 
 def test_every_cell_has_a_page_with_its_command(files, matrix):

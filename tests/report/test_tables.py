@@ -31,7 +31,8 @@ def printed(records: Records, width: int = 100) -> str:
 
 @pytest.fixture
 def matrix() -> Records:
-    records = [make_record(defense, seed=seed) for defense in ("none", "bido_hsic") for seed in (0, 1, 2)]
+    cells = itertools.product(("none", "bido_hsic"), ("gmi", "kedmi"), (0, 1, 2))
+    records = [make_record(*cell) for cell in cells]
     undefined = make_score("fid_judge", None, "fewer reconstructions (40) than features (256)")
     alone = make_record("mid", "gmi", scores={"attack_acc": make_score("attack_acc", 0.5), "fid_judge": undefined})
     return together(*records, make_record(protocol="mnist/v1", budget="smoke"), alone)
@@ -92,7 +93,7 @@ def test_latex_escapes_special_characters():
     assert r"fid\_inception" in text
     assert "\u202e" not in text
     parsed = latex_tables(text)
-    assert [(len(columns), {len(row) for row in rows}) for columns, rows in parsed] == [(7, {7}), (6, {6})]
+    assert [(len(columns), {len(row) for row in rows}) for columns, rows in parsed] == [(8, {8}), (6, {6})]
 
 
 def latex_tables(text: str) -> list[tuple[str, list[list[str]]]]:
@@ -142,18 +143,25 @@ def test_the_reader_refuses_invalid_latex(broken):
 
 def test_latex_has_a_leaderboard_and_a_table_for_each_section(matrix):
     parsed = latex_tables(latex.latex(matrix))
-    assert [columns for columns, _ in parsed] == ["lllrrll", "llllrrrr"] * 2
+    assert [columns for columns, _ in parsed] == ["lllrrrll", "llllrrrr"] * 2
     assert all(len(row) == len(columns) for columns, rows in parsed for row in rows)
 
 
 def test_latex_sets_the_best_comparable_value_in_bold():
-    scores = {name: {"attack_acc": make_score("attack_acc", leak)} for name, leak in (("none", 0.8), ("mid", 0.3))}
-    weak = make_record("mid", "gmi", scores={"attack_acc": make_score("attack_acc", 0.1)})
-    both = [make_record(name, scores=found) for name, found in scores.items()]
-    (_, board), (_, rows) = latex_tables(latex.latex(together(*both, weak)))
-    assert [r"\textbf{30.0}" in cell for cell in (row[4] for row in board)] == [False, True, False]
-    assert [r"\textbf" in row[4] for row in rows] == [False, False, False, True]
-    assert rows[1][4].strip().startswith("10.0"), "the only row of an attack is not bold"
+    leaks = (("none", 0.8, 3), ("mid", 0.3, 3), ("young", 0.2, 1))
+    cells = [
+        (name, attack, seed, {"attack_acc": make_score("attack_acc", leak, per_class=[leak] * 2)})
+        for name, leak, seeds in leaks
+        for attack in ("gmi", "kedmi")
+        for seed in range(seeds)
+    ]
+    utility = {"accuracy": make_score("accuracy", 0.9)}
+    made = [make_record(name, attack, seed, scores=scores | utility) for name, attack, seed, scores in cells]
+    weak = make_record("mid", "vmi", scores={"attack_acc": make_score("attack_acc", 0.1)})
+    (_, board), (_, rows) = latex_tables(latex.latex(together(*made, weak)))
+    assert [r"\textbf{30.0}" in row[4] for row in board] == [False, True, False, False], "only ranked ones compete"
+    assert [row[4].strip()[:4] for row in board] == ["Wors", r"\tex", "80.0", "20.0"]
+    assert [row[1].strip() for row in rows if r"\textbf" in row[5]] == ["gmi", "kedmi"], "the only row is not bold"
 
 
 def test_latex_shows_half_widths_only_where_both_sides_agree():
@@ -172,11 +180,35 @@ def test_every_format_begins_with_the_leaderboard(matrix):
     worst = f"{100 * first['worst']:.1f}"
     for make in (printed, tables.markdown, latex.latex):
         text = make(matrix)
-        start = text.index("Leaderboard: Attack Acc, worst case over kedmi")
+        start = text.index("Leaderboard: Attack Acc, worst case over gmi, kedmi (suite 1)")
         assert text.index("bido", start) < text.index("none", start), "bido_hsic leaks less"
         assert worst in text[start:]
-        assert "gmi was not run" not in text
+        assert "3 trainings x 5 identities" in " ".join(text.split())
+        best = first["best_known"], first["best_known_attack"]
+        assert f"{100 * best[0]:.1f} {best[1]}" in " ".join(text.split()) or make is printed
+        assert "kedmi was not run" in text, "why mid is not ranked"
     assert "mid" in printed(matrix)
+
+
+def test_tables_show_why_a_defense_is_not_ranked_and_how_far_its_utility_is():
+    cells = itertools.product((("none", 0.97), ("near", 0.925), ("far", 0.8)), ("gmi", "kedmi", "vmi"), (0, 1, 2))
+    made = [make_record(name, attack, seed, accuracy=value) for (name, value), attack, seed in cells]
+    records = together(*made, *(make_record("placebo", attack, accuracy=0.2) for attack in ("gmi", "kedmi")))
+    near, far = (f"{100 * row['utility_distance']:.1f}" for row in wanted(records, "near", "far"))
+    for make in (printed, tables.markdown, latex.latex):
+        text = " ".join(make(records).split())
+        assert f"its utility is {far} points below none, more than 5 points" in text
+        assert f"{near} points below none" in text
+        assert re.search(
+            r"near is [\d.]+ points below none: its interval \\?\[[^]]+\] spans the margin of 5 points", text
+        )
+        assert "attacks outside the suite, which change no rank: vmi" in text
+        assert re.search(r"control \(\d\)", text)
+
+
+def wanted(records: Records, *defenses: str) -> list:
+    frame = records.leaderboard()
+    return [frame[frame["defense"] == name].iloc[0] for name in defenses]
 
 
 def test_flags_are_listed_below_the_leaderboard():
@@ -202,8 +234,9 @@ def test_every_table_with_images_in_minus_1_to_1_says_so():
 def test_markdown_tables_are_rectangular(matrix):
     lines = [line.replace("\\|", "") for line in tables.markdown(matrix).splitlines()]
     blocks = [list(block) for is_table, block in itertools.groupby(lines, lambda line: line[:1] == "|") if is_table]
-    assert sum(map(len, blocks)) == 2 * 2 + 3 + 1 + 2 * 2 + 4
-    assert [{line.count("|") for line in block} for block in blocks] == [{8}, {9}] * 2
+    # Two leaderboards with three defenses and one, then the rows of five cells and one; each has a head of two lines.
+    assert [len(block) for block in blocks] == [2 + 3, 2 + 5, 2 + 1, 2 + 1]
+    assert [{line.count("|") for line in block} for block in blocks] == [{9}, {9}] * 2
 
 
 def test_csv_parses_back_to_every_number(matrix):

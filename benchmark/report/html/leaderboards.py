@@ -6,13 +6,15 @@ from typing import Literal
 
 from ...analysis.aggregate import Row, Section, Summary
 from ...analysis.cross_cell_flags import cross_cell_flags
+from ...analysis.eligibility import points
 from ...analysis.excess import with_excess
-from ...analysis.ranking import Ranking, Standing, rankings
+from ...analysis.ranking import rankings
+from ...analysis.standings import Ranking, Standing
 from ...core.config import Definition
 from ...records.record import Flag, Record
 from ...records.verification import Level
-from ..formatting import FormattedScore, format_score, sanitize, section_title
-from ..tables.leaderboard import format_worst_case
+from ..formatting import FormattedScore, format_number, format_score, sanitize, section_title
+from ..tables.leaderboard import format_utility, format_worst_case, uncertain_match
 from . import charts
 from .permalinks import row_anchors, section_anchors
 from .tradeoff_svg import SvgPlot, svg_plot
@@ -44,8 +46,17 @@ class Leakage:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best known attack on a defense: value, label of the attack, key of the record."""
+
+    value: str
+    attack: str
+    key: str
+
+
+@dataclass(frozen=True)
 class DefenseRow:
-    """A defense in a leaderboard."""
+    """A defense in a leaderboard; `remark` is about a utility that is neither surely near nor surely far."""
 
     defense: str
     component: str
@@ -53,11 +64,14 @@ class DefenseRow:
     interval: str
     group: str
     utility: FormattedScore
+    remark: str
     worst: FormattedScore
     strip: charts.Strip | None
+    best: Best | None
     leakage: tuple[Leakage | None, ...]
     seeds: str
-    missing: str
+    reason: str
+    is_control: bool
     level: Level
 
 
@@ -67,7 +81,11 @@ class Leaderboard:
 
     score: Definition
     utility: Definition | None
+    #: Attacks of the suite.
     attacks: tuple[str, ...]
+    further: tuple[str, ...]
+    suite: int
+    margin: str
     rows: tuple[DefenseRow, ...]
     plot: SvgPlot | None
     notes: tuple[str, ...]
@@ -196,16 +214,14 @@ def _table_row(
 
 
 def _leaderboards(section: Section, flags: Mapping[str, tuple[Flag, ...]], level: LevelOf) -> list[Leaderboard]:
-    utility = next((column for column in section.columns if column.measures == "utility"), None)
     found = rankings(section)
     all_on_index = len(section.rows) <= MAX_ROWS and all(len(each.standings) <= MAX_DEFENSES for each in found)
-    return [_leaderboard(section, each, utility, flags, level, all_on_index or i == 0) for i, each in enumerate(found)]
+    return [_leaderboard(section, each, flags, level, all_on_index or i == 0) for i, each in enumerate(found)]
 
 
 def _leaderboard(
     section: Section,
     ranking: Ranking,
-    utility: Definition | None,
     flags: Mapping[str, tuple[Flag, ...]],
     level: LevelOf,
     on_index: bool,
@@ -214,12 +230,15 @@ def _leaderboard(
     strips = charts.strips([(each.worst.value, each.worst.interval) for each in standings], score.unit)
     return Leaderboard(
         score=score,
-        utility=utility,
+        utility=ranking.utility,
         attacks=ranking.attacks,
+        further=ranking.further,
+        suite=ranking.rules.suite,
+        margin=points(ranking.rules.margin),
         rows=tuple(
             _defense_row(ranking, each, strip, flags, level) for each, strip in zip(standings, strips, strict=True)
         ),
-        plot=svg_plot(section, utility, score) if utility else None,
+        plot=svg_plot(section, ranking.utility, score) if ranking.utility else None,
         notes=tuple(_capitalize(sanitize(note)) for note in ranking.notes),
         basis="identity" if any(each.worst.basis == "identity" for each in standings) else "score",
         on_index=on_index,
@@ -237,22 +256,27 @@ def _defense_row(
     flags: Mapping[str, tuple[Flag, ...]],
     level: LevelOf,
 ) -> DefenseRow:
-    rows = {row.attack: row for row in standing.rows}
-    leakage = tuple(_leakage(ranking, rows[name], flags) if name in rows else None for name in ranking.attacks)
+    score, best = ranking.score, standing.best
+    suite = {row.records[0].cell.attack.name: row for row in standing.rows}
+    others = {row.attack: row for row in standing.further}
+    found = [*(suite.get(name) for name in ranking.attacks), *(others.get(label) for label in ranking.further)]
     seeds = sorted({len(row.seeds) for row in standing.rows})
     return DefenseRow(
         defense=sanitize(standing.defense, 120),
-        component=standing.rows[0].records[0].cell.defense.name if standing.rows else "",
+        component=next((record.cell.defense.name for record in standing.records), ""),
         rank="" if standing.rank is None else str(standing.rank),
         interval=_range_text(standing.rank_interval or ()),
         group=standing.group,
-        utility=_format_score(standing.utility) if standing.utility else _NO_UTILITY,
-        worst=format_worst_case(ranking.score, standing.worst),
+        utility=format_utility(standing) if standing.utility else _NO_UTILITY,
+        remark=sanitize(uncertain_match(standing)),
+        worst=format_worst_case(score, standing.worst),
         strip=strip,
-        leakage=leakage,
+        best=Best(format_number(best.value, score.unit), sanitize(best.attack, 60), best.key) if best else None,
+        leakage=tuple(_leakage(ranking, row, flags) if row else None for row in found),
         seeds=f"n = {_range_text((seeds[0], seeds[-1]))}" if seeds else "",
-        missing=", ".join(sanitize(name, 60) for name in standing.missing),
-        level=level(record for row in standing.rows for record in row.records),
+        reason=sanitize(standing.reason),
+        is_control=standing.is_control,
+        level=level(standing.records),
     )
 
 

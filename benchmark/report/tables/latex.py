@@ -61,19 +61,19 @@ def _section(section: Section, records: Records) -> Iterator[str]:
 
 def _leaderboard(table: LeaderboardTable, footnotes: Footnotes) -> Iterator[str]:
     yield f"% {table.title}"
-    yield "\\begin{tabular}{lllrrll}\n\\toprule"
+    yield "\\begin{tabular}{lllrrrll}\n\\toprule"
     yield " & ".join(escape(heading) for heading in table.headings) + " \\\\\n\\midrule"
     utility, worst = (_leaderboard_column(table, index, footnotes) for index in (0, 1))
     for i, row in enumerate(table.rows):
-        texts = (escape(text) for text in (row.rank, row.group, row.defense))
-        yield " & ".join([*texts, utility[i], worst[i], row.attacks, row.seeds]) + " \\\\"
+        texts = (escape(text) for text in (row.rank + footnotes.mark(row.reason), row.group, row.defense))
+        yield " & ".join([*texts, utility[i], worst[i], escape(row.best), row.attacks, row.seeds]) + " \\\\"
     yield "\\bottomrule\n\\end{tabular}\n"
 
 
 def _leaderboard_column(table: LeaderboardTable, index: int, footnotes: Footnotes) -> list[str]:
     """The cells of utility (index 0) or worst case (1); only ranked defenses compete for bold."""
     definition = (table.utility, table.score)[index]
-    bold = _is_best(definition, [row.values[index] if row.rank != "-" else None for row in table.rows])
+    bold = _is_best(definition, [None if row.reason else row.values[index] for row in table.rows])
     return [
         _cell((row.utility, row.worst)[index], definition, row.values[index], row.intervals[index], is_best, footnotes)
         for row, is_best in zip(table.rows, bold, strict=True)

@@ -77,11 +77,12 @@ def _leaderboard(leaderboard: LeaderboardTable, footnotes: Footnotes) -> Iterato
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, heading in enumerate(leaderboard.headings):
         width = _NAME_WIDTH if index == 2 else None
-        justify: Literal["right", "left"] = "right" if index in (3, 4) else "left"
+        justify: Literal["right", "left"] = "right" if index in (3, 4, 5) else "left"
         table.add_column(Text(heading), justify=justify, max_width=width, overflow="fold")
     for row in leaderboard.rows:
         scores = (_stacked(score_lines(score, footnotes)) for score in (row.utility, row.worst))
-        table.add_row(*map(Text, (row.rank, row.group, row.defense)), *scores, row.attacks, row.seeds)
+        rank, best = row.rank + footnotes.mark(row.reason), _stacked(row.best.split(" ", 1))
+        table.add_row(*map(Text, (rank, row.group, row.defense)), *scores, best, row.attacks, row.seeds)
     yield table
     for note in leaderboard.notes:
         yield Text(note, style="dim")
@@ -171,10 +172,11 @@ def _markdown(section: Section, records: Records) -> Iterator[str]:
 def _markdown_leaderboard(table: LeaderboardTable, footnotes: Footnotes) -> Iterator[str]:
     yield f"{_escaped(table.title)}\n"
     yield _pipes(table.headings)
-    yield "|---|---|---|--:|--:|---|---|"
+    yield "|---|---|---|--:|--:|--:|---|---|"
     for row in table.rows:
         scores = (_inline(score_lines(score, footnotes)) for score in (row.utility, row.worst))
-        yield _pipes([row.rank, row.group, row.defense, *scores, row.attacks, row.seeds])
+        rank = row.rank + footnotes.mark(row.reason)
+        yield _pipes([rank, row.group, row.defense, *scores, row.best, row.attacks, row.seeds])
     for note in table.notes:
         yield f"\n{_escaped(note)}"
     yield ""

@@ -136,9 +136,9 @@ def single(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def varied(chromium: str, samples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Records]:
-    """The index of the report of 110 sampled records in four sections, and the records."""
+    """The index of the report of 160 sampled records in four sections, and the records."""
     folder = tmp_path_factory.mktemp("varied")
-    samples.write_many(folder / "results", 110)
+    samples.write_many(folder / "results", 160)
     return make_report(folder / "results", folder / "board"), load_records(folder / "results")
 
 

@@ -181,7 +181,7 @@ def test_every_header_sorts_in_both_directions_with_missing_values_last(visit, v
     section = page.evaluate(LARGEST)
     page.evaluate("id => document.querySelectorAll('section.board').forEach(s => s.id === id || s.remove())", section)
     wrong = []
-    for table in (f"{section}-attack_acc-leaders", f"{section}-rows"):
+    for table in (f"{section}-verified_acc-leaders", f"{section}-rows"):
         clicks = page.eval_on_selector(f"#{table}", CLICKS.replace("ROWS", ROWS))
         assert len(clicks) > 6
         for at, column, presses in clicks:
@@ -197,7 +197,7 @@ def test_every_header_sorts_in_both_directions_with_missing_values_last(visit, v
 
 def test_ranks_are_sorted_by_rank_and_not_by_rank_set(visit, varied):
     page = visit(varied[0]).page
-    table = f"#{page.evaluate(LARGEST)}-attack_acc-leaders"
+    table = f"#{page.evaluate(LARGEST)}-verified_acc-leaders"
     changed = "all => all.forEach((set, i) => { set.textContent = i % 2 ? '9–20' : '10–12'; })"
     page.eval_on_selector_all(f"{table} td.rank .sub", changed)
     page.eval_on_selector_all(f"{table} thead button", "all => [all[4], all[0]].forEach(button => button.click())")

@@ -131,7 +131,7 @@
       const cells = each.row.cells;
       if (entry.leaders) {
         each.defense = each.row.dataset.defense;
-        each.text = each.row.querySelector("th").textContent.toLowerCase();
+        each.text = each.row.querySelector("th bdi").textContent.toLowerCase();
         each.seeds = Math.max(0, ...(each.row.querySelector(".seeds").textContent.match(/\d+/g) || []).map(Number));
       } else {
         each.defense = cells[0].textContent.trim().split(" ")[0];
@@ -180,7 +180,7 @@
   };
   let defenseTexts = null;
   const hasDefense = (word) => {
-    defenseTexts ??= [...tables.values()].filter((entry) => entry.leaders).flatMap((entry) => entry.rows.map((each) => each.row.querySelector("th").textContent.toLowerCase()));
+    defenseTexts ??= [...tables.values()].filter((entry) => entry.leaders).flatMap((entry) => entry.rows.map((each) => each.row.querySelector("th bdi").textContent.toLowerCase()));
     return defenseTexts.some((text) => text.includes(word));
   };
   const startFilter = () => {
