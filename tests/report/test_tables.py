@@ -150,9 +150,9 @@ def test_latex_has_a_leaderboard_and_a_table_for_each_section(matrix):
 def test_latex_sets_the_best_comparable_value_in_bold():
     leaks = (("none", 0.8, 3), ("mid", 0.3, 3), ("young", 0.2, 1))
     cells = [
-        (name, attack, seed, {"attack_acc": make_score("attack_acc", leak, per_class=[leak] * 2)})
+        (name, attack, seed, {"attack_acc": make_score("attack_acc", share * leak, per_class=[share * leak] * 2)})
         for name, leak, seeds in leaks
-        for attack in ("gmi", "kedmi")
+        for attack, share in (("gmi", 0.2), ("kedmi", 1))
         for seed in range(seeds)
     ]
     utility = {"accuracy": make_score("accuracy", 0.9)}
