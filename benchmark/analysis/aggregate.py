@@ -255,9 +255,16 @@ def _unique_labels(
             words += [f"({choice.distribution})"] if several[0] else []
             words += [f"v{choice.version}"] if several[1] else []
             shown = dict.fromkeys([*sorted(changed.get(key, {})), *differing])
-            words += [f"{field}={_format_value(fields[key][field])}" for field in shown if field in fields[key]]
+            read = {field: value for field, value in fields[key].items() if not _is_unread(field, fields[key])}
+            words += [f"{field}={_format_value(read[field])}" for field in shown if field in read]
             labels[key] = " ".join(words)
     return labels
+
+
+def _is_unread(field: str, values: Mapping[str, Any]) -> bool:
+    """Return whether the optimiser of a recipe does not read the field, so that a label need not show it."""
+    adam, constant = values.get("recipe.optimizer") == "adam", not values.get("recipe.milestones")
+    return (field in ("recipe.momentum", "recipe.nesterov") and adam) or (field == "recipe.gamma" and constant)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

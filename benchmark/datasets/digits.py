@@ -37,7 +37,7 @@ class Digits(TenClasses):
     """
 
     family: ClassVar[str] = "mnist"
-    target: Recipe = _fields.target(DIGIT_TARGET, max_steps=150)
+    target: Recipe = _fields.target(DIGIT_TARGET, max_steps=100)
     judge: Recipe = _fields.judge(DIGIT_JUDGE, max_steps=120)
     second_judge: Recipe = _fields.second_judge(SECOND_DIGIT_JUDGE, max_steps=200)
 

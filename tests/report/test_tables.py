@@ -302,3 +302,18 @@ def test_the_placebo_is_a_control_and_scores_show_their_excess_over_it():
     row = next(line for line in made.splitlines() if line.startswith("placebo (control) & kedmi"))
     assert "textbf" not in row
     assert "Placebo" not in printed(together(*none), 200)
+
+
+def test_a_label_shows_only_what_the_optimiser_of_a_recipe_reads() -> None:
+    """`none` under two recipes differs in momentum too, which Adam ignores."""
+    adam = {"optimizer": "adam", "learning_rate": 0.001, "momentum": 0.9, "nesterov": False, "milestones": []}
+    sgd = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.5, "nesterov": True, "milestones": []}
+    records = [
+        make_record("none", cell={"defense": samples.choice("none", recipe={**recipe, "gamma": gamma})})
+        for recipe, gamma in ((adam, 0.1), (sgd, 0.2))
+    ]
+    labels = {row.defense for section in together(*records).sections() for row in section.rows}
+    assert labels == {
+        "none recipe.learning_rate=0.001 recipe.optimizer=adam",
+        "none recipe.learning_rate=0.1 recipe.momentum=0.5 recipe.nesterov=true recipe.optimizer=sgd",
+    }

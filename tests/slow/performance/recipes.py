@@ -1,7 +1,9 @@
 """Validation accuracies of every defense under several recipes of the target, from which a data set's is chosen.
 
 `python tests/slow/performance/recipes.py digits --seed 0 --seed 1` prints a table: the recipes, and for each defense
-the mean and the lowest validation accuracy of the chosen network over the seeds. Leakage is not measured.
+the mean and the lowest validation accuracy of the chosen network over the seeds, and the seconds of a training. Leakage
+is not measured. `--swing` adds the lowest and highest accuracy of the looks in the second half of the training: what a
+target would have if the last step were kept, which could be any of them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.environment import environment
 from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.training.context import Context
+from privbench.benchmark.training.selection import ACCURACY
 
 DEFENSES = ("none", "mid", "bido_coco", "bido_hsic", "adversarial_reconstruction")
 RECIPES: dict[str, dict[str, Any]] = {
@@ -34,19 +37,27 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def accuracies(
     name: str, defense: str, recipe: dict[str, Any], root: Path, seeds: list[int], settings: dict[str, Any]
-) -> tuple[list[float], list[float]]:
-    """Validation accuracies of the chosen networks, and seconds, one of each per seed."""
+) -> tuple[list[float], list[float], list[float]]:
+    """Validation accuracies of the chosen networks and seconds, one of each per seed, and those of the later looks."""
     dataset = resolve("dataset", Selection(name), "quick", settings)
     component = resolve("defense", Selection(defense, fields={"recipe": recipe}), "quick", {}, dataset).component
     train, validation = (dataset.component.part(part, root) for part in ("private_train", "private_val"))
-    found, seconds = [], []
+    found, seconds, later = [], [], []
     for seed in seeds:
-        context = Context(dataset.component.protocol, torch.device("cpu"), seed, validation=lambda: validation)
+        context = Context(
+            dataset.component.protocol,
+            torch.device("cpu"),
+            seed,
+            public=lambda: dataset.component.part("public", root),
+            validation=lambda: validation,
+        )
         began = time.monotonic()
         component.train(train, context)
         seconds.append(time.monotonic() - began)
         found.append(context.notes["selection"]["validation_accuracy"])
-    return found, seconds
+        looks = [accuracy for _, accuracy in context.curves["target"][ACCURACY]]
+        later += looks[len(looks) // 2 :]
+    return found, seconds, later
 
 
 def main() -> None:
@@ -59,6 +70,7 @@ def main() -> None:
     parser.add_argument("--recipe", action="append", choices=list(RECIPES))
     parser.add_argument("--defense", action="append", choices=DEFENSES)
     parser.add_argument("--scratch", action="store_true", help="start from random weights")
+    parser.add_argument("--swing", action="store_true", help="show the looks in the second half")
     options = parser.parse_args()
     settings = {"dataset.pretrained": False} if options.scratch else {}
     machine = environment(torch.device("cpu"))
@@ -72,7 +84,7 @@ def main() -> None:
             cells = []
             for defense in defenses:
                 try:
-                    found, seconds = accuracies(
+                    found, seconds, later = accuracies(
                         options.dataset, defense, fields, data_root(options.data), seeds, settings
                     )
                 except Exception as cause:
@@ -80,6 +92,7 @@ def main() -> None:
                     continue
                 text = f"{100 * statistics.mean(found):.1f}"
                 text += f" (least {100 * min(found):.1f})" if len(found) > 1 else ""
+                text += f" (later looks {100 * min(later):.1f} to {100 * max(later):.1f})" if options.swing else ""
                 cells.append(f"{text}, {statistics.mean(seconds):.0f} s")
             print(f"| {recipe} | {steps or 'quick'} | " + " | ".join(cells) + " |", flush=True)
 
