@@ -28,6 +28,8 @@ PATTERNS = ("equal", "unequal", "anticorrelated", "alone")
 #: Logits of the worst case, usual and rare.
 USUAL, RARE = -1.0, -4.0
 RESAMPLES = 300
+#: Draws where the record does not tell them.
+UNTOLD = 20
 
 
 def shares(pattern: str, attacks: int, identities: int) -> Floats:
@@ -47,7 +49,7 @@ def expected(logits: Floats, deviation: float) -> Floats:
 
 
 class Case(NamedTuple):
-    """One row of the table; `draws` 0 stands for 20 draws that the record does not tell."""
+    """One row of the table; `draws` 0 stands for `UNTOLD` draws that the record does not tell."""
 
     identities: int
     draws: int
@@ -72,7 +74,7 @@ def simulate(case: Case, logits: Floats, generator: np.random.Generator) -> Foun
     common, own = generator.normal(0, IDENTITY, case.identities), generator.normal(0, OWN, (size, 1, case.identities))
     cell = generator.normal(0, CELL, (size, case.seeds, case.identities))
     worst = 1 / (1 + np.exp(-(logits[:, None, None] + common + own + training + cell)))
-    known = case.draws or 20
+    known = case.draws or UNTOLD
     samples = []
     for i, pattern in enumerate(PATTERNS):
         rates = worst[i] * shares(pattern, case.attacks, case.identities)[:, None]
@@ -156,9 +158,10 @@ def table(results: Mapping[Case, Rates], level: float) -> Iterator[str]:
 
 
 def simulated(task: tuple[Case, int]) -> tuple[Case, Rates]:
-    """Measure a case; 300 identities take a quarter of the simulations."""
+    """Measure a case, the larger ones with a quarter of the simulations."""
     case, simulations = task
-    return case, measure(case, max(1, simulations // 4) if case.identities == 300 else simulations, SEED)
+    large = case.identities > 5 and case.identities * (case.draws or UNTOLD) >= 300
+    return case, measure(case, max(1, simulations // 4) if large else simulations, SEED)
 
 
 def main() -> None:
@@ -174,10 +177,8 @@ def main() -> None:
         for case, rates in pool.map(simulated, tasks):
             results[case] = rates
             print(f"{case}: {rates}", file=sys.stderr, flush=True)
-    lines = [
-        f"Seed {SEED}, {asked.simulations} simulations of each kind ({asked.simulations // 4} of 300 identities):",
-        "",
-    ]
+    fewer = f"{asked.simulations // 4} of 300 identities, and of 20 with 20 or more draws"
+    lines = [f"Seed {SEED}, {asked.simulations} simulations of each kind ({fewer}):", ""]
     lines += [*table(results, USUAL), "", "Rare successes (3 %):", "", *table(results, RARE)]
     text = "\n".join(lines)
     if asked.write is None:
