@@ -32,6 +32,8 @@ _PUBLIC = {
     "LabelsView": "benchmark.access.views",
     "FeaturesView": "benchmark.access.views",
     "PrivbenchError": "benchmark.errors",
+    "hash_file": "benchmark.files.hashing",
+    "hash_folder": "benchmark.files.hashing",
     "Network": "benchmark.networks.classifiers.network",
     "run": "benchmark.api",
     "load_target": "benchmark.api",

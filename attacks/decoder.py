@@ -7,12 +7,11 @@ import torch
 
 from ..benchmark.access.views import FeaturesView, View
 from ..benchmark.contracts import FeatureAttack, Prior
-from ..benchmark.core.config import StageKind, setting
+from ..benchmark.core.config import StageKind, UsedNetwork, setting
 from ..benchmark.core.evidence import Images, PairedReconstructions, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks.decoders import Decoder
 from ..benchmark.networks.factory import build_perceptual
-from ..benchmark.networks.weights.named import files_of
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.decoder_adversary import Adversary
@@ -57,9 +56,9 @@ class DecoderAttack(FeatureAttack):
     batch_size: int = setting(64, "public images per step", smoke=8, quick=32, ge=2, stages=("prior",))
     learning_rate: float = setting(1e-3, "step size of Adam", gt=0, stages=("prior",))
 
-    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """Hashes of the weights of the perceptual network, where it is used."""
-        return files_of("perceptual", self.perceptual) if self.mu_2 and stage in (None, "prior") else {}
+    def networks(self, stage: StageKind | None = None) -> tuple[UsedNetwork, ...]:
+        """The perceptual network, where it is used."""
+        return (("perceptual", self.perceptual),) if self.mu_2 and stage in (None, "prior") else ()
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Train the decoder on public images and their latents."""

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from ..benchmark.access.views import FeaturesView, View
 from ..benchmark.contracts import FeatureAttack, Prior
-from ..benchmark.core.config import StageKind, setting
+from ..benchmark.core.config import StageKind, UsedNetwork, setting
 from ..benchmark.core.evidence import FeatureEstimates, Images, Request
 from ..benchmark.core.seeds import derive
 from ..benchmark.networks.factory import build_embedder
-from ..benchmark.networks.weights.named import files_of
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import update
@@ -58,9 +57,9 @@ class FeatureRegression(FeatureAttack):
     batch_size: int = setting(64, "public images per step", smoke=8, quick=32, ge=1, stages=("prior",))
     learning_rate: float = setting(1e-3, "step size of Adam", gt=0, stages=("prior",))
 
-    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """Hashes of the weights of C."""
-        return files_of("embedder", self.embedder) if stage in (None, "prior") else {}
+    def networks(self, stage: StageKind | None = None) -> tuple[UsedNetwork, ...]:
+        """The network C."""
+        return (("embedder", self.embedder),) if stage in (None, "prior") else ()
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Train M on public images."""

@@ -14,7 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .core.config import Access, Configuration, Definition, Kept, Part, Protocol, Recipe, StageKind, Task, setting
+from .core.config import (
+    Access,
+    Configuration,
+    Definition,
+    Kept,
+    Part,
+    Protocol,
+    Recipe,
+    StageKind,
+    Task,
+    UsedNetwork,
+    setting,
+)
 from .core.ranking_rules import RankingRules
 
 if TYPE_CHECKING:
@@ -40,32 +52,29 @@ class Component(Configuration, ABC):
     #: `mnist@quick` holds what differs from the budget's values on that data set or family.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    def config(self, stage: StageKind | None = None) -> dict[str, Any]:
-        """Return the fields that decide the result of `stage`, for canonical JSON (all fields without a stage)."""
-        values = self.model_dump(mode="json")
-        if stage is None:
-            return values
-        fields = type(self).model_fields
-        return {name: value for name, value in values.items() if stage in _stages(fields[name], stage)}
-
     @property
     def cut_layer(self) -> str | None:
         """Name of the latent Z that the component observes or protects; `None` for the last latent, or for none."""
         return None
 
+    def networks(self, stage: StageKind | None = None) -> tuple[UsedNetwork, ...]:
+        """Return kind and name of the registered embedders and perceptual networks that decide the result of `stage`.
+
+        Their package, version and files go into the keys of those stages.
+        """
+        return ()
+
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """Return the SHA-256 of files that decide the result of `stage`, such as weights, by name; not the data set's.
+        """Return the SHA-256 of files that decide the result of `stage`, such as weights, by name.
+
+        They go into the keys of those stages and into the record, so that other content under the same path is another
+        cell. `privbench.hash_file` and `privbench.hash_folder` make them. The files of a data set belong into
+        `fingerprint`, and those of registered networks into their own `files`.
 
         Raises:
             MissingDataError: a file is missing.
         """
         return {}
-
-
-def _stages(field: Any, stage: StageKind) -> tuple[str, ...]:
-    extra = field.json_schema_extra
-    declared = extra.get("stages") if isinstance(extra, dict) else None
-    return (stage,) if declared is None else tuple(declared)
 
 
 class Dataset(Component):
@@ -122,7 +131,14 @@ class Dataset(Component):
         return split_validation(self.load("private_train", root), self.protocol)[part == "private_val"]
 
     def fingerprint(self, root: Path) -> str:
-        """Return what identifies the files, for cache keys; empty where checksums are published."""
+        """Return what identifies the content of the files that `load` reads, for the keys of all stages.
+
+        It is empty without files, or where `load` refuses files whose checksums are not the published ones.
+        `privbench.hash_file` and `privbench.hash_folder` make it.
+
+        Raises:
+            MissingDataError: a file is missing.
+        """
         return ""
 
     def check(self, root: Path) -> list[str]:

@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..benchmark.contracts import Defense
-from ..benchmark.core.config import Recipe, StageKind, setting
+from ..benchmark.core.config import Recipe, StageKind, UsedNetwork, setting
 from ..benchmark.core.evidence import UNKNOWN, Images
 from ..benchmark.core.seeds import derive
 from ..benchmark.errors import InvalidConfigurationError
 from ..benchmark.networks.classifiers.network import Network
 from ..benchmark.networks.factory import build_perceptual
-from ..benchmark.networks.weights.named import files_of
 from ..benchmark.training.batches import Batches, batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.decoder_adversary import Adversary, pixel_distance
@@ -98,11 +97,10 @@ class AdversarialReconstruction(Defense):
         """Name of the protected latent; `None` for the last."""
         return self.layer
 
-    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """Hashes of the weights of the perceptual network, where it is used."""
-        if not (self.lambda_2 or self.mu_2) or stage not in (None, "target"):
-            return {}
-        return files_of("perceptual", self.perceptual)
+    def networks(self, stage: StageKind | None = None) -> tuple[UsedNetwork, ...]:
+        """The perceptual network, where it is used."""
+        is_used = (self.lambda_2 or self.mu_2) and stage in (None, "target")
+        return (("perceptual", self.perceptual),) if is_used else ()
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         """The utility loss L_u alone, in nats; `train` adds the terms of the simulated adversary."""

@@ -1,14 +1,11 @@
 """Similarity of the faces in reconstructions and private images."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from ..benchmark.contracts import Evaluator
-from ..benchmark.core.config import Definition, Protocol, StageKind, setting
+from ..benchmark.core.config import Definition, Protocol, StageKind, UsedNetwork, setting
 from ..benchmark.core.evidence import Evidence, Score
 from ..benchmark.networks.judges import Judges
-from ..benchmark.networks.weights import named
 from ._cosine import Values, cosine
 from ._nearest import score_nearest
 from ._pairs import pairs, related_groups, score_images, unrelated
@@ -57,9 +54,9 @@ class FaceSimilarity(Evaluator):
     )
     embedder: str = setting("facenet_vggface2", "network that compares faces, a name in `privbench list embedders`")
 
-    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """Hash of the embedder's weights, which decide the scores."""
-        return named.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
+    def networks(self, stage: StageKind | None = None) -> tuple[UsedNetwork, ...]:
+        """The embedder, which decides the scores."""
+        return (("embedder", self.embedder),) if stage in (None, "scores") else ()
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Reason for protocols without faces, and for missing weights."""

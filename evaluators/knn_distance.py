@@ -1,17 +1,14 @@
 """Distance of reconstructions to the nearest private images of their class, in features of an independent network."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 
 from ..benchmark.contracts import Evaluator
-from ..benchmark.core.config import Definition, Protocol, StageKind, setting
+from ..benchmark.core.config import Definition, Protocol, StageKind, UsedNetwork, setting
 from ..benchmark.core.evidence import Evidence, Score
 from ..benchmark.errors import InvalidConfigurationError
 from ..benchmark.networks.factory import build_embedder
 from ..benchmark.networks.judges import Judges
-from ..benchmark.networks.weights import named
 from ._cosine import Values
 from ._nearest import score_nearest
 from ._reasons import needs_classes, needs_weights
@@ -65,9 +62,9 @@ class KNNDistance(Evaluator):
     embedder: str = setting("hog", "network whose features are compared, a name in `privbench list embedders`")
     k: int = setting(1, "number of nearest private images to average over", ge=1)
 
-    def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
-        """Hash of the embedder's weights, which decide the scores."""
-        return named.files_of("embedder", self.embedder) if stage in (None, "scores") else {}
+    def networks(self, stage: StageKind | None = None) -> tuple[UsedNetwork, ...]:
+        """The embedder, which decides the scores."""
+        return (("embedder", self.embedder),) if stage in (None, "scores") else ()
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Reason for attribute tasks, missing weights, and images that the embedder refuses."""

@@ -3,6 +3,7 @@
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 Budget = Literal["smoke", "quick", "full"]
 BUDGETS: tuple[Budget, ...] = ("smoke", "quick", "full")
@@ -13,6 +14,8 @@ Part = Literal["private_train", "private_val", "private_test", "public", "judge_
 Kept = Literal["best", "last"]
 StageKind = Literal["judge", "second_judge", "target", "negatives", "prior", "evidence", "scores"]
 Task = Literal["classes", "attributes"]
+#: Kind and name of a registered network that a component uses besides those of the protocol.
+UsedNetwork = tuple[Literal["embedder", "perceptual"], str]
 #: Name of the defense that trains a target without protection; others are compared with it.
 UNDEFENDED = "none"
 #: Name of the built-in control: a target trained on permuted labels, which every matrix attacks too.
@@ -61,6 +64,21 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
+    def config(self, stage: StageKind | None = None) -> dict[str, Any]:
+        """Return the fields that decide the result of `stage`, for canonical JSON (all fields without a stage)."""
+        values = self.model_dump(mode="json")
+        if stage is None:
+            return values
+        fields = type(self).model_fields
+        return {name: value for name, value in values.items() if stage in decided_stages(fields[name])}
+
+
+def decided_stages(field: FieldInfo) -> tuple[StageKind, ...]:
+    """Return the kinds of stages that a field decides: those that it declares, else all."""
+    extra = field.json_schema_extra
+    declared: Any = extra.get("stages") if isinstance(extra, dict) else None
+    return get_args(StageKind) if declared is None else tuple(declared)
+
 
 class Recipe(Configuration):
     """Training of a classifier: optimiser, schedule and length.
@@ -82,26 +100,45 @@ class Recipe(Configuration):
     gamma: float = setting(0.1, "factor of the learning rate at each milestone", gt=0)
 
 
+#: Stages that evaluators read, and what attacks alone read before them. Evaluators see the whole protocol, so that
+#: every field of it decides `scores`.
+_JUDGES: tuple[StageKind, ...] = ("judge", "second_judge", "scores")
+_EVIDENCE: tuple[StageKind, ...] = ("evidence", "scores")
+_ATTACKED: tuple[StageKind, ...] = ("target", "negatives", "prior", "evidence", "scores")
+
+
 class Protocol(Configuration):
-    """Fixed settings that make numbers comparable; the `id` is printed with every number."""
+    """Fixed settings that make numbers comparable; the `id` is printed with every number.
+
+    All of them are in the keys of stages. A field that declares `stages` is in the keys of those alone: another number
+    of draws does not train a target again. `privbench check` fails a component that reads others.
+    """
 
     name: str
     version: int
     task: Task = "classes"
     image: tuple[int, int, int] = Field(description="channels, height, width")
     classes: int = Field(description="outputs of the target", ge=1)
-    judge_classes: int = Field(description="outputs of the judge", ge=1)
-    target_network: str = Field(description="name in `privbench list networks`")
-    judge_network: str = Field(description="name in `privbench list networks`")
-    second_judge_network: str | None = Field(
-        None, description="name in `privbench list networks`; none without a second judge"
+    judge_classes: int = setting(..., "outputs of the judge", stages=_JUDGES, ge=1)
+    target_network: str = setting(..., "name in `privbench list networks`", stages=_ATTACKED)
+    judge_network: str = setting(..., "name in `privbench list networks`", stages=("judge", "scores"))
+    second_judge_network: str | None = setting(
+        None,
+        "name in `privbench list networks`; none without a second judge",
+        stages=("second_judge", "scores"),
     )
-    pretrained: bool = Field(False, description="start the target from the published weights")
-    judge_pretrained: bool | None = Field(
-        None, description="start the judges from the published weights; none means the value of `pretrained`"
+    pretrained: bool = setting(
+        False,
+        "start the target from the published weights",
+        stages=("judge", "second_judge", "target", "scores"),
     )
-    second_judge_pretrained: bool | None = Field(
-        None, description="start the second judge from the published weights; none means as the judge"
+    judge_pretrained: bool | None = setting(
+        None, "start the judges from the published weights; none means the value of `pretrained`", stages=_JUDGES
+    )
+    second_judge_pretrained: bool | None = setting(
+        None,
+        "start the second judge from the published weights; none means as the judge",
+        stages=("second_judge", "scores"),
     )
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
@@ -117,13 +154,20 @@ class Protocol(Configuration):
         None,
         description="of faces: left, top, width, height of the image in CelebA's aligned frame of 178 x 218 pixels",
     )
-    attacked: int = Field(description="labels 0 .. attacked-1 are attacked", ge=1)
-    group: int = Field(60, description="labels that the published attack optimises together", ge=1)
-    draws: int = Field(description="reconstructions per label and trial", ge=1)
-    trials: int = Field(1, description="independent attacks", ge=1)
-    reference: int = Field(5, description="private training images per label in the reference set of FID", ge=1)
-    observed: int = Field(
-        1000, description="private test images, evenly spaced, whose encodings an attack on features receives", ge=1
+    attacked: int = setting(
+        ..., "labels 0 .. attacked-1 are attacked", stages=("negatives", "evidence", "scores"), ge=1
+    )
+    group: int = setting(60, "labels that the published attack optimises together", stages=_EVIDENCE, ge=1)
+    draws: int = setting(..., "reconstructions per label and trial", stages=_EVIDENCE, ge=1)
+    trials: int = setting(1, "independent attacks", stages=_EVIDENCE, ge=1)
+    reference: int = setting(
+        5, "private training images per label in the reference set of FID", stages=("scores",), ge=1
+    )
+    observed: int = setting(
+        1000,
+        "private test images, evenly spaced, whose encodings an attack on features receives",
+        stages=_EVIDENCE,
+        ge=1,
     )
 
     def starts_from_published(self, role: Literal["target", "judge", "second_judge"]) -> bool:
@@ -136,6 +180,7 @@ class Protocol(Configuration):
     def id(self) -> str:
         """Return name and version, such as `mnist/v1`."""
         return f"{self.name}/v{self.version}"
+
 
 
 class Definition(Configuration):

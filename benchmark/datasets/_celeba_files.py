@@ -3,7 +3,7 @@
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import MissingDataError
+from ..files.hashing import crc_file
 from . import files
 from ._decoded import require_decoded
 
@@ -156,10 +157,14 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def sizes(self) -> dict[str, int]:
-        """Return the number of bytes of each image."""
+    def names(self) -> set[str]:
+        """Return the names of all images."""
         with os.scandir(self.path) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            return {entry.name for entry in entries if entry.is_file()}
+
+    def identify(self, names: Iterable[str]) -> dict[str, str]:
+        """Return size and CRC-32 of each encoded image, as an archive states them."""
+        return {name: crc_file(self.path / name) for name in names}
 
     def read(self, name: str) -> bytes:
         """Read one encoded image."""
@@ -182,9 +187,14 @@ class Archive:
             raise MissingDataError(files.damaged(path, "is truncated or not a zip archive", origin)) from None
         self._members = {PurePosixPath(i.filename).name: i for i in self._zip.infolist() if not i.is_dir()}
 
-    def sizes(self) -> dict[str, int]:
-        """Return the number of bytes of each image."""
-        return {name: member.file_size for name, member in self._members.items()}
+    def names(self) -> set[str]:
+        """Return the names of all images."""
+        return set(self._members)
+
+    def identify(self, names: Iterable[str]) -> dict[str, str]:
+        """Return size and CRC-32 of each encoded image; `read` verifies them."""
+        members = {name: self._members[name] for name in names}
+        return {name: f"{member.file_size}-{member.CRC:08x}" for name, member in members.items()}
 
     def read(self, name: str) -> bytes:
         """Read one encoded image."""

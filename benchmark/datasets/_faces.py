@@ -1,7 +1,7 @@
 """Base class of the CelebA data sets: annotations, split, and decoded images that are cached between runs."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from . import _fields, files
 from ._decoded import cache_key, decoded, decoded_path
 
 #: Increase when the decoding or the format of the cached file changes.
-_FORMAT = 1
+_FORMAT = 2
 #: Undecodable images that `check` lists at most.
 _SHOWN = 10
 
@@ -47,7 +47,7 @@ class CelebACopy:
         attributes: of every listed image.
         pictures: the encoded images.
         split: names of the images of each part.
-        key: identifies the split, the annotations and the images' sizes.
+        key: identifies the split, the annotations and the content of the images.
     """
 
     identities: Mapping[str, int]
@@ -61,8 +61,8 @@ class Faces(Dataset):
     """Faces, cropped to the protocol's box of the aligned frame and resized to the protocol's image.
 
     Images are decoded once and cached in `PRIVBENCH_CACHE` (by default the user's cache folder) under a key of the
-    split, the crop, the annotations and the images' names and sizes. A cached file that does not match its checksum is
-    recomputed.
+    split, the crop, the annotations and the names and contents of the images. A cached file that does not match its
+    checksum is recomputed.
     """
 
     #: MD5 of the published files, where the copy must be the published one.
@@ -110,7 +110,7 @@ class Faces(Dataset):
         return release.Crop(protocol.face_box, protocol.image[-1])
 
     def fingerprint(self, root: Path) -> str:
-        """Identify split, annotations and images, the latter by name and size."""
+        """Identify split, annotations and images, the latter by name and content."""
         return self._open(root).key
 
     def check(self, root: Path) -> list[str]:
@@ -180,17 +180,17 @@ class Faces(Dataset):
             annotation = files.read(root, release.source(root, name, self.published.get(name)))
         attributes = release.read_attributes(root / release.FOLDER / release.ATTRIBUTES, annotation)
         pictures = release.find_pictures(root)
-        sizes = pictures.sizes()
-        _require_all(identities, sizes, pictures.path, release.origin(root, f"{release.IMAGES}.zip"))
-        return CelebACopy(identities, attributes, pictures, split, self._key(split, listing, annotation, sizes))
+        _require_all(identities, pictures.names(), pictures.path, release.origin(root, f"{release.IMAGES}.zip"))
+        return CelebACopy(identities, attributes, pictures, split, self._key(split, listing, annotation, pictures))
 
-    def _key(self, split: Split, listing: bytes, annotation: bytes, sizes: Mapping[str, int]) -> str:
+    def _key(self, split: Split, listing: bytes, annotation: bytes, pictures: release.Pictures) -> str:
+        found = pictures.identify(name for names in split.parts.values() for name in names)
         content = {
             "format": _FORMAT,
             "protocol": self.protocol.id,
             "crop": [*self.crop.edges, self.crop.size],
             "annotations": [files.digest(listing), files.digest(annotation)],
-            "images": {part: [[name, sizes[name]] for name in names] for part, names in split.parts.items()},
+            "images": {part: [[name, found[name]] for name in names] for part, names in split.parts.items()},
         }
         return cache_key(content)
 
@@ -223,8 +223,8 @@ def _labels(identities: Tensor, classes: Sequence[int]) -> Tensor:
     return torch.tensor([label[identity] for identity in identities.tolist()])
 
 
-def _require_all(listed: Mapping[str, int], sizes: Mapping[str, int], path: Path, origin: str) -> None:
-    absent = [name for name in listed if name not in sizes]
+def _require_all(listed: Mapping[str, int], present: Collection[str], path: Path, origin: str) -> None:
+    absent = [name for name in listed if name not in present]
     if absent:
         raise MissingDataError(
             f"{path} lacks {len(absent):,} of the {len(listed):,} images that {release.IDENTITIES} lists, "

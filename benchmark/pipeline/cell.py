@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.config import Budget, StageKind
 from ..records.record import NotRun
-from ..registry import Kind
+from ..registry import Kind, find, load
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,38 @@ class Choice:
     component: Any
 
     def identity(self, stage: StageKind | None = None) -> dict[str, Any]:
-        """Return what decides the result of `stage` (of any stage by default)."""
-        files = self.component.files(stage)
+        """Return what decides the result of `stage` (of any stage by default).
+
+        Raises:
+            MissingDataError: a file that the component or one of its networks reads is missing.
+        """
+        networks, files = self.networks(stage), self.files(stage)
         return {
             "name": self.name,
             "distribution": self.distribution,
             "version": type(self.component).version,
             "fields": self.component.config(stage),
-            **({"files": dict(files)} if files else {}),
+            **({"files": files} if files else {}),
+            **({"networks": networks} if networks else {}),
         }
+
+    def networks(self, stage: StageKind | None = None) -> dict[str, dict[str, Any]]:
+        """Return what identifies the embedders and perceptual networks that `stage` uses, by name."""
+        return {
+            name: {"kind": kind, "distribution": find(kind, name).distribution, "version": load(kind, name).version}
+            for kind, name in self.component.networks(stage)
+        }
+
+    def files(self, stage: StageKind | None = None) -> dict[str, str]:
+        """Return the SHA-256 of files that the component and its networks read in `stage`, by name; not the data set's.
+
+        Raises:
+            MissingDataError: one of them is missing.
+        """
+        found = dict(self.component.files(stage))
+        for kind, name in self.component.networks(stage):
+            found |= load(kind, name).files()
+        return found
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from typing import Any
 
 from ..core.canonical import digest
 from ..core.config import StageKind
+from ..errors import MissingDataError
 from ..registry import find, load
 from .cell import Choice
 
 #: Raised when the way keys are made changes; it is part of every key.
-KEY_FORMAT = 1
+KEY_FORMAT = 2
 #: Raised when a change alters the calibrated negatives; it is part of their keys.
 NEGATIVES_VERSION = 1
 #: Raised when a change alters what a scores stage finds out about its target; it is part of the keys of scores.
@@ -19,15 +20,21 @@ _NAMES_IN_KEYS = {"second_judge": "second"}
 
 
 def stage_key(
-    kind: StageKind, *, dataset: Mapping[str, Any], protocol: str, data: str, inputs: Mapping[str, str], **parts: Any
+    kind: StageKind,
+    *,
+    dataset: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    data: str,
+    inputs: Mapping[str, str],
+    **parts: Any,
 ) -> str:
     """Return the key of a stage.
 
     Args:
         kind: of the stage.
         dataset: identity of the configured data set, as far as it decides the stage.
-        protocol: id of the protocol, such as `mnist/v1`.
-        data: fingerprint of the data set's files; empty where checksums are published.
+        protocol: the fields of the protocol that decide the stage.
+        data: fingerprint of the data set's files; empty where it refuses other files than the published ones.
         inputs: keys of the stages that it reads, by role.
         parts: identities of the other components, networks, versions and the seed that decide the result.
 
@@ -54,7 +61,8 @@ class Identities:
         # The choice is kept too: without a reference to it, another object could get its id.
         self._choices: dict[tuple[int, StageKind | None], tuple[Choice, dict[str, Any]]] = {}
         self._digests: dict[int, str] = {}
-        self._networks: dict[str, dict[str, str | int]] = {}
+        self._networks: dict[tuple[str, bool], dict[str, Any]] = {}
+        self._protocols: dict[tuple[int, StageKind], tuple[Choice, dict[str, Any]]] = {}
 
     def choice(self, choice: Choice, stage: StageKind | None = None) -> dict[str, Any]:
         """Return `choice.identity(stage)`."""
@@ -70,9 +78,25 @@ class Identities:
             self._digests[id(choice)] = digest(whole)
         return self._digests[id(choice)]
 
-    def network(self, name: str) -> dict[str, str | int]:
+    def protocol(self, dataset: Choice, stage: StageKind) -> dict[str, Any]:
+        """Return the fields of a data set's protocol that decide the result of `stage`."""
+        cached = (id(dataset), stage)
+        if cached not in self._protocols:
+            self._protocols[cached] = (dataset, dataset.component.protocol.config(stage))
+        return self._protocols[cached][1]
+
+    def network(self, name: str, *, pretrained: bool) -> dict[str, Any]:
         """Return what identifies a registered network in the key of a stage that trains it."""
-        if name not in self._networks:
-            distribution, version = find("network", name).distribution, load("network", name).version
-            self._networks[name] = {"name": name, "distribution": distribution, "version": version}
-        return self._networks[name]
+        if (name, pretrained) not in self._networks:
+            self._networks[name, pretrained] = _network(name, pretrained=pretrained)
+        return self._networks[name, pretrained]
+
+
+def _network(name: str, *, pretrained: bool) -> dict[str, Any]:
+    cls = load("network", name)
+    facts = {"name": name, "distribution": find("network", name).distribution, "version": cls.version}
+    try:
+        files = dict(cls.files(pretrained=pretrained))
+    except MissingDataError:  # the stage that trains the network fails for the same reason; others need not
+        files = {"missing": ""}
+    return facts | ({"files": files} if files else {})

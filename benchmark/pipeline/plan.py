@@ -143,8 +143,8 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: Identities) -> No
     protocol = cell.dataset.component.protocol
 
     def stage(kind: StageKind, title: str, inputs: dict[str, str], **parts: Any) -> str:
-        dataset = identities.choice(cell.dataset, kind)
-        key = stage_key(kind, dataset=dataset, protocol=protocol.id, data=fingerprint, inputs=inputs, **parts)
+        parts |= {"dataset": identities.choice(cell.dataset, kind), "protocol": identities.protocol(cell.dataset, kind)}
+        key = stage_key(kind, data=fingerprint, inputs=inputs, **parts)
         plan.stages.setdefault(key, Stage(kind, key, title, inputs, cell))
         return key
 
@@ -154,7 +154,7 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: Identities) -> No
         f"target {data} {cell.defense.name} seed {cell.seed}",
         {},
         defense=identities.choice(cell.defense, "target"),
-        network=identities.network(protocol.target_network),
+        network=identities.network(protocol.target_network, pretrained=protocol.pretrained),
         seed=cell.seed,
     )
     inputs = {"target": target}
@@ -174,9 +174,11 @@ def _add(plan: Plan, cell: Cell, fingerprint: str, identities: Identities) -> No
     inputs = {**inputs, "evidence": evidence}
     judges = {judge for choice in cell.evaluators for judge in choice.component.judges}
     if judges:
-        inputs["judge"] = stage("judge", f"judge {data}", {}, network=identities.network(protocol.judge_network))
+        network = identities.network(protocol.judge_network, pretrained=protocol.starts_from_published("judge"))
+        inputs["judge"] = stage("judge", f"judge {data}", {}, network=network)
     if "second" in judges:
-        network = identities.network(protocol.second_judge_network or "")
+        name, pretrained = protocol.second_judge_network or "", protocol.starts_from_published("second_judge")
+        network = identities.network(name, pretrained=pretrained)
         inputs["second_judge"] = stage("second_judge", f"second judge {data}", {}, network=network)
     if any("Negatives" in choice.component.needs for choice in cell.evaluators):
         title = f"negatives {data} {cell.defense.name} seed {cell.seed}"

@@ -15,6 +15,7 @@ from ..registry import load
 from ..store.manifest import Artifact
 from .cell import Cell, Selection
 from .facts import ScoresFacts
+from .keys import KEY_FORMAT
 from .plan import Plan, Stage
 from .resolve import resolve
 
@@ -35,6 +36,7 @@ def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:
     values = {
         "schema_version": SCHEMA,
         "key": key,
+        "key_format": KEY_FORMAT,
         "protocol": cell.dataset.component.protocol.id,
         "cell": identity,
         "changed": changed,

@@ -19,7 +19,7 @@ from ..files.documents import Document
 from . import schema1
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
-SCHEMA = 2
+SCHEMA = 3
 #: Larger files are neither read nor written.
 MAX_BYTES = 8 << 20
 _MAX_LINE = 110
@@ -29,6 +29,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0
 Interval = tuple[float, float]
 
 
+class UsedNetwork(Configuration):
+    """A registered network that a component used, besides those of the protocol."""
+
+    kind: Literal["embedder", "perceptual"]
+    distribution: str = Field(description="package that registers it")
+    version: int = Field(description="raised when a change of the network alters results")
+
+
 class Choice(Configuration):
     """A configured component."""
 
@@ -36,7 +44,12 @@ class Choice(Configuration):
     distribution: str = Field(description="package that registers it")
     version: int = Field(description="raised when a change of the component alters results")
     fields: dict[str, JsonValue]
-    files: dict[str, Hash] = Field(default_factory=dict, description="SHA-256 of weights that it used, by name")
+    files: dict[str, Hash] = Field(
+        default_factory=dict, description="SHA-256 of files that it and its networks read, by name; not the data set's"
+    )
+    networks: dict[str, UsedNetwork] = Field(
+        default_factory=dict, description="registered embedders and perceptual networks that it used, by name"
+    )
 
 
 class CellIdentity(Configuration):
@@ -132,6 +145,7 @@ class Record(Document):
 
     schema_version: int = Field(SCHEMA, ge=SCHEMA, le=SCHEMA)
     key: Hash
+    key_format: int = Field(1, ge=1, description="the way its keys were made; records before schema 3 have format 1")
     protocol: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}/v[0-9]{1,6}$")]
     cell: CellIdentity
     changed: dict[str, dict[str, JsonValue]] = Field(
@@ -183,7 +197,7 @@ class Record(Document):
     @classmethod
     def upgrade(cls, value: dict[str, Any], schema: int) -> dict[str, Any]:
         """Convert a parsed record of an older schema to the newest one."""
-        return schema1.convert(value) if schema == 1 else value
+        return (schema1.convert(value) if schema == 1 else value) | {"schema_version": SCHEMA}
 
     def evaluator(self, score: str) -> Choice:
         """Return the configured evaluator of a score."""

@@ -12,7 +12,7 @@ _BY_ROLE = ("artifacts", "costs", "curves", "stage_curves", "judge")
 
 def convert(record: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON of a record of schema 1 in schema 2; what is damaged is left for validation to name."""
-    record = rename_second_judge(record) | {"schema_version": 2}
+    record = rename_second_judge(record)
     not_run, cell = record.get("not_run"), record.get("cell")
     attack = cell.get("attack") if isinstance(cell, dict) else None
     name = attack.get("name") if isinstance(attack, dict) else None

@@ -156,12 +156,19 @@ def _not_installed(recorded: RecordedChoice) -> str:
 
 
 def _different_files(choice: Choice, recorded: RecordedChoice) -> str | None:
-    """Explain which files, such as weights, differ from those of the record; `None` if none do."""
+    """Explain which files or networks differ from those of the record; `None` if none do.
+
+    Records before schema 3 do not name their networks.
+    """
     try:
-        same = choice.component.files() == recorded.files
+        if choice.files() != recorded.files:
+            return "its weights differ from those on this machine"
+        given = {name: network.model_dump() for name, network in recorded.networks.items()}
+        if given and given != choice.networks():
+            return "its networks are of other packages or versions here"
     except PrivbenchError as cause:
         return str(cause)
-    return None if same else "its weights differ from those on this machine"
+    return None
 
 
 def _available_evaluators(record: Record, protocol: Protocol) -> tuple[tuple[Choice, ...], dict[str, str]]:

@@ -17,6 +17,7 @@ from ..errors import CorruptArtifactError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..networks.judges import Judges
 from ..pipeline import stages
+from ..pipeline.keys import KEY_FORMAT
 from ..pipeline.plan import Plan, Stage, build_plan
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.scoring import score_with
@@ -73,11 +74,13 @@ def prepare_judges(record: Record, components: Components, session: Session) -> 
         plan = build_plan([components.cell(record)], session.data_root)
         for skipped in plan.skipped:
             raise UnsupportedCellError(f"{name_of(record)} cannot be run: {skipped.reason}")
-        _require_keys(record, components, plan)
+        if record.key_format == KEY_FORMAT:
+            _require_keys(record, components, plan)
         artifacts |= {
             stage.kind: _judge_artifact(stage, session) for stage in plan.stages.values() if stage.kind in JUDGES
         }
-    same = frozenset(role for role, found in artifacts.items() if found.digest == record.artifacts[role].digest)
+    claimed = {role: reference.digest for role, reference in record.artifacts.items()}
+    same = frozenset(role for role, found in artifacts.items() if found.digest == claimed.get(role))
     _require_judges(record, artifacts, same)
     return VerifierJudges(load_judges(artifacts, components.protocol, session.device), same)
 

@@ -11,6 +11,7 @@ from ..core.config import is_placebo
 from ..core.evidence import Evidence
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError, PrivbenchError
 from ..files.untrusted import shown
+from ..pipeline.keys import KEY_FORMAT
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.session import Session
 from ..records.record import Record
@@ -92,7 +93,7 @@ def _check_record(
     components = check_components(record)
     dataset = components.dataset
     try:
-        dataset.component.files()
+        dataset.files()
         session.images(dataset, "private_test")
     except MissingDataError as cause:
         if rerun is not None:
@@ -132,6 +133,11 @@ def _recompute(
     """Recompute the scores; return them, and why the record does not reach the level recomputed."""
     found = recompute_scores(record, components, evidence, prepare_judges(record, components, session))
     notes = [f"{name} was not recomputed: {reason}" for name, reason in sorted(found.missing.items())]
+    if record.key_format != KEY_FORMAT:
+        notes.append(
+            f"its keys have format {record.key_format} and this privbench makes format {KEY_FORMAT}, so that they were "
+            "not compared with its components, fields and data; run its cell again"
+        )
     notes += _level_notes(record, found.checked)
     missing = [] if found.missing else missing_flags(record, components, found.found, entry.probe)
     if missing:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..contracts import FeatureAttack, Prior
 from ..core import evidence as kinds
-from ..core.config import Access, Task
+from ..core.config import Access, StageKind, Task
 from ..errors import PrivbenchError
 from ..files.tensors import pack, unpack
 from ..training.context import Context
@@ -21,8 +21,10 @@ from .attack_run import ITEMS, LABELS, reference_run, run_attack
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
+from .key import require_in_key
 from .run_cell import ATTACKS, round_trip
 from .samples import Sample, interrupted
+from .watch import Reads, watch
 
 #: Calls that each view offers.
 _ALLOWED: Mapping[str, str] = {
@@ -69,6 +71,21 @@ def determinism(subject: ComponentUnderTest) -> None:
     first, second = reference_run(subject, task), run_attack(subject, task, noise=99)
     require_same(_flat(first.prior), _flat(second.prior), "learn gives two priors from one seed", fix)
     require_same(vars(first.evidence), vars(second.evidence), "run gives two results from one seed", fix)
+
+
+def key(subject: ComponentUnderTest) -> None:
+    """What the attack reads is in the keys of prior and evidence: the content of files, and fields of the protocol."""
+    stages: list[StageKind] = ["evidence"] if subject.component.prior == "none" else ["prior", "evidence"]
+    by_stage: list[Reads] = []
+
+    def watched(context: Context, stage: Callable[[Context], Any]) -> Any:
+        with watch() as reads:
+            by_stage.append(reads)
+            return stage(context)
+
+    run_attack(subject, task_of(subject), run_stage=watched)
+    for kind, reads in zip(stages, by_stage, strict=True):
+        require_in_key(subject, kind, reads)
 
 
 def inputs(subject: ComponentUnderTest) -> None:
@@ -221,5 +238,5 @@ def _flat(groups: Prior) -> dict[str, Tensor]:
 CHECKS = checks_from(
     "attack",
     *(registered, described, fields, configuration, declaration),
-    *(access, shapes, determinism, inputs, prior, resume, decreasing_losses, one_class, record),
+    *(key, access, shapes, determinism, inputs, prior, resume, decreasing_losses, one_class, record),
 )

@@ -15,8 +15,10 @@ from ..networks.factory import build_network
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
+from .key import require_data_in_key
 from .run_cell import round_trip
 from .samples import conditions
+from .watch import Reads, watch
 
 #: Parts that a data set loads; the harness holds out the validation part.
 _PARTS: tuple[Part, ...] = tuple(part for part in get_args(Part) if part != "private_val")
@@ -160,6 +162,15 @@ def determinism(subject: ComponentUnderTest) -> None:
     require(first == second, "fingerprint changes from call to call", "compute it from the files alone")
 
 
+def key(subject: ComponentUnderTest) -> None:
+    """Other content of a file that `load` reads gives another fingerprint, or is refused."""
+    by_part: dict[str, Reads] = {}
+    for part in _PARTS:
+        with watch() as by_part[part], conditions():
+            subject.component.load(part, subject.data)
+    require_data_in_key(subject, by_part)
+
+
 def inputs(subject: ComponentUnderTest) -> None:
     """Changing loaded images does not affect later loads, and loading does not change the data folder."""
     before = _listing(subject.data)
@@ -218,5 +229,5 @@ def _listing(root: Path) -> set[tuple[str, int]]:
 CHECKS = checks_from(
     "dataset",
     *(registered, described, fields, configuration, protocol, missing_data),
-    *(shapes, validation, disjoint, determinism, inputs, record),
+    *(key, shapes, validation, disjoint, determinism, inputs, record),
 )

@@ -18,8 +18,10 @@ from .assertions import require_same, require_strict_loading, task_of
 from .check import checks_from, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
+from .key import require_in_key
 from .run_cell import round_trip
 from .samples import CPU, Sample, conditions, interrupted, logits, of_one_class
+from .watch import watch
 
 
 def shapes(subject: ComponentUnderTest) -> None:
@@ -58,6 +60,15 @@ def determinism(subject: ComponentUnderTest) -> None:
         "two trainings from one seed differ",
         "draw random numbers from context.generator(...), or inside `with context.seeded(...)`",
     )
+
+
+def key(subject: ComponentUnderTest) -> None:
+    """What training reads is in the target's key: the content of files, and fields of the protocol."""
+    task = task_of(subject)
+    images, context = Sample(task=task).load("private_train"), _context(task)
+    with watch() as reads, conditions():
+        subject.component.train(images, context)
+    require_in_key(subject, "target", reads)
 
 
 def inputs(subject: ComponentUnderTest) -> None:
@@ -202,5 +213,5 @@ def _check_logits(found: Tensor, shape: tuple[int, int]) -> None:
 CHECKS = checks_from(
     "defense",
     *(registered, described, fields, configuration),
-    *(shapes, determinism, inputs, strict_loading, resume, one_class, record),
+    *(key, shapes, determinism, inputs, strict_loading, resume, one_class, record),
 )

@@ -11,7 +11,9 @@ from .assertions import require_close, require_gradient, require_input_unchanged
 from .check import checks_from, fail, require
 from .component import ComponentUnderTest
 from .configuration import described, registered
+from .key import require_hashed
 from .samples import Sample
+from .watch import watch
 
 _SIDE = 64
 
@@ -30,6 +32,13 @@ def vectors(subject: ComponentUnderTest) -> None:
         require_close(alone, found[:1], "the vector of an image depends on the batch", fix)
         none = tuple(network.embed(x[:0], _faces()).shape)
         require(none == (0, found.shape[1]), f"for no images it returns {none}", "return (0, D)")
+
+
+def key(subject: ComponentUnderTest) -> None:
+    """The content of files that the embedder reads is in the keys of what uses it."""
+    with watch(offline=True) as reads, torch.inference_mode():
+        subject.cls().eval().embed(_x(), _faces())
+    require_hashed(subject, reads, subject.cls.files(), "files()")
 
 
 def gradient(subject: ComponentUnderTest) -> None:
@@ -70,4 +79,4 @@ def _x() -> Tensor:
     return torch.rand(2, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
 
 
-CHECKS = checks_from("embedder", registered, described, vectors, gradient, inputs, faces)
+CHECKS = checks_from("embedder", registered, described, key, vectors, gradient, inputs, faces)

@@ -19,8 +19,10 @@ from ..networks.judges import Judge, Judges
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered, registered_names
+from .key import require_in_key
 from .run_cell import ATTACKS, round_trip
 from .samples import CPU, Sample, conditions, of_one_class
+from .watch import watch
 
 #: Embedder of synthetic feature estimates; it has no weights to download.
 _EMBEDDER = "hog"
@@ -69,6 +71,15 @@ def determinism(subject: ComponentUnderTest) -> None:
         "it returns two scores for the same evidence",
         "draw random numbers from a generator with a fixed seed (a field `seed`), and compute in float64",
     )
+
+
+def key(subject: ComponentUnderTest) -> None:
+    """The content of files that the evaluator reads is in the key of the scores."""
+    evidence = _evidence(subject)
+    judges = _judges(evidence.protocol)
+    with watch() as reads, conditions():
+        subject.component.score(evidence, judges)
+    require_in_key(subject, "scores", reads)
 
 
 def inputs(subject: ComponentUnderTest) -> None:
@@ -282,5 +293,5 @@ class _SyntheticEvidence:
 CHECKS = checks_from(
     "evaluator",
     *(registered, described, fields, configuration, definitions),
-    *(scores, determinism, inputs, empty, one_class, record),
+    *(key, scores, determinism, inputs, empty, one_class, record),
 )

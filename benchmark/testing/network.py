@@ -23,8 +23,10 @@ from .assertions import (
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import described, registered
+from .key import require_hashed
 from .run_cell import round_trip, sample_choice
 from .samples import CPU, Sample, conditions, interrupted, logits
+from .watch import watch
 
 #: Shapes of the built-in data sets; a network is checked on the first that it accepts.
 IMAGES = ((1, 32, 32), (3, 32, 32), (3, 64, 64))
@@ -49,6 +51,18 @@ def construction(subject: ComponentUnderTest) -> None:
                 f"for images {image} it raises {error_message(cause)}",
                 "raise an InvalidConfigurationError that says which images it accepts",
             )
+
+
+def key(subject: ComponentUnderTest) -> None:
+    """The content of files that the constructor reads is in the keys of what is trained with the network."""
+    for pretrained in (False, True):
+        with watch(offline=True) as reads, torch.random.fork_rng(devices=[]):
+            try:
+                subject.cls(_image(subject), _CLASSES, pretrained=pretrained)
+            except PrivbenchError:  # it has no published weights, or they are not on this machine
+                continue
+        hook = f"files(pretrained={pretrained})"
+        require_hashed(subject, reads, subject.cls.files(pretrained=pretrained), hook)
 
 
 def shapes(subject: ComponentUnderTest) -> None:
@@ -211,6 +225,6 @@ def _x(subject: ComponentUnderTest) -> Tensor:
 
 CHECKS = checks_from(
     "network",
-    *(registered, described, construction, shapes, empty, one_class, gradient),
+    *(registered, described, construction, key, shapes, empty, one_class, gradient),
     *(determinism, inputs, strict_loading, resume, record),
 )

@@ -9,6 +9,8 @@ from .assertions import require_gradient, require_input_unchanged
 from .check import checks_from, require
 from .component import ComponentUnderTest
 from .configuration import described, registered
+from .key import require_hashed
+from .watch import watch
 
 
 def distances(subject: ComponentUnderTest) -> None:
@@ -19,6 +21,13 @@ def distances(subject: ComponentUnderTest) -> None:
     valid = tuple(found.shape) == (len(a),) and bool((found > 0).all())
     require(valid, f"two pairs are {found.tolist()} apart", "return a distance above 0 for each pair")
     require(float(same.abs().max()) == 0, f"equal images are {same.tolist()} apart", "return 0 for equal images")
+
+
+def key(subject: ComponentUnderTest) -> None:
+    """The content of files that the network reads is in the keys of what uses it."""
+    with watch(offline=True) as reads, torch.inference_mode():
+        subject.cls().distance(*_pair())
+    require_hashed(subject, reads, subject.cls.files(), "files()")
 
 
 def gradient(subject: ComponentUnderTest) -> None:
@@ -40,4 +49,4 @@ def _pair() -> Tensor:
     return torch.rand(2, 2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-CHECKS = checks_from("perceptual", registered, described, distances, gradient, inputs)
+CHECKS = checks_from("perceptual", registered, described, key, distances, gradient, inputs)

@@ -195,8 +195,8 @@ def test_missing_weights_are_named_and_weights_are_in_the_key(monkeypatch):
     )
     _weights(monkeypatch, lambda kind, name: {name: "0" * 64})
     evaluator = FaceSimilarity(embedder="hog")
-    assert evaluator.files() == evaluator.files("scores") == {"hog": "0" * 64}
-    assert evaluator.files("target") == {}
+    assert evaluator.networks() == evaluator.networks("scores") == (("embedder", "hog"),)
+    assert evaluator.networks("target") == ()
 
 
 def _feature(found, test, judges=JUDGES, attack=None):

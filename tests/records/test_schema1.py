@@ -28,7 +28,7 @@ def test_reasons_get_codes_and_the_second_judge_its_name(tmp_path: Path) -> None
     path = tmp_path / "old.json"
     path.write_text(json.dumps(old_record()), encoding="utf-8")
     record = read(path)
-    assert record.schema_version == SCHEMA == 2
+    assert record.schema_version == SCHEMA == 3
     assert {name: (why.code, why.reason) for name, why in record.not_run.items()} == {
         "ssim": ("not_applicable", "kedmi gives no PairedReconstructions"),
         "fid_inception": ("unavailable", "weights are missing"),
@@ -38,11 +38,11 @@ def test_reasons_get_codes_and_the_second_judge_its_name(tmp_path: Path) -> None
     assert record.judge == {"network": "scnn", "second_judge": {"network": "lenet5"}}
 
 
-def test_a_converted_record_is_written_and_read_as_schema_2(tmp_path: Path) -> None:
+def test_a_converted_record_is_written_and_read_as_the_newest_schema(tmp_path: Path) -> None:
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     old.write_text(json.dumps(old_record()), encoding="utf-8")
     new.write_text(read(old).text(), encoding="utf-8")
-    assert json.loads(new.read_text("utf-8"))["schema_version"] == 2
+    assert json.loads(new.read_text("utf-8"))["schema_version"] == SCHEMA
     assert read(new) == read(old)
 
 
@@ -56,7 +56,7 @@ def test_a_damaged_record_of_schema_1_is_named(tmp_path: Path, not_run: object) 
 
 @pytest.mark.parametrize("value", [{}, {"cell": None}, {"cell": {"attack": 3}, "not_run": {}}, {"costs": []}])
 def test_conversion_never_raises(value: dict) -> None:
-    assert schema1.convert(value)["schema_version"] == 2
+    assert isinstance(schema1.convert(value), dict)
 
 
 def test_the_input_is_not_changed() -> None:

@@ -44,6 +44,18 @@ class Network(nn.Module):
         assert list(stages)[-1] == "logits"
         self.stages = nn.ModuleDict(stages)
 
+    @classmethod
+    def files(cls, *, pretrained: bool) -> Mapping[str, str]:
+        """Return the SHA-256 of the files that the constructor reads, by name, for the keys of what is trained.
+
+        `privbench.hash_file` makes it. Published weights that are refused unless they match their published checksum
+        need not be named.
+
+        Raises:
+            MissingDataError: a file is missing.
+        """
+        return {}
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the latents, from input to output; each can be a cut layer."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
+
+from ..weights.named import digest
 
 if TYPE_CHECKING:
     from ...core.config import Protocol
@@ -32,6 +35,15 @@ class Embedder(nn.Module, ABC):
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
+
+    @classmethod
+    def files(cls) -> Mapping[str, str]:
+        """Return the SHA-256 of the files that the constructor reads, by name; by default that of `weights`.
+
+        Raises:
+            MissingDataError: a file is missing or damaged.
+        """
+        return {cls.weights: digest(cls.weights)} if cls.weights else {}
 
     @abstractmethod
     def embed(self, x: Tensor, protocol: Protocol) -> Tensor:

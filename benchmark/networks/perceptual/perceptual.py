@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import InvalidConfigurationError
-from ..weights.named import read
+from ..weights.named import digest, read
 from ..weights.published import transfer
 
 
@@ -55,6 +56,15 @@ class Perceptual(nn.Module, ABC):
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
+
+    @classmethod
+    def files(cls) -> Mapping[str, str]:
+        """Return the SHA-256 of the files that the constructor reads, by name; by default that of `weights`.
+
+        Raises:
+            MissingDataError: a file is missing or damaged.
+        """
+        return {cls.weights: digest(cls.weights)} if cls.weights else {}
 
     @abstractmethod
     def layers(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -19,6 +19,7 @@ from pydantic import Field
 from ...core.paths import weights_root
 from ...errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError
 from ...files.documents import Document
+from ...files.hashing import hash_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -120,13 +121,13 @@ def problem(name: str) -> str | None:
         source = published(name)
         if source:
             path = source.find()
-            return source.problem() if path is None else _published_fault(name, *_state(path))
+            return source.problem() if path is None else _published_fault(name, hash_file(path))
         found = manifest(name)
         if found is None or not found.path.is_file():
             about = ABOUT.get(name)
             origin = f" ({about.origin} has them, see docs/weights.md)" if about else ""
             return f"expected the weights {name} in {weights_root()}, found none; get them{origin} and {_remedy(name)}"
-        matches = _sha256(*_state(found.path)) == found.sha256
+        matches = hash_file(found.path) == found.sha256
         return None if matches else f"{found.path} does not match its manifest; {_remedy(name)}"
     except MissingDataError as error:
         return str(error)
@@ -143,7 +144,7 @@ def digest(name: str) -> str:
     _require(name)
     path = path_of(name)
     assert path is not None
-    return _sha256(*_state(path))
+    return hash_file(path)
 
 
 def read(name: str) -> dict[str, Tensor]:
@@ -209,8 +210,7 @@ def files_of(kind: Literal["embedder", "perceptual"], name: str) -> dict[str, st
     """
     from ...registry import load
 
-    used: str | None = load(kind, name).weights
-    return {used: digest(used)} if used else {}
+    return dict(load(kind, name).files())
 
 
 def _require(name: str) -> None:
@@ -227,20 +227,9 @@ def _unreadable(path: Path, cause: OSError) -> str:
     return f"cannot read {path}: {(cause.strerror or str(cause)).lower()}; change its permissions"
 
 
-def _state(path: Path) -> tuple[Path, int, int]:
-    """Key of the cached hash of a file, which changes when the file does."""
-    facts = path.stat()
-    return path, facts.st_mtime_ns, facts.st_size
-
-
 @lru_cache(maxsize=32)
-def _sha256(path: Path, _modified: int, _size: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=32)
-def _published_fault(name: str, _path: Path, _modified: int, _size: int) -> str | None:
+def _published_fault(name: str, _sha256: str) -> str | None:
+    """Describe what is wrong with published weights that have this SHA-256."""
     source = published(name)
     assert source is not None
     return source.problem()

@@ -1,6 +1,7 @@
 """Components that each fail one check; `test_checks.py` registers them under the names of their classes."""
 
 import random
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +28,10 @@ from privbench.benchmark.training.optimisation import cross_entropy, update
 from pydantic import ConfigDict
 from torch import nn
 from torch.nn import functional
+
+#: A file that components read without naming it.
+NOTE = Path(tempfile.mkdtemp()) / "note.txt"
+NOTE.write_text("a note")
 
 
 class Sound(Defense):
@@ -780,3 +785,70 @@ class Fader(Distance):
 
 
 NOT_A_DEFENSE = Dataset
+
+
+class Borrower(Sound):
+    """Training that reads a file which is not in its key."""
+
+    def train(self, private, context):
+        NOTE.read_text()
+        return super().train(private, context)
+
+
+class Peeker(Sound):
+    """Training that reads a field of the protocol which is not in its key."""
+
+    def train(self, private, context):
+        assert context.protocol.draws
+        return super().train(private, context)
+
+
+class Copier(Still):
+    """A prior from a file which is not in its key."""
+
+    def learn(self, view, public, context):
+        NOTE.read_bytes()
+        return super().learn(view, public, context)
+
+
+class Consulter(Bright):
+    """Scores from a file which is not in their key."""
+
+    scores: ClassVar = (Bright.scores[0].model_copy(update={"name": "consulted"}),)
+
+    def score(self, evidence, judges):
+        with NOTE.open() as stream:
+            stream.read()
+        return super().score(evidence, judges)
+
+
+class Elsewhere(Plain):
+    """Images beside the data folder."""
+
+    def load(self, part, root):
+        NOTE.read_text()
+        return super().load(part, root)
+
+
+class Preloaded(Tiny):
+    """Weights from a file that it does not name."""
+
+    def __init__(self, image, classes, *, pretrained=False):
+        NOTE.read_text()
+        super().__init__(image, classes)
+
+
+class Stored(Vectors):
+    """Weights from a file that it does not name."""
+
+    def __init__(self, *, pretrained=True):
+        super().__init__(pretrained=pretrained)
+        NOTE.read_text()
+
+
+class Saved(Distance):
+    """Weights from a file that it does not name."""
+
+    def __init__(self, *, pretrained=True):
+        NOTE.read_text()
+        super().__init__(pretrained=pretrained)

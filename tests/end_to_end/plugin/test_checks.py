@@ -23,6 +23,10 @@ FAULTY = {
         "Unfinished": ("as in", "full stop"),
         "Unversioned": ("version is 0", "integer from 1"),
     },
+    ("defense", "key"): {
+        "Borrower": ("the stage target reads", "hash_file"),
+        "Peeker": ("reads protocol.draws", "field of your own"),
+    },
     ("defense", "fields"): {
         "Nameless": ("steps", "setting(default, "),
         "Unbounded": ("margin", "ge, gt, le or lt"),
@@ -56,6 +60,7 @@ FAULTY = {
     ("defense", "record"): {"Mislabelled": ("ValidationError", "correct it")},
     ("attack", "registered"): {"nowhere_attack": ("does not import", "install it again")},
     ("attack", "described"): {},
+    ("attack", "key"): {"Copier": ("the stage prior reads", "hash_file")},
     ("attack", "fields"): {},
     ("attack", "configuration"): {},
     ("attack", "declaration"): {
@@ -78,6 +83,7 @@ FAULTY = {
     ("attack", "record"): {"Unfiled": ("ValidationError", "correct it")},
     ("evaluator", "registered"): {},
     ("evaluator", "described"): {},
+    ("evaluator", "key"): {"Consulter": ("the stage scores reads", "hash_file")},
     ("evaluator", "fields"): {},
     ("evaluator", "configuration"): {},
     ("evaluator", "definitions"): {
@@ -95,6 +101,7 @@ FAULTY = {
     ("evaluator", "record"): {"Presumptuous": ("KeyError", "reason")},
     ("dataset", "registered"): {},
     ("dataset", "described"): {},
+    ("dataset", "key"): {"Elsewhere": ("neither in the data folder", "hash_file")},
     ("dataset", "fields"): {},
     ("dataset", "configuration"): {},
     ("dataset", "protocol"): {
@@ -114,6 +121,7 @@ FAULTY = {
     ("dataset", "record"): {"Fingerless": ("bytes", "correct it")},
     ("network", "registered"): {},
     ("network", "described"): {},
+    ("network", "key"): {"Preloaded": ("the constructor reads", "hash_file")},
     ("network", "construction"): {"Unasked": ("pretrained", "correct it"), "Fussy": ("AssertionError", "which images")},
     ("network", "shapes"): {"Headless": ("head", "same stages")},
     ("network", "empty"): {"BatchDependent": ("batch", "running statistics")},
@@ -126,12 +134,14 @@ FAULTY = {
     ("network", "record"): {"Picky": ("not in a run", "can store")},
     ("embedder", "registered"): {},
     ("embedder", "described"): {},
+    ("embedder", "key"): {"Stored": ("the constructor reads", "hash_file")},
     ("embedder", "vectors"): {"Long": ("length", "L2")},
     ("embedder", "gradient"): {"Cut": ("no finite gradient", "detach")},
     ("embedder", "inputs"): {"Dimmer": ("input", "in-place")},
     ("embedder", "faces"): {"Faceless": ("no faces", "face_box")},
     ("perceptual", "registered"): {},
     ("perceptual", "described"): {},
+    ("perceptual", "key"): {"Saved": ("the constructor reads", "hash_file")},
     ("perceptual", "distances"): {"Apart": ("apart", "return 0")},
     ("perceptual", "gradient"): {"Blind": ("no finite gradient", "detach")},
     ("perceptual", "inputs"): {"Fader": ("input", "in-place")},
