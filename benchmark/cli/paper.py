@@ -32,8 +32,9 @@ Substitute = Annotated[
     typer.Option("--dataset", "-d", help="Data set in place of the published one; no values are compared then."),
 ]
 _LEGEND = (
-    "within: published = the printed value ± its spread contains ours; ours = our 95 % interval contains the printed "
-    "value."
+    "verdict (budget full, three seeds): agrees = our whole 95 % interval is within the tolerance of the printed "
+    "value; differs = all of it is outside; undecided = neither. The tolerance is the printed ±, or else 3 points, "
+    "0.03 of a similarity, 1 dB, or a tenth of the value."
 )
 _SPREAD = " A printed ± is a spread, over draws, trials or identities, not an interval of the mean."
 
@@ -217,6 +218,20 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     spread = any(column.spread for column in table.columns)
     printed.put(f"{_LEGEND}{_SPREAD if spread else ''}\n")
     printed.discrepancies(table, table.select(labels))
+    printed.put("")
+    for line in _order(comparison):
+        printed.put(line)
+
+
+def _order(comparison: Comparison) -> Iterator[str]:
+    """Lines about the published orders of rows."""
+    yield "Order of the rows, two by two, by our means:"
+    if not comparison.orders:
+        yield "- no two rows of a column have records of one protocol, budget and attack"
+    for order in comparison.orders:
+        yield f"- {order.column} ({order.attack}, {order.protocol}, {order.budget}): {order.summary()}"
+        for exception in order.exceptions():
+            yield f"    not {exception}"
 
 
 def _warn_of_substitute(comparison: Comparison, labels: list[str]) -> None:
@@ -231,7 +246,7 @@ def _effort(budget: str) -> str:
 
 def _comparison(lines: list[ComparedRow], several: set[str]) -> Any:
     """Our values beside the published ones; rows in `several` also name their attack."""
-    table = printed.grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "within")
+    table = printed.grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "verdict")
     for column in table.columns[2:6]:
         column.justify = "right"
     for number, line in enumerate(lines):
@@ -247,12 +262,12 @@ def _comparison(lines: list[ComparedRow], several: set[str]) -> Any:
 def _ours(entry: ComparedValue) -> tuple[str, str, str, str]:
     """Our value with its interval, the seeds, the difference and the verdict."""
     if entry.ours is None:
-        return "-", "", "", entry.verdict
+        return "-", "", "", entry.finding
     text = printed.number(entry.ours, entry.decimals)
     if entry.interval is not None:
         text += f" [{', '.join(printed.number(end, entry.decimals) for end in entry.interval)}]"
     difference = "" if entry.difference is None else f"{entry.difference:+.{entry.decimals}f}"
-    return text, str(entry.seeds), difference, entry.verdict.removeprefix("within ")
+    return text, str(entry.seeds), difference, entry.finding
 
 
 def _notes(lines: list[ComparedRow]) -> Iterator[str]:
@@ -261,7 +276,7 @@ def _notes(lines: list[ComparedRow]) -> Iterator[str]:
     for line in lines:
         columns: dict[str, list[str]] = {}
         for entry in line.entries:
-            if entry.reason:
+            if entry.reason and not entry.is_effort:
                 columns.setdefault(f"{entry.verdict}: {entry.reason}", []).append(entry.column)
         found = [f"* {', '.join(line.deviations)}"] if line.deviations else []
         found += line.flags

@@ -1,7 +1,8 @@
 """Comparison of published values with records.
 
-A published value is compared with a record of the same protocol, defense and attack if the score has the same
-definition. Otherwise both are shown with the reason why they are not comparable. This module does not import torch.
+A published value is compared with records of the same protocol, defense and attack if the score has the same
+definition, the budget is `full` and there are three seeds. Otherwise both are shown with the reason why they are not
+comparable. The order of the rows is compared in any case (`orders`). This module does not import torch.
 """
 
 import math
@@ -16,12 +17,20 @@ from ..analysis.record_set import Records
 from ..core.config import BUDGETS
 from ..errors import InvalidConfigurationError
 from ..records.record import Record
+from .orders import Measured, Order, pairs
 from .record_matching import record_matcher
 from .table import Column, Published, Row, Table, require_results
 
-Verdict = Literal[
-    "within both", "within published", "within ours", "outside", "no interval", "not compared", "undefined", "no score"
-]
+#: `agrees`: our whole interval is within the tolerance of the printed value; `differs`: all of it is outside.
+Verdict = Literal["agrees", "differs", "undecided", "not comparable", "undefined", "no score"]
+#: Seeds of the target that a verdict needs.
+SEEDS = 3
+#: Tolerance in points, or in units of the value, where the table prints no spread. In per cent, it is the largest
+#: difference between accuracies of one setting in the file names of BiDO's release, apart from MID (a)
+#: (docs/papers.md); the others are chosen.
+TOLERANCES = {"per cent": 3.0, "similarity": 0.03, "decibel": 1.0}
+#: Tolerance as a share of the printed value, for all other units; chosen.
+RELATIVE_TOLERANCE = 0.1
 #: Recorded unit of each printed unit that differs from it, and the factor from recorded to printed values.
 _SCALES = {"per cent": ("fraction", 100.0)}
 
@@ -42,10 +51,10 @@ class ComparedValue:
         spread: our spread with the same meaning as the printed one, mean over seeds.
         seeds: number of seeds with a value.
         difference: ours - published, if they are comparable.
-        in_published: whether the published value +- its spread contains ours; `None` without a spread.
-        in_ours: whether our interval contains the published value; `None` without an interval.
-        verdict: `in_published` and `in_ours` in words.
-        reason: why the values are not comparable, or why there is no value.
+        tolerance: largest difference that still counts as agreement, in the printed unit: the printed spread, or else
+            that of the unit.
+        verdict: whether the values agree within the tolerance.
+        reason: why the values are not comparable, such as `smoke` or `1 seed`, or why there is no value.
     """
 
     column: str
@@ -59,10 +68,21 @@ class ComparedValue:
     spread: float | None = None
     seeds: int = 0
     difference: float | None = None
-    in_published: bool | None = None
-    in_ours: bool | None = None
+    tolerance: float | None = None
     verdict: Verdict = "no score"
     reason: str = ""
+
+    @property
+    def is_effort(self) -> bool:
+        """Whether the values are not comparable for the budget or the number of seeds alone."""
+        return self.verdict == "not comparable" and (
+            self.reason in BUDGETS or self.reason.endswith((" seed", " seeds"))
+        )
+
+    @property
+    def finding(self) -> str:
+        """The verdict in words, with a short reason."""
+        return f"{self.verdict}: {self.reason}" if self.is_effort else self.verdict
 
 
 @dataclass(frozen=True)
@@ -101,12 +121,14 @@ class Comparison:
         lines: compared rows, in the order of the table, then by attack, protocol and budget.
         missing: labels of rows without records, with the attack if the row has records of other attacks.
         substitute: data set that replaces the published ones, or `None`.
+        orders: published orders of two rows each, and whether ours are the same.
     """
 
     table: Table
     lines: tuple[ComparedRow, ...]
     missing: tuple[str, ...]
     substitute: str | None = None
+    orders: tuple[Order, ...] = ()
 
 
 def compare(
@@ -147,7 +169,22 @@ def compare(
         lines += [line for of_attack in found.values() for line in of_attack]
         absent = [f"{row.label} ({attack})" for attack, of_attack in found.items() if not of_attack]
         missing += [row.label] if len(absent) == len(found) else absent
-    return Comparison(table, tuple(lines), tuple(missing), dataset)
+    return Comparison(table, tuple(lines), tuple(missing), dataset, _orders(table, lines))
+
+
+def _orders(table: Table, lines: Sequence[ComparedRow]) -> tuple[Order, ...]:
+    """Compare the orders of rows of one protocol and budget, with the same changed settings, column by column."""
+    groups: dict[tuple[Any, ...], list[Measured]] = {}
+    columns = {column.title: column for column in table.columns}
+    for line in lines:
+        for entry in line.entries:
+            column = columns[entry.column]
+            if entry.ours is None or entry.score != column.score or column.incomparable:
+                continue
+            key = (entry.column, entry.decimals, line.attack, line.protocol, line.budget, line.deviations)
+            groups.setdefault(key, []).append(Measured(line.label, entry.published, entry.ours, entry.interval))
+    found = (Order(*key[:-1], pairs(rows)) for key, rows in groups.items())
+    return tuple(order for order in found if order.pairs)
 
 
 def _compare_row(
@@ -163,7 +200,9 @@ def _compare_seeds(table: Table, row: Row, attack: str, section: Section, ours: 
     deviations = _deviations(table, row, attack, ours.records)
     incomparable = _incomparable_records(table, row, section.protocol, ours.records, deviations)
     values = table.values(row, attack)
-    entries = (_compare_value(table.column(name), value, ours, incomparable) for name, value in values.items())
+    entries = (
+        _compare_value(table.column(name), value, ours, incomparable, section.budget) for name, value in values.items()
+    )
     return ComparedRow(
         label=row.label,
         attack=attack,
@@ -211,7 +250,7 @@ def _incomparable_records(
     return ""
 
 
-def _compare_value(column: Column, published: Published, ours: OurRow, incomparable: str) -> ComparedValue:
+def _compare_value(column: Column, published: Published, ours: OurRow, incomparable: str, budget: str) -> ComparedValue:
     name = next((name for name in (column.score, column.otherwise) if name in ours.scores), None)
     printed = partial(
         ComparedValue,
@@ -240,17 +279,39 @@ def _compare_value(column: Column, published: Published, ours: OurRow, incompara
         seeds=summary.seeds,
     )
     incomparable = incomparable or _other_definition(column, name, summary) or column.incomparable
+    incomparable = incomparable or _too_little_effort(budget, summary.seeds)
     if incomparable:
-        return measured(verdict="not compared", reason=incomparable)
-    in_published = None if published.spread is None else abs(value - published.value) <= published.spread
-    in_ours = None if interval is None else interval[0] <= published.value <= interval[1]
+        return measured(verdict="not comparable", reason=incomparable)
+    allowed = tolerance(column.unit, published)
     return measured(
         difference=value - published.value,
-        in_published=in_published,
-        in_ours=in_ours,
-        verdict=verdict(in_published, in_ours),
+        tolerance=allowed,
+        verdict=verdict(published.value, allowed, interval),
         reason=summary.reason,
     )
+
+
+def _too_little_effort(budget: str, seeds: int) -> str:
+    """Say why records allow no verdict, shortly; empty if they do."""
+    if budget != "full":
+        return budget
+    return "" if seeds >= SEEDS else f"{seeds} seed{'s' * (seeds != 1)}"
+
+
+def tolerance(unit: str, published: Published) -> float:
+    """Return the largest difference to a printed value that counts as agreement: its spread, or else that of the unit.
+
+    A printed spread of 0 says nothing about another training.
+
+    Example:
+        >>> tolerance("per cent", Published(value=80, spread=1.5)), tolerance("per cent", Published(value=80))
+        (1.5, 3.0)
+        >>> tolerance("distance", Published(value=250))
+        25.0
+    """
+    if published.spread:
+        return published.spread
+    return TOLERANCES.get(unit, RELATIVE_TOLERANCE * abs(published.value))
 
 
 def _other_definition(column: Column, name: str, summary: Summary) -> str:
@@ -267,20 +328,19 @@ def _recorded_unit(column: Column) -> tuple[str, float]:
     return unit, scale * column.factor
 
 
-def verdict(in_published: bool | None, in_ours: bool | None) -> Verdict:
-    """Combine two checks in words; `None` stands for a missing interval.
+def verdict(published: float, allowed: float, interval: tuple[float, float] | None) -> Verdict:
+    """Judge whether a value agrees with a printed one, up to a tolerance; the interval decides, not the mean.
 
     Example:
-        >>> verdict(True, True), verdict(None, True), verdict(None, False), verdict(None, None)
-        ('within both', 'within ours', 'outside', 'no interval')
+        >>> verdict(80, 3, (78, 82)), verdict(80, 3, (84, 90)), verdict(80, 3, (70, 90)), verdict(80, 3, None)
+        ('agrees', 'differs', 'undecided', 'undecided')
     """
-    if in_published is None and in_ours is None:
-        return "no interval"
-    if in_published and in_ours:
-        return "within both"
-    if in_published:
-        return "within published"
-    return "within ours" if in_ours else "outside"
+    if interval is None:
+        return "undecided"
+    low, high = published - allowed, published + allowed
+    if low <= interval[0] and interval[1] <= high:
+        return "agrees"
+    return "differs" if interval[1] < low or interval[0] > high else "undecided"
 
 
 def _scaled(summary: Summary, scale: float) -> tuple[float, float] | None:

@@ -6,8 +6,6 @@ from ...analysis.record_set import Records
 from ...papers.comparison import ComparedRow, ComparedValue, compare
 from ...papers.table import tables
 
-_VERDICTS = {"within published": "within the printed spread", "within ours": "within our interval"}
-
 
 @dataclass(frozen=True)
 class PublishedValue:
@@ -43,6 +41,7 @@ class PublishedTable:
     link: str
     rows: tuple[PublishedRow, ...]
     missing: tuple[str, ...]
+    orders: tuple[str, ...]
 
 
 def published_tables(records: Records) -> list[PublishedTable]:
@@ -53,9 +52,12 @@ def published_tables(records: Records) -> list[PublishedTable]:
         if table.kind == "results":
             comparison = compare(table, records)
             rows = tuple(_row(row, seeds) for row in comparison.lines)
-            found.append(
-                PublishedTable(table.name, table.caption, table.citation, table.link, rows, comparison.missing)
+            about = (table.name, table.caption, table.citation, table.link)
+            orders = tuple(
+                f"{order.column} ({order.attack}, {order.protocol}, {order.budget}): {order.summary()}"
+                for order in comparison.orders
             )
+            found.append(PublishedTable(*about, rows, comparison.missing, orders))
     return found
 
 
@@ -76,6 +78,6 @@ def _value(value: ComparedValue) -> PublishedValue:
         interval=interval or "",
         seeds=str(value.seeds or "–"),
         difference="" if value.difference is None else f"{value.difference:+.{digits}f}".replace("-", "−"),
-        verdict=_VERDICTS.get(value.verdict, value.verdict),
-        reason=value.reason,
+        verdict=value.finding,
+        reason="" if value.is_effort else value.reason,
     )

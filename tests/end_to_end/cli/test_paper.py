@@ -192,13 +192,13 @@ def test_compare_a_row_of_two_attacks(tmp_path):
     result = invoke("compare", "xiao-table1", "--rows", "#2 adv")
     assert (result.code, result.err) == (0, "")
     lines = [flat(line) for line in result.out.splitlines()]
-    assert "#2 adv [decoder] Mean MCC 0.612 0.600 1 -0.012 no interval" in lines
-    assert "Face Sim. 0.515 0.400 1 not compared" in lines
-    assert "SSIM 0.221 0.221 1 +0.000 no interval" in lines
-    assert "PSNR 13.423 13.000 1 -0.423 no interval" in lines
-    assert "#2 adv [feature_regression] Feature Sim. 0.574 0.500 1 not compared" in lines
+    assert "#2 adv [decoder] Mean MCC 0.612 0.600 1 not comparable: 1 seed" in lines
+    assert "Face Sim. 0.515 0.400 1 not comparable" in lines
+    assert "SSIM 0.221 0.221 1 not comparable: 1 seed" in lines
+    assert "PSNR 13.423 13.000 1 not comparable: 1 seed" in lines
+    assert "#2 adv [feature_regression] Feature Sim. 0.574 0.500 1 not comparable" in lines
     text = flat(result.out)
-    assert "Face Sim.: not compared: the paper compares faces in layer 3 of OpenFace" in text
+    assert "Face Sim.: not comparable: the paper compares faces in layer 3 of OpenFace" in text
     assert "no records" not in text
     assert "A printed ±" not in text
     facts = json.loads(invoke("compare", "xiao-table1", "--json").out)
@@ -216,7 +216,7 @@ def test_a_smaller_copy_of_xiaos_data_is_said_loudly(tmp_path):
     assert "NOT THE PUBLISHED PROTOCOL: celeba_attributes_subset replaces celeba_attributes. No values are" in text
     assert "celeba_attributes_subset/v2 is not the published protocol, celeba_attributes/v2" in text
     assert [line for line in result.out.splitlines() if "+0." in line or "-0." in line] == []
-    assert text.count("not compared") >= 5
+    assert text.count("not comparable") >= 5
 
 
 def test_run_on_a_smaller_copy_says_what_is_left_out(executed):
@@ -270,18 +270,24 @@ def test_reading_does_not_import_torch(arguments):
 
 
 def test_compare(tmp_path):
-    for seed in (0, 1):
-        save(record(seed=seed), tmp_path / "results")
+    for seed in (0, 1, 2):
+        scores = [score("accuracy", 0.99 + seed / 1000), score("attack_acc", 0.2 + seed / 200)]
+        save(record(seed=seed, scores=[*scores, score("fid_bido", 322.5, unit="distance")]), tmp_path / "results")
+        save(record("MNIST: MID", seed=seed, scores=[score("attack_acc", 0.5)]), tmp_path / "results")
     result = invoke("compare", "bido-table3")
     assert (result.code, result.err) == (0, "")
     lines = [flat(line) for line in result.out.splitlines()]
     assert "ours: protocol mnist/v2, budget full" in lines
-    # Two equal seeds have no variation, so there is no interval over them.
-    assert "MNIST: BiDO-HSIC Accuracy 99.61 99.61 2 +0.00 no interval" in lines
-    assert "Attack Acc 4.36 ± 5.70 8.00 2 +3.64 published" in lines
-    assert "FID 322.00 ± 16.96 322.50 2 +0.50 published" in lines
+    assert "MNIST: BiDO-HSIC Accuracy 99.61 99.10 [98.85, 99.35] 3 -0.51 agrees" in lines
+    assert "Attack Acc 4.36 ± 5.70 20.50 [19.26, 21.74] 3 +16.14 differs" in lines
+    # Three equal seeds have no variation, so there is no interval over them.
+    assert "FID 322.00 ± 16.96 322.50 3 +0.50 undecided" in lines
+    order = lines[lines.index("Order of the rows, two by two, by our means:") + 1 :]
+    assert order == [
+        "- Attack Acc (kedmi, mnist/v2, full): 1 of 1 published orders reproduced, 0 of them with separate intervals"
+    ]
     text = flat(result.out)
-    assert "no records of MNIST: No Def.; MNIST: MID" in text
+    assert "no records of MNIST: No Def.; MNIST: BiDO-COCO" in text
     assert "appends the FID of each trial twice" in text
     assert "A printed ± is a spread" in text
     assert "NOT THE PUBLISHED" not in text
@@ -292,10 +298,11 @@ def test_compare_one_seed_with_its_own_interval(tmp_path):
     save(record(), tmp_path / "results")
     result = invoke("compare", "bido-table3", tmp_path / "results", "--rows", "hsic", "--budget", "full")
     lines = [flat(line) for line in result.out.splitlines()]
-    assert "MNIST: BiDO-HSIC Accuracy 99.61 99.61 [99.00, 99.80] 1 +0.00 ours" in lines
-    assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 +3.64 both" in lines
-    assert "Attack Acc5 76.96 ± 12.10 50.00 [40.00, 60.00] 1 -26.96 outside" in lines
+    assert "MNIST: BiDO-HSIC Accuracy 99.61 99.61 [99.00, 99.80] 1 not comparable: 1 seed" in lines
+    assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 not comparable: 1 seed" in lines
+    assert "Attack Acc5 76.96 ± 12.10 50.00 [40.00, 60.00] 1 not comparable: 1 seed" in lines
     assert "MNIST: MID: " not in result.out
+    assert lines[-1] == "- no two rows of a column have records of one protocol, budget and attack"
 
 
 def test_compare_json(tmp_path):
@@ -305,7 +312,8 @@ def test_compare_json(tmp_path):
     entry = facts["lines"][0]["entries"][1]
     assert entry["published"] == 4.36
     assert entry["ours"] == pytest.approx(8.0)
-    assert entry["verdict"] == "within both"
+    assert (entry["verdict"], entry["reason"]) == ("not comparable", "1 seed")
+    assert facts["orders"] == []
     assert facts["discrepancies"][0].keys() == {"what", "where"}
 
 
@@ -313,14 +321,14 @@ def test_a_changed_attack_is_marked_and_not_compared(tmp_path):
     save(record(changed={"attack": {"iterations": 7}}), tmp_path / "results")
     text = flat(invoke("compare", "bido-table3").out)
     assert "MNIST: BiDO-HSIC* Accuracy" in text
-    assert "* attack.iterations=7 not compared: attack.iterations differs from the published settings" in text
+    assert "* attack.iterations=7 not comparable: attack.iterations differs from the published settings" in text
 
 
 def test_another_definition_of_fid_is_marked(tmp_path):
     save(record(scores=[score("fid_judge", 300.0, unit="distance")]), tmp_path / "results")
     text = flat(invoke("compare", "bido-table3").out)
     assert (
-        "FID: not compared: the definition of fid_judge differs from that of fid_bido, which was not recorded" in text
+        "FID: not comparable: the definition of fid_judge differs from that of fid_bido, which was not recorded" in text
     )
     assert "Accuracy: no score: accuracy was not recorded" in text
 
@@ -353,7 +361,7 @@ def test_a_substitute_is_said_loudly(tmp_path):
     result = invoke("compare", "bido-table3", "--dataset", "digits", "--rows", LABEL)
     text = flat(result.out)
     assert "NOT THE PUBLISHED PROTOCOL: digits replaces mnist. No values are compared." in text
-    assert "not compared: digits/v1 is not the published protocol, mnist/v2" in text
+    assert "not comparable: digits/v1 is not the published protocol, mnist/v2" in text
     assert "+3.64" not in text
 
 
@@ -371,7 +379,7 @@ def test_run(executed, tmp_path):
     assert [choice.name for choice in cell.evaluators] == ["accuracy", "attack_acc", "fid", "fid_bido"]
     assert executed.options["store"].root == str(tmp_path / "store")
     assert executed.options["jobs"] == 2
-    assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 +3.64 both" in flat(result.out)
+    assert "Attack Acc 4.36 ± 5.70 8.00 [2.00, 12.00] 1 not comparable: 1 seed" in flat(result.out)
     assert "1 of 1 stage computed" in result.err
     assert "1 record in" in result.err
 
