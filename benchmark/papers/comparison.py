@@ -176,7 +176,10 @@ def _orders(table: Table, lines: Sequence[ComparedRow]) -> tuple[Order, ...]:
     """Compare the orders of rows of one protocol and budget, with the same changed settings, column by column."""
     groups: dict[tuple[Any, ...], list[Measured]] = {}
     columns = {column.title: column for column in table.columns}
+    approximated = {row.label for row in table.rows if row.approximation}
     for line in lines:
+        if line.label in approximated:
+            continue
         for entry in line.entries:
             column = columns[entry.column]
             if entry.ours is None or entry.score != column.score or column.incomparable:

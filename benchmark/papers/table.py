@@ -6,6 +6,7 @@ This module does not import torch.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -16,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from .. import registry
 from ..analysis.aggregate import flat
+from ..core.canonical import canonical
 from ..core.config import Budget, Configuration
 from ..errors import InvalidConfigurationError, UnknownComponentError
 from ..pipeline.cell import Selection
@@ -118,13 +120,29 @@ class Reproduction(Configuration):
         """Select one of the attacks with the row's fields."""
         return Selection(name, None, self.fields.get(name))
 
+    @property
+    def stored_name(self) -> str:
+        """Name of the defense's fields in `configurations.json`."""
+        fields = self.fields.get("defense", {})
+        return canonical([self.defense, self.preset or "", fields])
+
     def configuration(self, budget: Budget) -> dict[str, Any]:
         """Return the fields of the defense under a budget, without presets that are named after data sets."""
-        found: dict[str, Any] = resolve("defense", self.defense_selection(), budget, {}).component.config()
-        return found
+        stored = _configurations().get(self.stored_name)
+        return dict(stored[budget]["fields"]) if stored else self.compute_configuration(budget)
 
     def fields_set_by_dataset(self, budget: Budget) -> set[str]:
         """Return the dotted names of the defense's fields that data sets and presets such as `mnist@quick` may set."""
+        stored = _configurations().get(self.stored_name)
+        return set(stored[budget]["by_dataset"]) if stored else self.compute_fields_set_by_dataset(budget)
+
+    def compute_configuration(self, budget: Budget) -> dict[str, Any]:
+        """Return what `configuration` returns, from the defense itself, whose module imports torch."""
+        found: dict[str, Any] = resolve("defense", self.defense_selection(), budget, {}).component.config()
+        return found
+
+    def compute_fields_set_by_dataset(self, budget: Budget) -> set[str]:
+        """Return what `fields_set_by_dataset` returns, from the defense itself, whose module imports torch."""
         presets = registry.load("defense", self.defense).presets.items()
         found = [flat(dict(fields)) for name, fields in presets if name.endswith(f"@{budget}")]
         return {"recipe.max_steps", *(name for fields in found for name in fields)}
@@ -240,6 +258,14 @@ class Table(Configuration):
 def names() -> list[str]:
     """Return the names of all tables, ordered by paper and number."""
     return [table.name for table in tables()]
+
+
+@cache
+def _configurations() -> dict[str, Any]:
+    """Read the fields of the rows' defenses, which `make docs-tables` writes and a test compares with the code."""
+    file = resources.files(__package__) / "configurations.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 @cache

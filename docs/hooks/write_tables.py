@@ -1,4 +1,4 @@
-"""Write the generated tables and pages that the repository view shows: `make docs-tables`."""
+"""Write the generated tables and pages that the repository view shows, and fields of defenses: `make docs-tables`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import check_tables
 import component_pages
 import metric_pages
+import paper_configurations
 import protocol_tables
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -17,6 +18,7 @@ def written() -> Iterator[tuple[Path, str]]:
     for name, tables in (("protocols.md", protocol_tables), ("plugins.md", check_tables)):
         yield DOCS / name, tables.filled((DOCS / name).read_text(encoding="utf-8"))
     yield DOCS / "metrics.md", HEADER + metric_pages.page()
+    yield DOCS.parent / "benchmark" / "papers" / "configurations.json", paper_configurations.text()
     yield DOCS / "components" / "index.md", HEADER + component_pages.overview()
 
 

@@ -269,6 +269,11 @@ def test_reading_does_not_import_torch(arguments):
     assert "torch" not in command_line.imported_modules("paper", *arguments)
 
 
+def test_comparing_does_not_import_torch(tmp_path):
+    save(record(), tmp_path / "results")
+    assert "torch" not in command_line.imported_modules("paper", "compare", "bido-table3", str(tmp_path / "results"))
+
+
 def test_compare(tmp_path):
     for seed in (0, 1, 2):
         scores = [score("accuracy", 0.99 + seed / 1000), score("attack_acc", 0.2 + seed / 200)]
