@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import InvalidConfigurationError
-from privbench.benchmark.papers.comparison import compare, tolerance, verdict
+from privbench.benchmark.papers.comparison import compare
 from privbench.benchmark.papers.matrices import matrices
 from privbench.benchmark.papers.table import Published, tables
+from privbench.benchmark.papers.verdict import tolerance, verdict
 from privbench.benchmark.pipeline.write_record import changes
 from privbench.benchmark.records.record import NotRun, Record
 
