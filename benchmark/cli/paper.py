@@ -219,8 +219,8 @@ def _present(comparison: Comparison, labels: list[str], as_json: bool) -> None:
     printed.put(f"{_LEGEND}{_SPREAD if spread else ''}\n")
     printed.discrepancies(table, table.select(labels))
     printed.put("")
-    for line in _order(comparison):
-        printed.put(line)
+    for text in _order(comparison):
+        printed.put(text)
 
 
 def _order(comparison: Comparison) -> Iterator[str]:

@@ -165,7 +165,7 @@ def compare(
 
 def _orders(table: Table, lines: Sequence[ComparedRow]) -> tuple[Order, ...]:
     """Compare the orders of rows of one protocol and budget, with the same changed settings, column by column."""
-    groups: dict[tuple[Any, ...], list[Measured]] = {}
+    groups: dict[tuple[tuple[str, int, str, str, str], tuple[str, ...]], list[Measured]] = {}
     columns = {column.title: column for column in table.columns}
     approximated = {row.label for row in table.rows if row.approximation}
     for line in lines:
@@ -175,9 +175,10 @@ def _orders(table: Table, lines: Sequence[ComparedRow]) -> tuple[Order, ...]:
             column = columns[entry.column]
             if entry.ours is None or entry.score != column.score or column.incomparable:
                 continue
-            key = (entry.column, entry.decimals, line.attack, line.protocol, line.budget, line.deviations)
-            groups.setdefault(key, []).append(Measured(line.label, entry.published, entry.ours, entry.interval))
-    found = (Order(*key[:-1], pairs(rows)) for key, rows in groups.items())
+            about = (entry.column, entry.decimals, line.attack, line.protocol, line.budget)
+            measured = Measured(line.label, entry.published, entry.ours, entry.interval)
+            groups.setdefault((about, line.deviations), []).append(measured)
+    found = (Order(*about, pairs(rows)) for (about, _), rows in groups.items())
     return tuple(order for order in found if order.pairs)
 
 
