@@ -246,15 +246,19 @@ def _effort(budget: str) -> str:
 
 def _comparison(lines: list[ComparedRow], several: set[str]) -> Any:
     """Our values beside the published ones; rows in `several` also name their attack."""
-    table = printed.grid("row", "score", "published", "ours [95 %]", "seeds", "difference", "verdict")
-    for column in table.columns[2:6]:
+    has_differences = any(entry.difference is not None for line in lines for entry in line.entries)
+    titles = ["row", "score", "published", "ours [95 %]", "seeds", *["difference"] * has_differences, "verdict"]
+    table = printed.grid(*titles)
+    for column in table.columns[2:-1]:
         column.justify = "right"
     for number, line in enumerate(lines):
         attack = f" [{line.attack}]" if line.label in several else ""
         for index, entry in enumerate(line.entries):
             label = f"{line.label}{attack}{'*' * bool(line.deviations)}" if index == 0 else ""
             value = printed.number(entry.published, entry.decimals, entry.published_spread)
-            cells = (printed.text(label), printed.text(entry.column), value, *_ours(entry))
+            ours, seeds, difference, finding = _ours(entry)
+            shown = (ours, seeds, *[difference] * has_differences, finding)
+            cells = (printed.text(label), printed.text(entry.column), value, *shown)
             table.add_row(*cells, style="dim" if number % 2 else "")
     return table
 
