@@ -1,6 +1,5 @@
 """Adversarial reconstruction: train the encoder against a decoder that tries to invert it."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 

@@ -143,10 +143,11 @@ class Protocol(Configuration):
     sampler: Literal["shuffle", "identity"] = "shuffle"
     instances: int = Field(4, description="images per identity in a batch of the identity sampler", ge=1)
     augmentation: Literal["none", "flip", "crop_flip", "cutout"] = "none"
-    validation: int = Field(
+    validation: int = setting(
         10,
-        description="one in this many private training images of each label, rounded up, is held out to choose the "
+        "one in this many private training images of each label, rounded up, is held out to choose the "
         "best network of a training; 0 for none",
+        stages=("target", "scores"),
         ge=0,
     )
     attributes: tuple[str, ...] = Field((), description="names of the outputs of an attribute task, in order")
