@@ -183,7 +183,6 @@ class Protocol(Configuration):
         return f"{self.name}/v{self.version}"
 
 
-
 class Definition(Configuration):
     """Meaning of a score; columns and the page of definitions are made from it."""
 
