@@ -162,8 +162,8 @@ class Protocol(Configuration):
     draws: int = setting(..., "reconstructions per label and trial", stages=_EVIDENCE, ge=1)
     trials: int = setting(1, "independent attacks", stages=_EVIDENCE, ge=1)
     reference: int = setting(
-        5, "private training images per label in the reference set of FID", stages=("scores",), ge=1
-    )
+        5, "private training images per label in the reference set of FID", stages=("target", "scores"), ge=1
+    )  # the validation part leaves as many, so that it decides what the target is trained on
     observed: int = setting(
         1000,
         "private test images, evenly spaced, whose encodings an attack on features receives",
@@ -173,9 +173,9 @@ class Protocol(Configuration):
 
     def starts_from_published(self, role: Literal["target", "judge", "second_judge"]) -> bool:
         """Return whether a network starts from the published weights."""
-        judge = self.pretrained if self.judge_pretrained is None else self.judge_pretrained
-        second = judge if self.second_judge_pretrained is None else self.second_judge_pretrained
-        return {"target": self.pretrained, "judge": judge, "second_judge": second}[role]
+        if role == "second_judge" and self.second_judge_pretrained is not None:
+            return self.second_judge_pretrained
+        return self.pretrained if role == "target" or self.judge_pretrained is None else self.judge_pretrained
 
     @property
     def id(self) -> str:

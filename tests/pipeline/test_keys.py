@@ -95,7 +95,7 @@ def test_every_field_of_the_protocol_changes_the_keys_of_the_stages_that_it_deci
 
 def test_more_draws_train_no_target_and_judges_decide_no_target() -> None:
     decided = {name: decided_stages(field) for name, field in Protocol.model_fields.items()}
-    for name in ("attacked", "draws", "trials", "group", "reference", "observed", "judge_network", "judge_classes"):
+    for name in ("attacked", "draws", "trials", "group", "observed", "judge_network", "judge_classes"):
         assert "target" not in decided[name], name
     assert all("scores" in found for found in decided.values()), "evaluators read the whole protocol"
 
