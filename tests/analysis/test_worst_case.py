@@ -108,7 +108,7 @@ def test_draws_are_known_where_values_are_shares_of_hits(per_class, n, draws):
 
 def test_draws_of_our_success_rates_are_known():
     hits = np.random.default_rng(5).integers(0, 2, (2, 7, 11)).astype(float)
-    score = hit_rate(hits, 0.1, 60, 100, 0)
+    score = hit_rate(hits, 0.1, 60)
     assert draws_of(np.array(score.per_class), score.n) == 14
 
 
