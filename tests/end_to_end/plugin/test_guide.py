@@ -118,7 +118,12 @@ class TestFiles:
     def keys(root: Path, dataset: str = "pictures", defense: str = "none") -> dict[str, str]:
         settings = {"defense.path": "finished.safetensors"} if defense == "finished" else {}
         matrix = Matrix(
-            (Selection(dataset),), (Selection(defense),), (Selection("gmi"),), None, (0,), "smoke", settings
+            (Selection(dataset),),
+            (Selection(defense),),
+            (Selection("gmi"),),
+            budget="smoke",
+            settings=settings,
+            controls=False,
         )
         return {stage.kind: stage.key for stage in build_plan(matrix.cells(), root).stages.values()}
 
