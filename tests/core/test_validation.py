@@ -71,6 +71,10 @@ def test_the_images_of_an_attribute_task_count_as_one_label():
     train, validation = split(images, task="attributes", reference=1)
     assert (len(train), len(validation)) == (85, 10)
     assert validation.attributes.shape == (10, 2)
+    storage = {part.pixels.untyped_storage().data_ptr() for part in (images, train, validation)}
+    assert len(storage) == 1, "pixels that are mapped from a file are not copied into memory"
+    few = Images(images.pixels[:4], attributes=images.attributes[:4])
+    assert [len(part) for part in split(few, task="attributes", reference=4)] == [4, 0]
 
 
 def test_every_data_set_has_the_part_and_load_does_not_change():
