@@ -342,7 +342,7 @@ def test_enlarging_equals_pillow_for_every_byte():
 @pytest.mark.parametrize("dataset", [Digits, MNIST, CIFAR10])
 def test_protocols_are_the_published_ones(dataset):
     protocol = dataset().protocol
-    assert (protocol.version, protocol.classes, protocol.judge_classes) == (1, 5, 10)
+    assert (protocol.version, protocol.classes, protocol.judge_classes) == (2, 5, 10)
     assert (protocol.attacked, protocol.group, protocol.draws, protocol.trials, protocol.reference) == (
         5,
         5,

@@ -97,7 +97,7 @@ SETTINGS = {"defense.recipe.optimizer": "adam", "defense.recipe.learning_rate": 
 def cells(*defenses: str, attack: str = "toy_attack", dataset: str = "halves", **more: Any) -> list[Cell]:
     values = {"evaluators": (), "settings": SETTINGS, "controls": False, **more}
     selected = tuple(Selection.parse(name) for name in defenses)
-    return Matrix((Selection(dataset),), selected, (Selection(attack),), controls=False, **values).cells()
+    return Matrix((Selection(dataset),), selected, (Selection(attack),), **values).cells()
 
 
 def trained(folder: Path, cell: Cell) -> tuple[Any, Session]:

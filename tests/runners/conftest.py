@@ -24,8 +24,8 @@ def faulty(tmp_path_factory) -> Iterator[None]:
     metadata = folder / "faulty_plugin-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-plugin\nVersion: 1.0\n")
-    entries = "[privbench.attacks]\nfaulty = faulty_components:Faulty\n"
-    entries += "[privbench.defenses]\nblank = faulty_components:Blank\n"
+    entries = "[privbench.attacks]\nfaulty = faulty_runs:Faulty\n"
+    entries += "[privbench.defenses]\nblank = faulty_runs:Blank\n"
     (metadata / "entry_points.txt").write_text(entries)
     paths = [str(folder), str(Path(__file__).parent)]
     with pytest.MonkeyPatch.context() as patch:

@@ -27,8 +27,8 @@ def test_failures_in_this_process_cost_their_cells_only(run) -> None:
     result = run("correct", "raising", "threading", "diverging", "leaking_tensors")
     assert len(result.records) == 1
     assert result.reasons == {
-        "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
-        "threading": "KeyError in a thread, in faulty_components.py: 'label'; --debug shows where",
+        "raising": "ZeroDivisionError in faulty_runs.py: no such label; --debug shows where",
+        "threading": "KeyError in a thread, in faulty_runs.py: 'label'; --debug shows where",
         "diverging": "attack diverged: loss is inf at step 5 of 6 (no checkpoint was kept); lower the learning rate or "
         "the weight of the regulariser",
         "leaking_tensors": MEMORY,
@@ -160,7 +160,7 @@ def test_processes_that_die_hang_or_leak_cost_their_cells_only(run, tmp_path) ->
         "hanging": "it ran longer than --stage-timeout 40 and was stopped; increase the limit",
         "leaking": MEMORY,
         "leaking_tensors": MEMORY,
-        "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
+        "raising": "ZeroDivisionError in faulty_runs.py: no such label; --debug shows where",
     }
     assert sorted(reason for _, reason in result.events.retried) == ["its process ended with code 3", KILLED]
 

@@ -120,8 +120,8 @@ def test_failures_in_tasks_cost_their_cells_only(cluster, run, tmp_path) -> None
     assert {record.cell.attack.fields["how"] for record, _ in result.records} == {"correct", "once killed"}
     assert result.reasons == {
         "hanging": "it ran longer than --stage-timeout 60 and was stopped; increase the limit",
-        "raising": "ZeroDivisionError in faulty_components.py: no such label; --debug shows where",
-        "threading": "KeyError in a thread, in faulty_components.py: 'label'; --debug shows where",
+        "raising": "ZeroDivisionError in faulty_runs.py: no such label; --debug shows where",
+        "threading": "KeyError in a thread, in faulty_runs.py: 'label'; --debug shows where",
         "diverging": "attack diverged: loss is inf at step 5 of 6 (no checkpoint was kept); lower the learning rate or "
         "the weight of the regulariser",
         "leaking_tensors": "out of memory; use a smaller batch, a device or machine with more memory, or fewer --jobs",

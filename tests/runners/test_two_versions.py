@@ -14,8 +14,8 @@ from privbench.benchmark.store.store import open_store
 OTHER = """
 import privbench
 privbench.__version__ = "0.99.0"
-import faulty_components
-faulty_components.Faulty.version = 2
+import faulty_runs
+faulty_runs.Faulty.version = 2
 """
 CELLS = ["run", "--no-controls", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy"]
 VERSIONS = {privbench.__version__: 1, "0.99.0": 2}

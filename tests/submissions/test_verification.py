@@ -14,10 +14,12 @@ import torch
 from privbench.benchmark.datasets.digits import Digits
 from privbench.benchmark.errors import MissingDataError, PrivbenchError
 from privbench.benchmark.files.tensors import pack
+from privbench.benchmark.pipeline.session import Session
 from privbench.benchmark.records.record import Record
 from privbench.benchmark.records.submission import INDEX, MAX_FILE
+from privbench.benchmark.store.store import Store
 from privbench.benchmark.submissions import recompute
-from privbench.benchmark.submissions.verify import SubmissionResult
+from privbench.benchmark.submissions.verify import SubmissionResult, verify_submission
 
 Check = Callable[[Path], SubmissionResult]
 FIRST = "ClassReconstructions"
@@ -520,12 +522,13 @@ def test_missing_evidence(check: Check, forged) -> None:
     assert record.notes == ("verified_acc was not recomputed: the submission has no Negatives",)
 
 
-def test_missing_data(check: Check, honest: Path, monkeypatch) -> None:
+def test_missing_data(verifier: Path, honest: Path, monkeypatch) -> None:
     def load(self: Digits, part: str, root: Path) -> None:
         raise MissingDataError("expected digits, found none; get them")
 
     monkeypatch.setattr(Digits, "load", load)
-    (record,) = check(honest).records.values()
+    session = Session(Store(verifier), verifier, torch.device("cpu"))
+    (record,) = verify_submission(honest, session).records.values()
     assert record.level == "self-reported"
     assert record.notes == ("not recomputed: expected digits, found none; get them",)
 
