@@ -14,8 +14,8 @@ def split_validation(images: Images, protocol: Protocol) -> tuple[Images, Images
     `protocol.validation`. As many stay for training as the protocol needs of a label: the reference set of FID, and a
     group of the identity sampler. A label with fewer images keeps all of them.
 
-    The images of an attribute task count as one label, and the last ceil(n / N) of them are held out, so that both parts
-    share the memory of `images`: 160,000 faces of 224 x 224 are mapped from a file of 24 GB.
+    The images of an attribute task count as one label, and the last ceil(n / N) of them are held out, so that both
+    parts share the memory of `images`: 160,000 faces of 224 x 224 are mapped from a file of 24 GB.
 
     Args:
         images: the part `private_train` as the data set loads it.
