@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from . import registry
 from .analysis.record_set import Records
@@ -67,6 +67,11 @@ def execute(
     """
     if address is not None and runner != "ray":
         raise InvalidConfigurationError(f"expected --address with --runner ray only, got {address!r}; leave it out")
+    for name, count in (("jobs", jobs), ("threads", threads)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise InvalidConfigurationError(f"expected {name} to be an integer of 1 or more, got {count!r}")
+    if runner not in get_args(Runner):
+        raise InvalidConfigurationError(f"expected runner to be one of {', '.join(get_args(Runner))}, got {runner!r}")
     require_writable(results)
     plan = build_plan(cells, data)
     written: dict[str, tuple[Record, Path]] = {}
@@ -98,10 +103,13 @@ def run(
     budget: Budget = "quick",
     settings: Mapping[str, Any] | None = None,
     controls: bool = True,
-    data: Path | None = None,
+    data: str | Path | None = None,
     store: str | Path | None = None,
-    results: Path | None = None,
+    results: str | Path | None = None,
     device: str = "auto",
+    runner: Runner = "local",
+    jobs: int = 1,
+    threads: int | None = None,
 ) -> Records:
     """Run every data set x defense x attack x seed and return the records, those of controls last.
 
@@ -118,6 +126,9 @@ def run(
         store: folder of artifacts or URL of a shared store; by default `PRIVBENCH_STORE` or the user's cache folder.
         results: folder of records; by default `PRIVBENCH_RESULTS` or `results`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        runner: `local` or `ray`.
+        jobs: stages at a time on one machine.
+        threads: of the CPU for each stage; by default those of the machine, divided among the jobs.
 
     Raises:
         PrivbenchError: a name or value is wrong, or a stage failed.
@@ -138,6 +149,9 @@ def run(
         store=store_root(store),
         results=results_root(results),
         device=device,
+        runner=runner,
+        jobs=jobs,
+        threads=threads,
     )
     for key, reason in outcome.failures.items():
         raise PrivbenchError(f"{plan.stages[key].title} failed: {reason}")
@@ -154,7 +168,7 @@ def load_target(
     seed: int | None = None,
     budget: Budget | None = None,
     settings: Mapping[str, Any] | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "cpu",
 ) -> Network:
@@ -239,7 +253,7 @@ def _from_store(
     seed: int,
     budget: Budget,
     fields: dict[str, Any],
-    data: Path | None,
+    data: str | Path | None,
     store: str | Path | None,
     device: str,
     check_accuracy: bool,

@@ -182,6 +182,8 @@ class Evidence:
 class Score:
     """Score: a number with its uncertainty and context.
 
+    Numbers may be those of Python, NumPy or PyTorch; they are stored as Python's.
+
     Args:
         value: the score, or `None` if it is undefined or failed; then `reason` says why.
         n: number of observations; of a share of hits by label, the same number for each label.
@@ -209,7 +211,56 @@ class Score:
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
             raise ValueError("a score has either a value or a reason for its absence")
+        for name in ("value", "chance"):
+            self._set(name, _number(name, getattr(self, name)))
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"a score is finite or None with a reason, got {self.value}")
+        self._set("n", int(_number("n", self.n) or 0))
+        self._set("interval", _pair("interval", self.interval))
+        self._set("intervals", {name: _pair(f"intervals[{name!r}]", each) for name, each in self.intervals.items()})
+        self._set("spreads", {name: _number(f"spreads[{name!r}]", each) for name, each in self.spreads.items()})
+        values = _plain(self.per_class)
+        if values is not None:
+            if not isinstance(values, list | tuple):
+                raise TypeError(f"expected per_class of a score to be a sequence of numbers, got {values!r:.60}")
+            self._set("per_class", tuple(_number(f"per_class[{i}]", each) for i, each in enumerate(values)))
         if not all(isinstance(text, str) and text for flag in self.flags.items() for text in flag):
             raise ValueError(f"a flag of a score is a name with a sentence, got {dict(self.flags)}")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+def _plain(value: Any) -> Any:
+    """Convert a number or array of NumPy or PyTorch to Python's numbers and lists."""
+    convert = getattr(value, "tolist", None)
+    return convert() if callable(convert) else value
+
+
+def _number(name: str, value: Any) -> float | None:
+    """Return a field of a score that is a number or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    found = _plain(value)
+    if found is None or isinstance(found, int | float):
+        return found
+    raise TypeError(f"expected {name} of a score to be a number or None, got {found!r:.60}")
+
+
+def _pair(name: str, value: Any) -> tuple[float, float] | None:
+    """Return a field of a score that is an interval or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    found = _plain(value)
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or len(found) != 2:
+        raise TypeError(f"expected {name} of a score to be a pair of numbers or None, got {found!r:.60}")
+    low, high = _number(f"{name}[0]", found[0]), _number(f"{name}[1]", found[1])
+    if low is None or high is None:
+        raise TypeError(f"expected {name} of a score to be a pair of numbers or None, got {found!r:.60}")
+    return low, high

@@ -74,25 +74,25 @@ def _checked_url(text: str, scheme: str, rest: str) -> str:
     return f"{scheme.lower()}://{rest}"
 
 
-def data_root(given: Path | None = None) -> Path:
+def data_root(given: str | Path | None = None) -> Path:
     """Folder of the data sets: `given`, else `PRIVBENCH_DATA`, else `data` in the user's data folder."""
     return _chosen(given, "PRIVBENCH_DATA") or user_data_path("privbench", appauthor=False) / "data"
 
 
-def weights_root(given: Path | None = None) -> Path:
+def weights_root(given: str | Path | None = None) -> Path:
     """Folder of imported weights: `given`, else `PRIVBENCH_WEIGHTS`, else `weights` in the user's data folder."""
     return _chosen(given, "PRIVBENCH_WEIGHTS") or user_data_path("privbench", appauthor=False) / "weights"
 
 
-def results_root(given: Path | None = None) -> Path:
+def results_root(given: str | Path | None = None) -> Path:
     """Folder of the results: `given`, else `PRIVBENCH_RESULTS`, else `results` in the working directory."""
     return _chosen(given, "PRIVBENCH_RESULTS") or Path("results")
 
 
-def _chosen(given: Path | None, variable: str) -> Path | None:
+def _chosen(given: str | Path | None, variable: str) -> Path | None:
     """Return the caller's folder or the variable's; an empty variable counts as unset, `~` means the home folder."""
     if given is not None:
-        return given.expanduser()
+        return Path(given).expanduser()
     named = os.environ.get(variable, "")
     return Path(named).expanduser() if named else None
 

@@ -10,7 +10,8 @@ from ..analysis.cell_flags import Lineage, cell_flags
 from ..contracts import Attack
 from ..core.canonical import digest
 from ..core.config import Protocol, is_placebo
-from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, save
+from ..errors import IncompatibleRecordError
+from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, location, read, save
 from ..registry import load
 from ..store.manifest import Artifact
 from .cell import Cell, Selection
@@ -21,9 +22,24 @@ from .resolve import resolve
 
 
 def write_record(plan: Plan, key: str, artifact: Artifact, results: Path) -> tuple[Record, Path]:
-    """Save the record of the cell whose scores have this key."""
+    """Save the record of the cell whose scores have this key, unless it is there: then it keeps its time and bytes."""
     record = make_record(plan.cells[key], plan.stages[key], artifact)
-    return record, save(record, results, artifact.file("picture.png") if record.picture else None)
+    picture = artifact.file("picture.png") if record.picture else None
+    path = location(record, results)
+    earlier = _earlier(path)
+    if earlier is not None and record.model_copy(update={"created": earlier.created}) == earlier:
+        if picture is None or path.with_suffix(".png").is_file():
+            return earlier, path
+        record = earlier
+    return record, save(record, results, picture)
+
+
+def _earlier(path: Path) -> Record | None:
+    """Return the record at a path; `None` if there is none, or if it cannot be read."""
+    try:
+        return read(path) if path.is_file() else None
+    except IncompatibleRecordError:
+        return None
 
 
 def make_record(cell: Cell, stage: Stage, artifact: Artifact) -> Record:

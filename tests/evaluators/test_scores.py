@@ -1,6 +1,9 @@
 """Properties of the scores over drawn evidence, and the Frechet evaluators on synthetic evidence."""
 
+import dataclasses
+import json
 import math
+import re
 import statistics as stdlib
 from types import SimpleNamespace
 
@@ -214,6 +217,48 @@ def test_fid_as_vmi_is_flagged_by_the_images_of_one_label():
 def test_a_flag_is_a_name_with_a_sentence(flags):
     with pytest.raises(ValueError, match="a flag of a score is a name with a sentence"):
         Score(1.0, flags=flags)
+
+
+def test_numbers_of_numpy_and_pytorch_become_numbers():
+    score = Score(
+        np.float32(0.25),
+        n=np.int64(3),
+        interval=torch.tensor([0.0, 0.5]),
+        intervals={"draws": (np.float64(0.1), 1), "none": None},
+        spreads={"draws": torch.tensor(0.5)},
+        chance=np.float16(0.5),
+        per_class=np.array([0.5, 0.25], dtype=np.float32),
+    )
+    assert json.loads(json.dumps(dataclasses.asdict(score))) == {
+        "value": 0.25,
+        "n": 3,
+        "interval": [0.0, 0.5],
+        "intervals": {"draws": [0.1, 1], "none": None},
+        "spreads": {"draws": 0.5},
+        "chance": 0.5,
+        "per_class": [0.5, 0.25],
+        "reason": None,
+        "notes": [],
+        "flags": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"value": [0.1, 0.2]}, "value"),
+        ({"value": "0.1"}, "value"),
+        ({"value": 0.1, "chance": np.array([1.0])}, "chance"),
+        ({"value": 0.1, "interval": 0.5}, "interval"),
+        ({"value": 0.1, "interval": (0.5, None)}, "interval"),
+        ({"value": 0.1, "per_class": 0.5}, "per_class"),
+        ({"value": 0.1, "per_class": [[0.5]]}, "per_class[0]"),
+        ({"value": 0.1, "spreads": {"draws": {}}}, "spreads['draws']"),
+    ],
+)
+def test_a_field_that_is_no_number_is_named(fields, name):
+    with pytest.raises(TypeError, match=rf"^expected {re.escape(name)} of a score to be a"):
+        Score(**fields)
 
 
 @pytest.mark.parametrize("evaluator", [FID(), FIDBiDO()])

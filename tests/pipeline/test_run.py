@@ -17,6 +17,7 @@ from helpers import command_line, tiny
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.core.config import StageKind
+from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import build_plan
@@ -85,6 +86,23 @@ def test_shared_stages_are_planned_once_and_nothing_is_computed_twice(quiet: Pat
     assert Store(quiet / "store").check() == []
 
 
+def test_the_record_of_a_cached_cell_is_not_written_again(quiet: Path) -> None:
+    files = sorted((quiet / "results").rglob("*.*"))
+    before = [(file.stat().st_mtime_ns, file.read_bytes()) for file in files]
+    _, _, records = execute(quiet)
+    assert [(file.stat().st_mtime_ns, file.read_bytes()) for file in files] == before
+    record, path = records[0]
+    path.write_text(path.read_text("utf-8").replace('"created": "2', '"created": "1'), "utf-8")
+    (other,) = (file for file in files if file == path.with_suffix(".png"))
+    other.unlink()
+    execute(quiet)
+    assert load_records(path).items[0] == record.model_copy(update={"created": f"1{record.created[1:]}"})
+    assert other.is_file(), "a missing picture is drawn again"
+    path.write_text("{", "utf-8")
+    execute(quiet)
+    assert load_records(path).items[0].scores == record.scores, "a damaged record is written again"
+
+
 def test_a_record_holds_both_judges_and_what_they_verify(quiet: Path) -> None:
     for record in load_records(quiet / "results"):
         first, second = record.judge, record.judge["second_judge"]
@@ -115,6 +133,19 @@ def test_another_seed_shares_the_judges_alone(quiet: Path) -> None:
     kinds = [stage.kind for stage in plan.stages.values()]
     assert kinds.count("judge") == kinds.count("second_judge") == 1
     assert {kinds.count(kind) for kind in ("target", "negatives", "prior", "evidence", "scores")} == {4}
+
+
+def test_run_takes_text_paths_and_jobs(quiet: Path, monkeypatch) -> None:
+    monkeypatch.setattr(api, "build_plan", lambda cells, root: pytest.fail("planned"))
+    words = {"data": str(quiet), "store": str(quiet / "store"), "results": str(quiet / "results")}
+    for name, value in {"jobs": 0, "threads": True, "runner": "slurm"}.items():
+        with pytest.raises(InvalidConfigurationError, match=f"expected {name} to be "):
+            api.run("none", "kedmi", **words, **{name: value})
+    monkeypatch.undo()
+    records = api.run(
+        ["none", "bido_hsic"], "kedmi", budget="smoke", settings=SETTINGS, controls=False, jobs=2, threads=1, **words
+    )
+    assert [record.key for record in records] == [record.key for record, _ in execute(quiet)[2]]
 
 
 def test_a_record_names_the_command_that_makes_it_again(quiet: Path, tmp_path: Path) -> None:
