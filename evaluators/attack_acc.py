@@ -100,11 +100,12 @@ class AttackAcc(Evaluator):
         logits = judges.classifier.logits(found.pixels.flatten(0, 2))
         assert logits.shape == (n, classes)
         reasons = [not_finite(logits, "logits")] * 2
-        if reasons[1] is None and classes <= 5:
+        trivial = classes <= 5
+        if trivial:
             reasons[1] = f"top-5 is always reached: the judge has {classes} classes"
         labels, group = found.labels.cpu().repeat(n // len(found.labels)), evidence.protocol.group
         return {
-            name: Score(value=None, n=n, chance=min(1.0, k / classes), reason=reason)
+            name: Score(value=None, n=n, chance=min(1.0, k / classes), reason=reason, not_applicable=k > 1 and trivial)
             if reason
             else hit_rate(top_k(logits, labels, k).reshape(shape), k / classes, group, (_PLUS_MINUS,))
             for name, k, reason in zip(("attack_acc", "attack_acc5"), (1, 5), reasons, strict=True)

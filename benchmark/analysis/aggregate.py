@@ -32,7 +32,8 @@ class Summary:
         interval: 95 % interval: Student-t over seeds, or the score's own for one seed; `None` without variation.
         chance: value of a random guess; `None` if the seeds differ in it.
         reason: why seeds have no value; empty if all have one.
-        not_applicable: whether no seed has a value because the attack never returns what the score needs.
+        not_applicable: whether no seed has a value because the attack never returns what the score needs, or because it
+            has no meaning here by construction.
     """
 
     definition: Definition
@@ -301,7 +302,8 @@ def _summary(column: Definition, records: Sequence[Record], owners: set[str]) ->
         interval=interval,
         chance=chances.pop() if len(chances) == 1 else None,
         reason=_join_reasons(missing, len(scores)),
-        not_applicable=len(missing) == len(scores) and all(_not_applicable(counted[seed], owners) for seed in missing),
+        not_applicable=len(missing) == len(scores)
+        and all(_not_applicable(column.name, counted[seed], owners) for seed in missing),
     )
 
 
@@ -323,8 +325,10 @@ def _reason(name: str, record: Record, owners: set[str]) -> str:
     return next((record.not_run[owner].reason for owner in sorted(owners & record.not_run.keys())), "was not scored")
 
 
-def _not_applicable(record: Record, owners: set[str]) -> bool:
-    """Return whether the attack never returns what the evaluators `owners` need."""
+def _not_applicable(name: str, record: Record, owners: set[str]) -> bool:
+    """Return whether a score has no meaning here, or the attack never returns what its evaluators `owners` need."""
+    if name in record.scores:
+        return record.scores[name].not_applicable
     reasons = [record.not_run[owner] for owner in owners & record.not_run.keys()]
     return bool(reasons) and all(why.code == "not_applicable" for why in reasons)
 

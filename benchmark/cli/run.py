@@ -43,7 +43,7 @@ def run(selection: CellOptions, options: RunOptions) -> None:
     for record in records:
         for note in notes(record):
             typer.echo(note, err=True)
-    found = [*_undefined_scores(records), *problems(plan, outcome)]
+    found = [*undefined_scores(records), *problems(plan, outcome)]
     print_problems(found)
     print_totals(plan, outcome, began, records, options.results)
     if found:
@@ -58,12 +58,13 @@ def _facts(plan: Plan, outcome: Outcome, records: Records) -> dict[str, Any]:
     }
 
 
-def _undefined_scores(records: Records) -> Iterator[str]:
+def undefined_scores(records: Records) -> Iterator[str]:
+    """Name the scores that have no value although they have a meaning; those of controls do not count."""
     for record in records:
         if is_placebo(record.cell.defense.name, record.cell.defense.distribution):
             continue  # a target that knows no labels may leave scores undefined
         for name, score in record.scores.items():
-            if score.value is None:
+            if score.value is None and not score.not_applicable:
                 cell = f"{record.cell.defense.name} under {record.cell.attack.name}"
                 yield f"{cell}: {name} is undefined: {score.reason}"
 

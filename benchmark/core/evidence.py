@@ -195,6 +195,8 @@ class Score:
         reason: why `value` is `None`.
         notes: information for the reader, such as the network used.
         flags: reasons to doubt the value, one sentence by name; the harness adds them to the record's flags.
+        not_applicable: whether the score has no meaning here by construction, such as top-5 among five classes; a score
+            without value for another reason counts as failed, and the run exits with 1.
     """
 
     value: float | None
@@ -207,10 +209,13 @@ class Score:
     reason: str | None = None
     notes: tuple[str, ...] = ()
     flags: Mapping[str, str] = field(default_factory=dict)
+    not_applicable: bool = False
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
             raise ValueError("a score has either a value or a reason for its absence")
+        if self.not_applicable and self.value is not None:
+            raise ValueError(f"a score that is not applicable has no value, got {self.value}")
         for name in ("value", "chance"):
             self._set(name, _number(name, getattr(self, name)))
         if self.value is not None and not math.isfinite(self.value):

@@ -76,6 +76,7 @@ class RecordedScore(Configuration):
     chance: float | None = None
     per_class: tuple[float | None, ...] | None = None
     reason: str | None = None
+    not_applicable: bool = Field(False, description="true if the score has no meaning here by construction")
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

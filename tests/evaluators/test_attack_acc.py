@@ -202,6 +202,7 @@ def test_top_five_of_five_is_undefined(classes, defined):
     assert found["attack_acc"].value is not None
     assert (found["attack_acc5"].value is not None) == defined
     assert (found["attack_acc5"].reason is None) == defined
+    assert (found["attack_acc"].not_applicable, found["attack_acc5"].not_applicable) == (False, not defined)
     assert defined or found["attack_acc5"].reason == f"top-5 is always reached: the judge has {classes} classes"
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from privbench import load_records
 from privbench.benchmark.analysis.aggregate import sections
 from privbench.benchmark.analysis.record_set import Records
+from privbench.benchmark.cli.run import undefined_scores
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
 from privbench.benchmark.records.record import MAX_BYTES, SCHEMA, Record, location, read, save
 from privbench.benchmark.report.formatting import format_score
@@ -275,6 +276,20 @@ def test_a_score_that_the_attack_gives_nothing_for_is_a_dash():
     )
     ((decoder, _),) = [section.rows for section in sections([records[0], lost])]
     assert format_score(decoder.scores["attack_acc"], 1).value == "n/a"
+
+
+def test_a_score_without_a_meaning_here_is_a_dash_and_no_failure():
+    def record(**changes: object) -> Record:
+        undefined = make_score("attack_acc", 0.5) | {"value": None, "reason": "five of five", **changes}
+        return make_record(scores={"accuracy": make_score("accuracy", 0.9), "attack_acc": undefined})
+
+    for known, shown in ((True, "-"), (False, "n/a")):
+        made = record(not_applicable=known)
+        ((row,),) = [section.rows for section in sections([made])]
+        assert format_score(row.scores["attack_acc"], 1).value == shown
+        assert [text.split(": ")[1] for text in undefined_scores(together(made))] == (
+            [] if known else ["attack_acc is undefined"]
+        )
 
 
 def test_an_evaluator_of_other_evidence_is_not_missed():
