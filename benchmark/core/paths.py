@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,3 +109,23 @@ def require_writable(folder: Path) -> None:
         parent = parent.parent
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise StorageError(f"expected {folder} to be a writable folder, but {parent} prevents that; choose another")
+
+
+def short_temporary_root(room: int) -> str | None:
+    """Return a folder for sockets whose paths add `room` bytes; `None` if the usual temporary folder is short enough.
+
+    The path of a socket has at most 103 bytes on the strictest system.
+
+    Raises:
+        StorageError: the usual folder is too long, and no short one is writable.
+    """
+    usual = tempfile.gettempdir()
+    longest = 103 - room
+    if len(os.fsencode(usual)) <= longest:
+        return None
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        if Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise StorageError(
+        f"expected TMPDIR to be a folder of at most {longest} characters, got {usual}; set a shorter one"
+    )

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from ..core.paths import short_temporary_root
 from ..pipeline.plan import Stage
 from ..training.progress import Progress
 from . import memory
@@ -239,4 +242,17 @@ def _context() -> ForkServerContext | SpawnContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([serve.__module__])
+    _shorten_socket_paths()
     return context
+
+
+def _shorten_socket_paths() -> None:
+    """Let the fork server have its sockets in a short folder where `TMPDIR` is too long for the path of a socket."""
+    root = short_temporary_root(len("/pymp-12345678/listener-12345678"))
+    if root is None:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, root
+    try:
+        multiprocessing.util.get_temp_dir()  # creates the folder of this process, which it keeps
+    finally:
+        tempfile.tempdir = before

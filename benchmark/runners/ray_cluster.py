@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..core.paths import short_temporary_root
 from ..errors import PrivbenchError
 
 log = logging.getLogger("privbench")
@@ -26,6 +27,8 @@ _RAY_VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+#: Bytes that Ray adds to its temporary folder for the path of a socket.
+_SOCKET_ROOM = len("/ray/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store")
 #: Name of the thread in which Ray prints messages about machines.
 _RAY_THREAD = "ray_listen_error_messages"
 
@@ -139,7 +142,8 @@ def _connect(ray: Any, address: str | None) -> None:
                 with contextlib.suppress(ConnectionError):
                     init("auto")
                     return
-            init("local", include_dashboard=False)
+            root = None if os.environ.get("RAY_TMPDIR") else short_temporary_root(_SOCKET_ROOM)
+            init("local", include_dashboard=False, **({"_temp_dir": root} if root else {}))
     except (ConnectionError, RuntimeError, ValueError, OSError) as cause:
         where = "this machine" if address in (None, "auto", "local") else address
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -2,13 +2,17 @@
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
-from privbench.benchmark.errors import CorruptArtifactError
+from privbench.benchmark.core.paths import short_temporary_root
+from privbench.benchmark.errors import CorruptArtifactError, StorageError
 from privbench.benchmark.pipeline.plan import Plan, Stage
 from privbench.benchmark.registry import load
 from privbench.benchmark.runners import memory
@@ -227,3 +231,40 @@ def test_the_command_line_lists_failures_and_recomputes_only_them(privbench, tmp
     assert code == 0, err
     assert "4 of 6 stages computed" in err
     assert len(json.loads(out)["records"]) == 2
+
+
+LONG_TMPDIR = """
+import os, sys, tempfile
+os.makedirs(tempfile.gettempdir(), exist_ok=True)
+from privbench.benchmark.runners import processes
+if __name__ == "__main__":
+    process = processes._context().Process(target=print, args=("alive",), kwargs={"flush": True})
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such sockets")
+def test_workers_start_although_the_temporary_folder_has_a_long_path(tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 60) / ("b" * 60)
+    long.mkdir(parents=True)
+    script = tmp_path / "script.py"
+    script.write_text(LONG_TMPDIR, "utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def test_a_temporary_folder_without_a_short_alternative_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "a" * 90)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StorageError, match=r"^expected TMPDIR to have at most 71 characters, got /aaa.*shorter"):
+        short_temporary_root(32)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "a" * 70)
+    assert short_temporary_root(32) is None
