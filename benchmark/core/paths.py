@@ -126,6 +126,4 @@ def short_temporary_root(room: int) -> str | None:
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
         if Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
             return folder
-    raise StorageError(
-        f"expected TMPDIR to be a folder of at most {longest} characters, got {usual}; set a shorter one"
-    )
+    raise StorageError(f"expected TMPDIR to have at most {longest} characters, got {usual}; set it to a shorter folder")

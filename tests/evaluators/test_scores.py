@@ -240,6 +240,7 @@ def test_numbers_of_numpy_and_pytorch_become_numbers():
         "reason": None,
         "notes": [],
         "flags": {},
+        "not_applicable": False,
     }
 
 
