@@ -48,7 +48,7 @@ class Summary:
 
     @property
     def covers(self) -> str:
-        """What varies in the interval: the trainings, or of one training the n observations."""
+        """Sources of variation in the interval: the trainings, or of one training the n observations."""
         return trainings(self.seeds) if self.value is not None else ""
 
 
@@ -70,7 +70,7 @@ class Row:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is the built-in placebo, which controls the other rows and is never ranked."""
+        """True for the built-in placebo, which controls the other rows and is never ranked."""
         defense = self.records[0].cell.defense
         return is_placebo(defense.name, defense.distribution)
 

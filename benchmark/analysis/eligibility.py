@@ -1,4 +1,4 @@
-"""Which defenses a ranking may rank: three trainings, a target that has learned, and utility near the undefended one's.
+"""Eligibility of defenses for a rank: three trainings, a target that has learned, utility near the undefended one's.
 
 A target that has learned nothing leaks nothing, so leakage is compared at matched utility.
 """
@@ -45,12 +45,12 @@ class Match:
 
     @property
     def within(self) -> bool:
-        """Whether the distance is at most the margin."""
+        """True if the distance is at most the margin."""
         return self.distance is not None and self.distance <= self.margin + _ROUNDING
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether the interval of the distance contains the margin, so that the mean alone decides."""
+        """True if the interval of the distance contains the margin, so that the mean alone decides."""
         return self.interval is not None and self.interval[0] < self.margin < self.interval[1]
 
 

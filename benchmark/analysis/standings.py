@@ -1,4 +1,4 @@
-"""What a ranking says of each defense: worst case, utility, best known attack, and its rank or why it has none."""
+"""Standings of defenses in a ranking: worst case, utility, best known attack, and its rank or why it has none."""
 
 from dataclasses import dataclass
 

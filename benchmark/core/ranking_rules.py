@@ -17,7 +17,7 @@ SUITE_1: Mapping[EvidenceKind, tuple[str, ...]] = {
 
 
 class RankingRules(Configuration):
-    """How the defenses of a protocol are ranked. Rules decide no result, so they are in no key.
+    """Rules by which the defenses of a protocol are ranked. They decide no result, so they are in no key.
 
     Example:
         >>> RankingRules(suite=2, attacks={"ClassReconstructions": ("gmi", "kedmi", "vmi")}).margin

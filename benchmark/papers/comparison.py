@@ -65,7 +65,7 @@ class ComparedValue:
 
     @property
     def is_effort(self) -> bool:
-        """Whether the values are not comparable for the budget or the number of seeds alone."""
+        """True if the values are not comparable for the budget or the number of seeds alone."""
         return self.verdict == "not comparable" and (
             self.reason in BUDGETS or self.reason.endswith((" seed", " seeds"))
         )

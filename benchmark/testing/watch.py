@@ -23,7 +23,7 @@ _EVENTS = {"open": 0, "sqlite3.connect": 0}
 
 @dataclass
 class Reads:
-    """What was read.
+    """Files and fields that were read.
 
     Args:
         opened: absolute paths of files that were opened for reading.

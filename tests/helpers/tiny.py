@@ -16,6 +16,19 @@ SETTINGS: dict[str, object] = {
     "attack.iterations": 1,
 }
 
+#: Words of a command after `run`: the cell of the plugin of tests/runners, alone.
+FAULTY_CELL = [
+    "--no-controls",
+    "--defense",
+    "blank",
+    "--attack",
+    "faulty",
+    "--evaluator",
+    "accuracy",
+    "--budget",
+    "smoke",
+]
+
 
 def words(settings: Mapping[str, object] = SETTINGS) -> list[str]:
     """The options of a command line for these settings."""

@@ -21,9 +21,9 @@ ENVIRONMENT = {"privbench": "0", "python": "3", "torch": "2", "platform": "", "c
 def trained(folder: Path, defense: str = "none", seed: int = 0) -> tuple[Record, Artifact]:
     """A target in `folder/store` and its record in `folder/results`."""
     matrix = Matrix(
-        (Selection("digits"),), (Selection(defense),), (Selection("kedmi"),), (), (seed,), "smoke", SETTINGS
+        (Selection("digits"),), (Selection(defense),), (Selection("kedmi"),), (), (seed,), "smoke", SETTINGS, False
     )
-    cell = matrix.cells()[0]
+    (cell,) = matrix.cells()
     store = Store(folder / "store")
     stage = next(stage for stage in build_plan([cell], folder).stages.values() if stage.kind == "target")
     with store.lock("target", stage.key):

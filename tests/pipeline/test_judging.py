@@ -105,8 +105,8 @@ def test_what_a_data_set_cannot_have_is_a_reason(dataset: str, attack: str, reas
         "find",
         lambda kind, name: find(kind, "digits" if name == "lonely" else "mcc" if name == "curious" else name),
     )
-    matrix = Matrix((Selection(dataset),), (Selection("none"),), (Selection(attack),), (Selection("curious"),))
-    cell = matrix.cells()[0]
+    selected = [(Selection(name),) for name in (dataset, "none", attack, "curious")]
+    (cell,) = Matrix(*selected, controls=False).cells()
     assert cell.unavailable() == ((("curious", reason),) if reason else ())
     assert len(cell.evaluators) == (reason is None)
 

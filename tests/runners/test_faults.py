@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.tiny import FAULTY_CELL
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.core.paths import short_temporary_root
@@ -202,18 +203,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(privbench, monkeypatch, co
 
 
 def test_the_command_line_lists_failures_and_recomputes_only_them(privbench, tmp_path) -> None:
-    words = [
-        "run",
-        "--no-controls",
-        "--defense",
-        "blank",
-        "--attack",
-        "faulty",
-        "--evaluator",
-        "accuracy",
-        "--budget",
-        "smoke",
-    ]
+    words = ["run", *FAULTY_CELL]
     words += ["--seed", 0, "--seed", 1, "--set", "attack.how=raising", "--json"]
     code, out, err = privbench(*words)
     assert code == 1

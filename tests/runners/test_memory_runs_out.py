@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.tiny import FAULTY_CELL
 from privbench.attacks import _inversion
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.pipeline.cell import Selection
@@ -75,18 +76,7 @@ def test_an_attack_restarts_with_half_as_many_images(run, tmp_path) -> None:
 
 
 def test_the_command_line_reports_the_smaller_batch(privbench) -> None:
-    words = [
-        "run",
-        "--no-controls",
-        "--defense",
-        "blank",
-        "--attack",
-        "faulty",
-        "--evaluator",
-        "accuracy",
-        "--budget",
-        "smoke",
-    ]
+    words = ["run", *FAULTY_CELL]
     code, _, err = privbench(*words, "--set", "attack.how=large", "--set", "attack.fits=32")
     assert code == 0, err
     assert "note: blank under faulty: out of memory in evidence; continued with 32 images at once" in err
@@ -110,8 +100,9 @@ def test_the_result_of_an_attack_does_not_depend_on_the_batch_size(attack, tmp_p
         (Selection("accuracy"),),
         budget="smoke",
         settings={name: value for name, value in settings.items() if applies(name, attack)},
+        controls=False,
     )
-    cell = matrix.cells()[0]
+    (cell,) = matrix.cells()
     stages = {stage.kind: stage for stage in build_plan([cell], tmp_path).stages.values()}
     session = Session(Store(tmp_path), tmp_path, CPU)
     found = []

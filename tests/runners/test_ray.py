@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.tiny import FAULTY_CELL
 from privbench.benchmark import api
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.errors import InvalidConfigurationError
@@ -20,19 +21,7 @@ from privbench.benchmark.runners.ray_tasks import ProgressBoard
 
 ray = pytest.importorskip("ray", reason="the extra ray")
 pytestmark = pytest.mark.filterwarnings("ignore")
-CELL = [
-    "--no-controls",
-    "--defense",
-    "blank",
-    "--attack",
-    "faulty",
-    "--evaluator",
-    "accuracy",
-    "--budget",
-    "smoke",
-    "--device",
-    "cpu",
-]
+CELL = [*FAULTY_CELL, "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

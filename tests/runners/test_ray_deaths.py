@@ -14,23 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.tiny import FAULTY_CELL
 from privbench.benchmark.analysis.record_set import load_records
 from privbench.benchmark.runners import ray_cluster
 from privbench.benchmark.runners.ray_cluster import ClusterError, Head
 from privbench.benchmark.store.store import Store
 
-CELLS = [
-    "run",
-    "--no-controls",
-    "--defense",
-    "blank",
-    "--attack",
-    "faulty",
-    "--evaluator",
-    "accuracy",
-    "--budget",
-    "smoke",
-]
+CELLS = ["run", *FAULTY_CELL]
 
 
 class Library:

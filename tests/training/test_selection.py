@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from privbench.benchmark.core.config import Protocol, Recipe
+from helpers.loops import PROTOCOL, Memory
+from privbench.benchmark.core.config import Recipe
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.training.context import Context
@@ -11,23 +12,6 @@ from privbench.benchmark.training.selection import ACCURACY, LOSS
 from torch import nn
 
 CPU = torch.device("cpu")
-PROTOCOL = Protocol(
-    name="toy", version=1, image=(1, 4, 4), classes=3, judge_classes=3, target_network="toy", judge_network="toy",
-    attacked=3, draws=2,
-)  # fmt: skip
-
-
-class Memory:
-    """A checkpoint in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, tuple[dict, dict]] = {}
-
-    def load(self, name):
-        return self.kept.get(name)
-
-    def save(self, name, groups, info):
-        self.kept[name] = ({k: {n: t.clone() for n, t in g.items()} for k, g in groups.items()}, info)
 
 
 class KilledError(BaseException):

@@ -81,7 +81,7 @@ class CellPage:
 
     @property
     def excess_notes(self) -> tuple[str, ...]:
-        """What the intervals of the excess cover, or why there are none."""
+        """Sentences on the coverage of the intervals of the excess, or the reasons why there are none."""
         covers = [
             f"Over placebo: the interval covers {found.covers}." for found in self.excess.values() if found.covers
         ]

@@ -132,7 +132,7 @@ class SectionView:
 
     @property
     def has_control(self) -> bool:
-        """Whether a row is a placebo's."""
+        """True if a row is a placebo's."""
         return any(row.row.is_control for row in self.rows)
 
     @property

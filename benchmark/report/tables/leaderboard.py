@@ -123,7 +123,7 @@ def format_utility(standing: Standing) -> FormattedScore:
 
 
 def format_distance(match: Match) -> str:
-    """How much lower or higher a utility is than that of the undefended target; empty without one."""
+    """Distance of a utility from that of the undefended target, in words; empty without one."""
     if match.distance is None:
         return ""
     direction = "below" if match.distance >= 0 else "above"

@@ -44,7 +44,7 @@ def row_names(row: Row) -> tuple[str, str]:
 
 
 def has_control(section: Section) -> bool:
-    """Whether a row of the section is a placebo's."""
+    """Return whether a row of the section is a placebo's."""
     return any(row.is_control for row in section.rows)
 
 
