@@ -8,7 +8,7 @@ DEMO := demo
 COVERAGE ?= --cov --cov-report=term:skip-covered
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench docs docs-tables clean
+.PHONY: help install demo test lint mutate bench docs docs-tables clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
@@ -37,6 +37,9 @@ lint: install  ## check formatting, lint rules and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/check_types.py
+
+mutate: install  ## plant mistakes in the code one at a time and write to docs/reliability.md which ones the tests notice
+	$(BIN)/python tests/slow/mutation/mutate.py --write docs/reliability.md
 
 bench: install  ## measure timings and write them to docs/performance.md
 	$(BIN)/python tests/slow/performance/bench.py --write docs/performance.md
