@@ -11,7 +11,7 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / ".github" / "workflows" / "submissions.yml"
 #: Replaces privbench: prints its arguments, and rejects submissions whose name ends in forged.
-STUB = '#!/bin/sh\necho "asked: $*"\ncase "$2" in *forged) exit 1;; esac\n'
+STUB = '#!/bin/sh\necho "asked: $*"\ncase "$4" in *forged) exit 1;; esac\n'
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,13 @@ class Pull:
         self.folder = folder
         self.base = folder / "base"
         self.base.mkdir()
+        self.data = folder / "data" / "results" / "submissions"
         git(self.base, "init", "--quiet", "--initial-branch=main")
         self.write("results/submissions/old/submission.json", "{}")
         self.write("code.py", "1")
+        self.write(
+            ".github/verify_submissions.py", FILE.parents[1].joinpath("verify_submissions.py").read_text("utf-8")
+        )
         self.first = self.commit()
 
     def write(self, path: str, text: str) -> None:
@@ -50,12 +54,12 @@ class Pull:
 
     def commit(self) -> str:
         git(self.base, "add", "--all")
-        git(self.base, "commit", "--quiet", "-m", "x")
+        git(self.base, "commit", "--quiet", "--allow-empty", "-m", "x")
         return git(self.base, "rev-parse", "HEAD")
 
     def verify(self, script: str) -> tuple[int, str]:
         head = self.commit()
-        git(self.base, "checkout", "--quiet", self.first)
+        git(self.base, "checkout", "--quiet", "--force", self.first)
         programs = self.folder / "bin"
         programs.mkdir()
         (programs / "privbench").write_text(STUB)
@@ -101,8 +105,8 @@ def test_changed_submissions_are_verified(pull: Pull, script: str) -> None:
     code, out = pull.verify(script)
     assert code == 0
     assert out.count("asked: ") == 1
-    assert "asked: verify data/results/submissions/new --store store" in out
-    assert (pull.folder / "data" / "results" / "submissions" / "new" / "records" / "x.json").is_file()
+    assert "asked: verify --store store data/results/submissions/new" in out
+    assert (pull.data / "new" / "records" / "x.json").is_file()
     assert (pull.base / "code.py").read_text() == "1"
     assert not (pull.folder / "data" / "code.py").exists()
 
@@ -138,6 +142,56 @@ def test_unusual_names_are_not_executed(pull: Pull, script: str) -> None:
     pull.write("results/submissions/stray.json", "{}")
     code, out = pull.verify(script)
     assert code == 1
-    assert out.count("asked: verify data/results/submissions/") == len(names)
-    assert "got results/submissions/stray.json; remove it" in out
+    assert out.count("asked: verify --store store data/results/submissions/") == len(names)
+    assert "got b'results/submissions/stray.json'; remove it" in out
     assert not list(pull.folder.rglob("owned"))
+
+
+def test_findings_alone_are_no_error(pull: Pull, script: str) -> None:
+    pull.write("results/verifications/old.json", "{}")
+    code, out = pull.verify(script)
+    assert code == 0
+    assert "1 findings changed" in out
+
+
+@pytest.mark.parametrize("where", [".gitattributes", "results/.gitattributes", "results/submissions/.gitattributes"])
+def test_attributes_of_a_pull_request_change_nothing(pull: Pull, script: str, where: str) -> None:
+    pull.write(where, "*.json export-ignore\n*.txt export-subst ident text eol=crlf\n* -diff\n")
+    text = "$Format:%H$ $Id$\n"
+    pull.write("results/submissions/forged/submission.json", "{}")
+    pull.write("results/submissions/forged/a.txt", text)
+    code, _ = pull.verify(script)
+    assert code == 1
+    assert (pull.data / "forged" / "submission.json").read_bytes() == b"{}"
+    assert (pull.data / "forged" / "a.txt").read_bytes() == text.encode()
+
+
+def test_what_git_reads_is_refused_in_a_submission(pull: Pull, script: str) -> None:
+    pull.write("results/submissions/new/.gitattributes", "* export-ignore\n")
+    pull.write("results/submissions/new/submission.json", "{}")
+    code, out = pull.verify(script)
+    assert code == 1
+    assert "remove it" in out
+    assert "asked" not in out
+
+
+@pytest.mark.parametrize("kind", ["link", "program", "submodule"])
+def test_only_ordinary_files_are_taken(pull: Pull, script: str, kind: str) -> None:
+    pull.write("results/submissions/new/submission.json", "{}")
+    path = pull.base / "results/submissions/new/x"
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "program":
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    else:
+        # The pull request also asks git not to show changes of submodules.
+        pull.write(".gitmodules", '[submodule "x"]\n\tpath = results/submissions/new/x\n\turl = ./x\n\tignore = all\n')
+        git(pull.base, "update-index", "--add", "--cacheinfo", f"160000,{pull.first},results/submissions/new/x")
+        git(pull.base, "add", "results", ".gitmodules", "--ignore-removal")
+        git(pull.base, "commit", "--quiet", "-m", "x")
+        path.mkdir()
+    code, out = pull.verify(script)
+    assert code == 1
+    assert "is a link, a program or a submodule" in out
+    assert not pull.data.exists()
