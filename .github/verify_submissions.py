@@ -18,7 +18,7 @@ ORDINARY = b"100644"
 MOST_BYTES = 2 << 30
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Says in one sentence what is wrong with the pull request."""
 
 
@@ -37,21 +37,20 @@ class File:
         if self.path.startswith(FINDINGS + b"/"):
             return b""
         if len(parts) < 4:
-            raise Refused(f"expected only files of submissions, got {self.path!r}; remove it")
+            raise RefusedError(f"expected only files of submissions, got {self.path!r}; remove it")
         return parts[2]
 
 
 def git(repository: Path, *words: str | bytes) -> bytes:
+    """Run git and return what it prints."""
     return subprocess.run(["git", *words], cwd=repository, check=True, stdout=subprocess.PIPE).stdout
 
 
 def changed_files(repository: Path, base: str, head: str) -> list[File]:
     """Files that differ between the merge base and the head, with removed ones."""
     fork = git(repository, "merge-base", base, head).decode().strip()
-    raw = git(
-        repository, "diff-tree", "-r", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=none", fork, head, "--",
-        SUBMISSIONS, FINDINGS,
-    ).split(b"\0")[:-1]  # fmt: skip
+    options = ("-r", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=none")
+    raw = git(repository, "diff-tree", *options, fork, head, "--", SUBMISSIONS, FINDINGS).split(b"\0")[:-1]
     files = []
     for facts, path in zip(raw[::2], raw[1::2], strict=True):
         _, mode, _, blob, status = facts.split(b" ")
@@ -68,20 +67,20 @@ def write_submission(repository: Path, head: str, name: bytes, folder: Path) -> 
         facts, path = line.split(b"\t", 1)
         mode, _, blob, length = facts.split()
         if mode != ORDINARY:
-            raise Refused(f"{path!r} is a link, a program or a submodule; add it as an ordinary file")
+            raise RefusedError(f"{path!r} is a link, a program or a submodule; add it as an ordinary file")
         if any(part in (b"", b".", b"..") or part.lower().startswith(b".git") for part in path.split(b"/")):
-            raise Refused(f"{path!r} is no name of a file or changes what git does; remove it")
+            raise RefusedError(f"{path!r} is no name of a file or changes what git does; remove it")
         size += int(length)
         files.append((path, blob))
     if size > MOST_BYTES:
-        raise Refused(
+        raise RefusedError(
             f"the submission {name!r} has {size:,} bytes, more than {MOST_BYTES:,}; leave out what is not listed"
         )
     for path, blob in files:
         target = folder / path.decode(errors="surrogateescape")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(git(repository, "cat-file", "blob", blob))
-    return {path: blob for path, blob in files}
+    return dict(files)
 
 
 def check(repository: Path, base: str, head: str, folder: Path, command: Sequence[str]) -> bool:
@@ -91,7 +90,7 @@ def check(repository: Path, base: str, head: str, folder: Path, command: Sequenc
     for file in changed_files(repository, base, head):
         try:
             names.setdefault(file.submission, []).append(file)
-        except Refused as refused:
+        except RefusedError as refused:
             print(refused)
             passed = False
     findings = names.pop(b"", [])
@@ -106,8 +105,8 @@ def check(repository: Path, base: str, head: str, folder: Path, command: Sequenc
             written = write_submission(repository, head, name, folder)
             for file in files:
                 if file.blob and written.get(file.path) != file.blob:
-                    raise Refused(f"{file.path!r} was changed and is not part of the submission; remove it")
-        except Refused as refused:
+                    raise RefusedError(f"{file.path!r} was changed and is not part of the submission; remove it")
+        except RefusedError as refused:
             print(refused)
             passed = False
             continue

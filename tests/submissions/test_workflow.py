@@ -10,6 +10,7 @@ import pytest
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / ".github" / "workflows" / "submissions.yml"
+SCRIPT = ROOT / ".github" / "verify_submissions.py"
 #: Replaces privbench: prints its arguments, and rejects submissions whose name ends in forged.
 STUB = '#!/bin/sh\necho "asked: $*"\ncase "$4" in *forged) exit 1;; esac\n'
 
