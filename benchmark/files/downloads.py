@@ -2,12 +2,14 @@
 
 import hashlib
 import http.client
-import time
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError
@@ -15,15 +17,14 @@ from .untrusted import shown
 
 #: Seconds to wait for the next bytes of a server.
 TIMEOUT = 30.0
-#: Seconds that a download may take: a constant, plus its size over the slowest accepted rate in bytes per second.
+#: Seconds that a request may take, from its first byte to its last: a constant, plus the size of the file over the
+#: slowest accepted rate in bytes per second.
 _BASE_SECONDS, _MIN_RATE = 120.0, 20_000
 #: Hosts that may be reached by plain http: none; tests add 127.0.0.1.
 PLAIN_HTTP_HOSTS: frozenset[str] = frozenset()
 _CHUNK = 1 << 16
 _PROXIES_AND_ERRORS = (
     urllib.request.ProxyHandler,
-    urllib.request.HTTPHandler,
-    urllib.request.HTTPSHandler,
     urllib.request.HTTPDefaultErrorHandler,
     urllib.request.HTTPErrorProcessor,
 )
@@ -59,6 +60,76 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _Deadline:
+    """Ends a request when its time is over, whatever the server is sending then: headers, chunks or nothing.
+
+    Waiting for bytes has a limit of its own; a server that sends one byte in time, again and again, does not reach it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def watch(self, connection: socket.socket) -> None:
+        """Close this connection when the time is over."""
+        self._sockets.append(connection)
+        if self.over:
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        for connection in self._sockets:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # it is closed, or belongs to an encrypted connection now, which is watched too
+
+    def handlers(self) -> list[urllib.request.BaseHandler]:
+        """Handlers of http and https whose connections end with this deadline."""
+        deadline = self
+
+        def connect(address: Any, *words: Any, **more: Any) -> socket.socket:
+            connection = socket.create_connection(address, *words, **more)
+            deadline.watch(connection)
+            return connection
+
+        class Plain(http.client.HTTPConnection):
+            def __init__(self, *words: Any, **more: Any) -> None:
+                super().__init__(*words, **more)
+                # http.client sets it on the object; a proxy already answers on this connection inside `connect`.
+                self._create_connection = connect
+
+        class Encrypted(http.client.HTTPSConnection):
+            def __init__(self, *words: Any, **more: Any) -> None:
+                super().__init__(*words, **more)
+                self._create_connection = connect
+
+            def connect(self) -> None:
+                super().connect()
+                deadline.watch(self.sock)
+
+        class HTTP(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Plain, req)
+
+        class HTTPS(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Encrypted, req)
+
+        return [HTTP(), HTTPS()]
+
+
 def download(url: str, limit: int, write: Callable[[bytes], object]) -> str:
     """Download a file and pass its bytes to `write`, block by block; returns their SHA-256.
 
@@ -73,27 +144,29 @@ def download(url: str, limit: int, write: Callable[[bytes], object]) -> str:
         CorruptArtifactError: the file is larger than `limit`.
     """
     require_https(url)
+    deadline = _Deadline(_BASE_SECONDS + limit / _MIN_RATE)
     opener = urllib.request.OpenerDirector()
-    for handler in (*_PROXIES_AND_ERRORS, _Redirects):
-        opener.add_handler(handler())
-    deadline = time.monotonic() + _BASE_SECONDS + limit / _MIN_RATE
+    for handler in (*(made() for made in (*_PROXIES_AND_ERRORS, _Redirects)), *deadline.handlers()):
+        opener.add_handler(handler)
+    request = urllib.request.Request(url, headers={"User-Agent": "privbench"})
     digest, size = hashlib.sha256(), 0
     try:
-        with opener.open(urllib.request.Request(url, headers={"User-Agent": "privbench"}), timeout=TIMEOUT) as source:
+        with deadline, opener.open(request, timeout=TIMEOUT) as source:
             while block := source.read1(_CHUNK):
                 size += len(block)
                 if size > limit:
                     raise CorruptArtifactError(
                         f"expected {url} to have at most {limit:,} bytes, got more; tell its owner"
                     )
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"only {size:,} bytes arrived in time")
                 digest.update(block)
                 write(block)
+            if deadline.over:
+                raise TimeoutError
     except (OSError, http.client.HTTPException, ValueError) as cause:
         if isinstance(cause, CorruptArtifactError | InvalidConfigurationError):
             raise
-        reason = shown(_reason(cause)) or type(cause).__name__
+        late = f"only {size:,} bytes arrived in time" if deadline.over else ""
+        reason = late or shown(_reason(cause)) or type(cause).__name__
         raise MissingDataError(f"{url} cannot be fetched ({reason}); check the address and the network") from cause
     return digest.hexdigest()
 
