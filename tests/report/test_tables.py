@@ -259,6 +259,14 @@ def test_csv_keeps_hostile_text_in_its_field():
     rows = list(csv.DictReader(io.StringIO(tables.csv(hostile()), newline="")))
     assert rows[0]["reason"].endswith("x" * 5000)
     assert len(rows) == 3
+    assert not any(character in tables.csv(hostile()) for character in "\x1b\x07\x9b\u202e\r")
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", " =", "\t=", "\r=", "\x1b=", "＝"])
+def test_csv_has_no_formulas(begin):
+    records = together(make_record(scores={"accuracy": make_score("accuracy", None, f"{begin}HYPERLINK(A1)")}))
+    row = next(csv.DictReader(io.StringIO(tables.csv(records))))
+    assert row["reason"] == ("�=HYPERLINK(A1)" if begin == "\x1b=" else f"'{begin.strip()}HYPERLINK(A1)")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+#: What a formula begins with in spreadsheets, also in full width.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _NAME_WIDTH = 24
 _MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {c: f"\\{c}" for c in "\\`*|~"})
 
@@ -196,11 +198,21 @@ def _escaped(text: str) -> str:
 
 
 def csv(records: Records) -> str:
-    """Every score of every record, one per line, unrounded; an undefined value is empty and has a reason."""
-    rows = records.long_rows()
+    """Every score of every record, one per line, unrounded; an undefined value is empty and has a reason.
+
+    Text that a spreadsheet would compute (it begins with `=`, `+`, `-` or `@`) has a `'` before it.
+    """
+    rows = [{field: _csv_cell(value) for field, value in row.items()} for row in records.long_rows()]
     fields = list(dict.fromkeys(field for row in rows for field in row))
     file = io.StringIO()
     writer = csv_format.DictWriter(file, fields, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = sanitize(value, max(len(value), 1))
+    return f"'{text}" if text.startswith(_FORMULA) else text
