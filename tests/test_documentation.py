@@ -44,6 +44,11 @@ def site(hooks: Any) -> dict[str, str]:
     return {name: hooks["site_links"].for_site(text, name) for name, text in pages.items()}
 
 
+def test_no_page_holds_an_unresolved_merge() -> None:
+    marked = [page for page, text in PAGES.items() if re.search(r"^(<<<<<<< |=======$|>>>>>>> )", text, re.MULTILINE)]
+    assert marked == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_work_in_the_repository(page: str) -> None:
     for link in links(PAGES[page]):

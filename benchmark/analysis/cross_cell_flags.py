@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..records.record import Flag
 from .aggregate import Row, Section, evaluator_of
-from .excess import Controls
+from .excess import Controls, is_on_features
 
 #: Comparable kinds of access, from weakest to strongest. `features` is not comparable: such an attack is given latents
 #: of the images that it reconstructs, so its knowledge is different, neither weaker nor stronger.
@@ -38,16 +38,18 @@ def _placebo_rows(section: Section) -> Iterator[tuple[Row, str]]:
     leading = controls.leading
     for row in section.rows if leading else ():
         assert leading is not None
-        placebo = None if row.is_control else controls.placebo(row, leading.name)
+        placebo = None if row.is_control or is_on_features(row.records) else controls.placebo(row, leading.name)
         found = None if placebo is None else placebo.scores[leading.name]
-        if found is None or found.interval is None or found.chance is None or leading.better == "higher":
+        if found is None or found.value is None or found.interval is None or found.chance is None:
             continue
-        if found.interval[0] > found.chance:
-            low, high = (f"{100 * end:.1f}" for end in found.interval)
+        low, high = found.interval
+        if low > found.chance if leading.better == "lower" else high < found.chance:
+            numbers, unit = (found.value, low, high, found.chance), " %" if leading.unit == "fraction" else ""
+            value, start, end, chance = (f"{100 * x:.1f}" if unit else f"{x:.3f}" for x in numbers)
             yield (
                 row,
-                f"{row.attack} reaches a {leading.title} of {100 * (found.value or 0):.1f} [{low}, {high}] % on a "
-                f"target that knows no labels, where chance is {100 * found.chance:.1f} %",
+                f"{row.attack} reaches a {leading.title} of {value} [{start}, {end}]{unit} on a "
+                f"target that knows no labels, where chance is {chance}{unit}",
             )
 
 

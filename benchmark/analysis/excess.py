@@ -71,7 +71,7 @@ class Controls:
             `None` if there is nothing to compare: the section has no placebo, the row is a placebo itself, or its
             attack receives latents of single images, which a placebo does not control.
         """
-        if not self._rows or row.is_control or row.scores[score].not_applicable or _on_features(row.records):
+        if not self._rows or row.is_control or row.scores[score].not_applicable or is_on_features(row.records):
             return None
         own = scores_by_seed(row, score)
         if not own:
@@ -112,7 +112,8 @@ def scores_by_seed(row: Row, score: str) -> dict[int, RecordedScore]:
     return {seed: each for seed, each in found.items() if each is not None and each.value is not None}
 
 
-def _on_features(records: Sequence[Record]) -> bool:
+def is_on_features(records: Sequence[Record]) -> bool:
+    """Return whether the attack of the records receives latents of single images, which a placebo does not control."""
     return any(record.access == "features" for record in records)
 
 

@@ -107,6 +107,25 @@ def test_a_placebo_above_chance_flags_the_rows_of_its_attack() -> None:
     assert cross_cell_flags(section(NONE, replace_interval(high, (0.05, 0.5)))) == {}
 
 
+def test_a_placebo_above_chance_is_told_in_the_unit_of_its_score() -> None:
+    score = make_score("attack_acc", 0.4, per_class=[0.5, 0.3], chance=0.1, interval=[0.3, 0.5])
+    score["definition"] |= {"unit": "similarity", "title": "Likeness"}
+    of = {name: make_record(name, scores={"attack_acc": score}) for name in ("none", "placebo")}
+    (flag,) = cross_cell_flags(section(*of.values()))[of["none"].key]
+    expected = (
+        "kedmi reaches a Likeness of 0.400 [0.300, 0.500] on a target that knows no labels, where chance is 0.100"
+    )
+    assert flag.message == expected
+
+
+def test_a_placebo_says_nothing_about_an_attack_on_features() -> None:
+    on_features = [
+        record.model_copy(update={"access": "features"})
+        for record in (NONE, attacked("placebo", [0.5, 0.4, 0.3], interval=[0.3, 0.5]))
+    ]
+    assert cross_cell_flags(section(*on_features)) == {}
+
+
 def replace_interval(record: Record, interval: tuple[float, float]) -> Record:
     score = record.scores["attack_acc"].model_copy(update={"interval": interval})
     return record.model_copy(update={"scores": {"attack_acc": score}})

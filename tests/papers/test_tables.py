@@ -160,6 +160,16 @@ def test_the_attack_of_a_column_gives_its_score(table):
                 assert all(available(attack) & set(kind.split("|")) for kind in kinds), (attack, column.score)
 
 
+@pytest.mark.parametrize("table", RESULTS, ids=lambda table: table.name)
+def test_the_direction_of_a_column_is_that_of_its_score(table):
+    directions = {
+        score.name: score.better for name in table.evaluators for score in registry.load("evaluator", name).scores
+    }
+    for column in table.columns:
+        for score in filter(None, (column.score, column.otherwise)):
+            assert column.better in (None, directions[score]), (column.name, score)
+
+
 @pytest.mark.parametrize("table", SETTINGS, ids=lambda table: table.name)
 def test_printed_weights_are_those_of_the_presets_except_for_discrepancies(table):
     for row in table.rows:
