@@ -246,6 +246,8 @@ class Evaluator(Component):
     needs: ClassVar[tuple[str, ...]]
     #: Judges (evaluation classifiers) that it uses: `classifier`, `second`.
     judges: ClassVar[tuple[str, ...]] = ()
+    #: Name in `privbench weights ls` of weights that it reads itself; those of the embedders that it names are theirs.
+    weights: ClassVar[str | None] = None
     #: Run only when named with `--evaluator`.
     optional: ClassVar[bool] = False
     scores: ClassVar[tuple[Definition, ...]]

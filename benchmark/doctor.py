@@ -12,13 +12,7 @@ from .core.paths import Address
 from .errors import PrivbenchError
 from .networks.weights import named
 from .networks.weights.importing import users
-from .networks.weights.published import Published, imagenet, vggface2
 from .store.shared import Remote
-
-_INCEPTION = Published(
-    "the Inception weights of pytorch-fid",
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-)
 
 
 @dataclass(frozen=True)
@@ -95,29 +89,14 @@ def _datasets(root: Path) -> list[Diagnosis]:
 
 
 def _weights() -> list[Diagnosis]:
-    enabled = {
-        imagenet("vgg16_bn"): "the published targets on CIFAR-10 and CelebA",
-        imagenet("vgg19_bn"): "the published judge on CIFAR-10",
-        imagenet("resnet34"): "the second judge on CIFAR-10",
-        imagenet("resnet50"): "the published targets on attributes of CelebA, and the second judge of its people",
-        vggface2(): "a judge of faces that is trained on VGGFace2",
-        _INCEPTION: "the score fid_inception",
-    }
-    findings = []
-    for source, enables in enabled.items():
-        found = source.find()
-        detail = str(found) if found else f"would enable {enables}; put {source.url} at {source.path}"
-        findings.append(Diagnosis(source.title.removeprefix("the "), found is not None, detail))
-    return findings + [
-        _named(name, [f"{kind} {network}" for kind, network, _ in using]) for name, using in users().items()
-    ]
-
-
-def _named(name: str, used_by: list[str]) -> Diagnosis:
     """Weights that `privbench weights ls` lists."""
-    problem = named.problem(name)
-    detail = f"would enable the {' and the '.join(used_by)}: {problem}" if problem else str(named.path_of(name))
-    return Diagnosis(f"weights {name}", problem is None, detail)
+    findings = []
+    for name, using in users().items():
+        problem = named.problem(name)
+        enables = " and the ".join(f"{'pretrained ' * (kind == 'network')}{kind} {user}" for kind, user, _ in using)
+        detail = f"would enable the {enables}: {problem}" if problem else str(named.path_of(name))
+        findings.append(Diagnosis(f"weights {name}", problem is None, detail))
+    return findings
 
 
 def _components() -> list[Diagnosis]:

@@ -1,25 +1,15 @@
 """Inception network of pytorch-fid, with weights that are already on this machine."""
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..benchmark.errors import MissingDataError
+from ..benchmark.networks.weights import named
 
-#: First digits of the file's SHA-256, as in its published name.
-SHA256_PREFIX = "6726825d"
-FILE = f"pt_inception-2015-12-05-{SHA256_PREFIX}.pth"
-URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+#: Name of the weights.
+WEIGHTS = "inception_fid"
 _CHUNK = 16
-
-
-def weights_path() -> Path:
-    """Path at which torch stores the weights that pytorch-fid downloads."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / FILE
 
 
 def build() -> nn.Module:
@@ -38,21 +28,15 @@ def build() -> nn.Module:
     return network
 
 
-def load(path: Path) -> nn.Module:
+def load() -> nn.Module:
     """Load the trained network without its classifier, in evaluation mode.
 
     Raises:
-        MissingDataError: the file is not the published one.
+        MissingDataError: the weights are missing or are not the published ones.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(SHA256_PREFIX):
-        raise MissingDataError(
-            f"expected {path} to have a SHA-256 that starts with {SHA256_PREFIX}, got {digest[:8]}; "
-            f"delete it and download {URL} again"
-        )
+    state = named.read(WEIGHTS)
     network = build()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.load_state_dict(state)
     network.fc = nn.Identity()
     return network.eval()
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from ..benchmark.core.config import Protocol
 from ..benchmark.errors import MissingDataError
 from ..benchmark.networks.weights import named
+from ..benchmark.registry import load
 
 NO_RECONSTRUCTIONS = "there are no reconstructions"
 NO_TEST_IMAGES = "there are no test images"
@@ -21,10 +22,17 @@ def needs_classes(what: str, protocol: Protocol) -> str | None:
     return None if protocol.task == "classes" else f"{what} needs class labels and {protocol.id} has attributes"
 
 
-def needs_weights(what: str, embedder: str) -> str | None:
-    """Reason why `what` is unavailable without the weights of `embedder`; `None` if they are here."""
+def needs_embedder(embedder: str) -> str | None:
+    """Reason why a score is unavailable without the files of `embedder`; `None` if they are here.
+
+    It is the same sentence for every score, so that a plan can group them, and names no folder of this machine, since
+    records are shared.
+    """
+    network = load("embedder", embedder)
+    if reason := named.reason(network.weights) if network.weights else None:
+        return reason
     try:
-        named.files_of("embedder", embedder)
-    except MissingDataError:  # its message may name a folder of this machine, and records are shared
-        return f"{what} needs the weights of {embedder}, which are missing or damaged; run `privbench weights ls`"
+        network.files()
+    except MissingDataError:
+        return f"a file of the embedder {embedder} is missing or damaged; run `privbench check embedder {embedder}`"
     return None

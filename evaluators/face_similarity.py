@@ -9,7 +9,7 @@ from ..benchmark.networks.judges import Judges
 from ._cosine import Values, cosine
 from ._nearest import score_nearest
 from ._pairs import pairs, related_groups, score_images, unrelated
-from ._reasons import NO_RECONSTRUCTIONS, needs_weights, not_finite
+from ._reasons import NO_RECONSTRUCTIONS, needs_embedder, not_finite
 
 
 class FaceSimilarity(Evaluator):
@@ -62,7 +62,7 @@ class FaceSimilarity(Evaluator):
         """Reason for protocols without faces, and for missing weights."""
         if protocol.face_box is None:
             return f"face similarity needs aligned faces and {protocol.id} has none"
-        return needs_weights("face similarity", self.embedder)
+        return needs_embedder(self.embedder)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
         """Compute `face_similarity`, for class tasks with one value per class."""

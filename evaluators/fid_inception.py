@@ -3,6 +3,7 @@
 from ..benchmark.core.config import Definition, Protocol
 from ..benchmark.core.evidence import Evidence, Score
 from ..benchmark.networks.judges import Judges
+from ..benchmark.networks.weights import named
 from . import _inception
 from ._fid import FrechetEvaluator
 
@@ -27,6 +28,7 @@ class FIDInception(FrechetEvaluator):
         The network runs on the CPU, so that a score does not depend on the device of the run.
     """
 
+    weights = _inception.WEIGHTS
     scores = (
         Definition(
             name="fid_inception",
@@ -42,18 +44,14 @@ class FIDInception(FrechetEvaluator):
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Reason for attribute tasks, and for missing weights."""
-        reason = super().unavailable(protocol)
-        if reason or _inception.weights_path().is_file():
-            return reason
-        file = _inception.FILE
-        return f"fid_inception needs pytorch-fid's {file} in torch.hub's checkpoints folder (see privbench doctor)"
+        return super().unavailable(protocol) or named.reason(_inception.WEIGHTS)
 
     def score(self, evidence: Evidence, judges: Judges) -> dict[str, Score]:
         """Compute `fid_inception`.
 
         Raises:
-            MissingDataError: the weights are not the published ones.
+            MissingDataError: the weights are missing or are not the published ones.
         """
-        network = _inception.load(_inception.weights_path())
+        network = _inception.load()
         score, _ = self.compare_trials(evidence, lambda x: _inception.features(network, x))
         return {"fid_inception": score}

@@ -11,7 +11,7 @@ from ..benchmark.networks.factory import build_embedder
 from ..benchmark.networks.judges import Judges
 from ._cosine import Values
 from ._nearest import score_nearest
-from ._reasons import needs_classes, needs_weights
+from ._reasons import needs_classes, needs_embedder
 
 #: Reconstructions compared at once.
 _CHUNK = 256
@@ -68,8 +68,7 @@ class KNNDistance(Evaluator):
 
     def unavailable(self, protocol: Protocol) -> str | None:
         """Reason for attribute tasks, missing weights, and images that the embedder refuses."""
-        what = "the distance to private images"
-        reason = needs_classes(what, protocol) or needs_weights(what, self.embedder)
+        reason = needs_classes("the distance to private images", protocol) or needs_embedder(self.embedder)
         if reason:
             return reason
         try:

@@ -1,4 +1,4 @@
-"""`privbench weights`: weights of embedders and perceptual networks, imported by the user or downloaded."""
+"""`privbench weights`: weights of networks, imported by the user or downloaded."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from ..errors import UnknownComponentError
 from .options import Json
 from .output import print_json, print_table, styled
 
-app = typer.Typer(help="Import, fetch and list the weights of networks that judge images.", no_args_is_help=True)
+app = typer.Typer(help="Import, fetch and list the weights of networks.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Weights, see `privbench weights ls`.")]
 
@@ -35,11 +35,14 @@ def list_weights(as_json: Json = False) -> None:
 
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """Show the state of weights and the tensors they must contain."""
+    """Show the state of weights and the tensors of an import."""
     from ..networks.weights import importing
 
     using = _using(name)
-    facts = _facts(name, using) | {"tensors": importing.expected(using[0][2])}
+    kind, _, network = using[0]
+    facts = _facts(name, using)
+    if kind in importing.IMPORTABLE:
+        facts |= {"tensors": importing.expected(network)}
     if as_json:
         print_json(facts)
         return
@@ -47,7 +50,7 @@ def show(name: Name, as_json: Json = False) -> None:
         value = ", ".join(facts[key]) if key == "for" else facts[key]
         if value:
             typer.echo(f"{key}: {value}")
-    for tensor, shape in facts["tensors"].items():
+    for tensor, shape in facts.get("tensors", {}).items():
         typer.echo(f"  {tensor}  {importing.shown(shape)}")
 
 

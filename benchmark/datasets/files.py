@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingDataError
+from ..files.stand_ins import HEAD, stand_in
 
-#: First bytes of an HTML page; download sites send one when a quota is used up.
-_HTML = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
 _CHUNK = 1 << 20
 
 
@@ -66,11 +65,6 @@ def missing(path: Path, origin: str) -> str:
     return f"{path} is missing: {origin}"
 
 
-def is_html(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is a web page."""
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_HTML)
-
-
 def damaged(path: Path, problem: str, origin: str) -> str:
     """Error message for a file with wrong content."""
     return f"{path} {problem}; delete it and {origin}"
@@ -88,8 +82,8 @@ def _check(path: Path, source: DownloadSource, content: bytes | None) -> str | N
         return f"expected {path} to be a file, got a folder; move it away and {source.origin}"
     if content is None and not path.exists():
         return missing(path, source.origin)
-    if is_html(_head(path) if content is None else content[:512]):
-        return damaged(path, "is a web page that was saved instead of the file", source.origin)
+    if found := stand_in(_head(path) if content is None else content[:HEAD]):
+        return damaged(path, f"is {found} that was saved instead of the file", source.origin)
     size = path.stat().st_size if content is None else len(content)
     if source.size is not None and size < source.size:
         return damaged(path, f"is truncated, {size:,} of {source.size:,} bytes", source.origin)
@@ -109,7 +103,7 @@ def digest(content: bytes) -> str:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(512)
+        return file.read(HEAD)
 
 
 def _md5(path: Path) -> str:

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from ..core.config import Configuration
 from ..errors import CorruptArtifactError, IncompatibleRecordError
+from .stand_ins import HEAD, stand_in
 from .untrusted import read_bounded, shown
 
 #: Levels of nested lists and objects that a document may have.
@@ -118,8 +119,8 @@ def parse_json(
     try:
         if len(data) > limit:
             raise ValueError(f"it is larger than {limit:,} bytes")
-        if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
-            raise ValueError("it is a web page")
+        if found := stand_in(data[:HEAD]):
+            raise ValueError(f"it is {found}")
         value = decode(data, max_depth)
         if not isinstance(value, dict):
             raise ValueError(f"it is of type {type(value).__name__}")

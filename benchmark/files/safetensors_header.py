@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CorruptArtifactError
 from .documents import parse_json
+from .stand_ins import stand_in
 from .untrusted import shown
 
 #: Larger headers are refused; the header of a network of a thousand tensors takes a hundred kilobytes.
@@ -104,8 +105,8 @@ def other_kind(file: Path, head: bytes) -> str | None:
     """
     if begins_like(head, file.stat().st_size):
         return None
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        return "a web page"
+    if found := stand_in(head):
+        return found
     if head.startswith(b"\x80"):
         return "a pickle, which can run code when read"
     if not head.startswith(b"PK\x03\x04"):

@@ -18,7 +18,7 @@ def build_network(name: str, image: tuple[int, int, int], classes: int, *, pretr
     Raises:
         UnknownComponentError: no network has this name.
         InvalidConfigurationError: the network does not support such images.
-        MissingDataError: the published weights are missing and cannot be downloaded.
+        MissingDataError: the published weights are missing or damaged.
     """
     network: Network = load("network", name)(image, classes, pretrained=pretrained)
     return network
@@ -33,7 +33,7 @@ def build_embedder(name: str, *, pretrained: bool = True) -> Embedder:
 
     Raises:
         UnknownComponentError: no embedder has this name.
-        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
+        MissingDataError: the weights are missing or damaged.
     """
     network: Embedder = load("embedder", name)(pretrained=pretrained)
     return network.eval().requires_grad_(False)
@@ -47,7 +47,7 @@ def build_perceptual(name: str) -> Perceptual:
 
     Raises:
         UnknownComponentError: no perceptual network has this name.
-        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
+        MissingDataError: the weights are missing or damaged.
     """
     network: Perceptual = load("perceptual", name)()
     return network.eval().requires_grad_(False)

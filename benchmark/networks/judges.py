@@ -118,7 +118,7 @@ class Judges:
         Raises:
             UnknownComponentError: no embedder has this name.
             InvalidConfigurationError: the embedder does not support the protocol's images.
-            MissingDataError: its weights are missing and cannot be downloaded, or are damaged.
+            MissingDataError: its weights are missing or damaged.
         """
         if name not in self._embedders:
             self._embedders[name] = build_embedder(name).to(self._device)

@@ -384,7 +384,7 @@ class TestMistakes:
         whole = path.read_text()
         path.write_text(whole[: len(whole) // 2])
         assert "its first line says 49 images, but it lists" in self.error_message(tree)
-        path.write_text("")
+        path.write_text("nothing")
         assert "to begin with the number of images" in self.error_message(tree)
 
     def test_attribute_that_is_neither_one_nor_minus_one(self, tree):

@@ -151,7 +151,8 @@ class TestMNIST:
         [
             (b"<!DOCTYPE html><title>Not found</title>", "is a web page that was saved instead of the file"),
             (b"\n <HTML>", "is a web page"),
-            (b"", r"is truncated, 0 of 18 bytes"),
+            (b"", "is an empty file that was saved instead of the file"),
+            (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer, which only names the file"),
             (struct.pack(">II", 2049, 16) + bytes(8), r"is truncated, 16 of 18 bytes"),
             (bytes(18), "is damaged or another version, MD5 [0-9a-f]{32} instead of [0-9a-f]{32}; delete it and run"),
             (bytes(99), "is another file, 99 bytes instead of 18"),

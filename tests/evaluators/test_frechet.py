@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark.errors import MissingDataError
+from privbench.benchmark.networks.weights.published import Published
 from privbench.evaluators import _inception
 from privbench.evaluators._frechet import Moments, frechet_distance
 from privbench.evaluators.fid_bido import stretch
@@ -203,13 +204,13 @@ def weights(tmp_path_factory):
 def test_inception_equals_pytorch_fid(weights, monkeypatch):
     from pytorch_fid import inception
 
-    monkeypatch.setattr(_inception, "SHA256_PREFIX", "")
+    monkeypatch.setattr(_inception.named, "read", lambda name: torch.load(weights, weights_only=True))
     monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *a, **k: torch.load(weights, weights_only=True))
     reference = inception.InceptionV3([3]).eval()
     pixels = torch.randint(0, 256, (1, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     with torch.inference_mode():
         expected = reference(pixels.float().div(255))[0].flatten(1).double().numpy()
-    found = _inception.features(_inception.load(weights), pixels)
+    found = _inception.features(_inception.load(), pixels)
     assert found.shape == (1, 2048)
     assert expected.std() > 0.01
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
@@ -227,6 +228,7 @@ def test_inception_repeats_one_channel_and_keeps_the_order_of_the_images():
     assert found == pytest.approx(np.repeat(expected[:, None], 3, 1), abs=1e-6)
 
 
-def test_inception_refuses_another_file(weights):
-    with pytest.raises(MissingDataError, match=r"SHA-256 that starts with 6726825d, got \w{8}; delete it and download"):
-        _inception.load(weights)
+def test_inception_refuses_another_file(weights, monkeypatch):
+    monkeypatch.setattr(Published, "find", lambda source: weights)
+    with pytest.raises(MissingDataError, match=r"SHA-256 that starts with \w{8}, not 6726825d; run `privbench weights"):
+        _inception.load()

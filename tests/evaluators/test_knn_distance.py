@@ -9,7 +9,7 @@ import torch
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Images
 from privbench.benchmark.core.statistics import student
-from privbench.benchmark.errors import MissingDataError
+from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
 from privbench.benchmark.networks.judges import Judges
 from privbench.benchmark.networks.weights import named
 from privbench.evaluators import knn_distance
@@ -150,14 +150,12 @@ def test_unavailable_protocols_have_a_reason(monkeypatch):
     assert "made-up/v1 has attributes" in KNNDistance().unavailable(_protocol(task="attributes"))
     assert "hog to be at least 16 x 16, got 15 x 16" in KNNDistance().unavailable(_protocol((1, 15, 16)))
 
-    def missing(kind, name):
-        raise MissingDataError("nothing in /somebody's/folder")
-
-    monkeypatch.setattr(named, "files_of", missing)
+    monkeypatch.setenv("PRIVBENCH_WEIGHTS", "/somebody's/folder")
     reason = KNNDistance(embedder="mobilefacenet").unavailable(_protocol((3, 64, 64), face_box=(35, 55, 108, 108)))
-    assert reason.startswith("the distance to private images needs the weights of mobilefacenet")
-    assert "folder" not in reason.partition(";")[0]
-    monkeypatch.setattr(named, "files_of", lambda kind, name: {})
+    assert reason.startswith("the file of the weights mobilefacenet is missing; run `privbench weights import mobile")
+    assert "folder" not in reason
+    monkeypatch.setattr(named, "reason", lambda name: None)
+    monkeypatch.setattr(MobileFaceNet, "files", dict)
     assert "face_box" in KNNDistance(embedder="mobilefacenet").unavailable(_protocol((3, 64, 64)))
 
 

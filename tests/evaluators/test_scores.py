@@ -17,6 +17,7 @@ from privbench.benchmark.core.evidence import ClassReconstructions, Evidence, Im
 from privbench.benchmark.core.statistics import rate_over_labels, stratified, student, wilson
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.judges import Judge, Judges
+from privbench.benchmark.networks.weights.published import Published
 from privbench.evaluators import _inception
 from privbench.evaluators._frechet import Moments, frechet_distance
 from privbench.evaluators.attack_acc import AttackAcc
@@ -405,10 +406,13 @@ def test_inception_names_missing_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     reason = FIDInception().unavailable(_protocol())
     path = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
-    assert reason.startswith("fid_inception needs pytorch-fid's pt_inception")
-    assert str(tmp_path) not in reason, "records are shared: no path of this machine"
+    assert reason == "the file of the weights inception_fid is missing; run `privbench weights fetch inception_fid`"
     path.parent.mkdir()
-    path.touch()
+    path.write_bytes(b"<html>sign in</html>")
+    reason = FIDInception().unavailable(_protocol())
+    assert reason.startswith("the file of the weights inception_fid is a web page, not weights; run `privbench")
+    monkeypatch.setattr(Published, "digest", None)
+    torch.save({"weight": torch.zeros(1)}, path)
     assert FIDInception().unavailable(_protocol()) is None
 
 
@@ -416,7 +420,7 @@ def test_inception_scores_with_its_own_features(monkeypatch):
     def features(network, pixels):
         return network(pixels.double().flatten(1)).numpy()
 
-    monkeypatch.setattr(_inception, "load", lambda path: lambda x: x[:, :3] / 255)
+    monkeypatch.setattr(_inception, "load", lambda: lambda x: x[:, :3] / 255)
     monkeypatch.setattr(_inception, "features", features)
     fake = _pixels(1, 5, 2, seed=4)
     evidence = _evidence(fake)

@@ -16,7 +16,10 @@ from privbench.benchmark.core.evidence import (
 )
 from privbench.benchmark.core.statistics import clustered, student
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
+from privbench.benchmark.networks.embedders.facenet_vggface2 import FaceNetVGGFace2
+from privbench.benchmark.networks.embedders.hog import HOG
 from privbench.benchmark.networks.weights import named
+from privbench.benchmark.networks.weights.published import Published
 from privbench.evaluators._pairs import unrelated
 from privbench.evaluators.face_similarity import FaceSimilarity
 from privbench.evaluators.feature_similarity import FeatureSimilarity
@@ -173,27 +176,29 @@ def test_nothing_and_not_finite_are_undefined():
     assert _face(nothing, NAN, test=Images(original)).reason == "there are no reconstructions"
 
 
-def _weights(monkeypatch, files_of):
-    monkeypatch.setattr(named, "files_of", files_of)
-
-
 def test_protocols_without_faces_are_refused(monkeypatch):
-    _weights(monkeypatch, lambda kind, name: {"facenet-vggface2": "0" * 64})
+    monkeypatch.setattr(named, "problem", lambda name: None)
+    monkeypatch.setattr(named, "reason", lambda name: None)
+    monkeypatch.setattr(FaceNetVGGFace2, "files", dict)
     reason = FaceSimilarity().unavailable(_protocol(face_box=None))
     assert reason == "face similarity needs aligned faces and made-up/v1 has none"
     assert FaceSimilarity().unavailable(_protocol()) is None
 
 
 def test_missing_weights_are_named_and_weights_are_in_the_key(monkeypatch):
-    def missing(kind, name):
-        raise MissingDataError(f"expected the weights of {kind} {name} in /root/somewhere, found nothing")
-
-    _weights(monkeypatch, missing)
+    monkeypatch.setattr(Published, "find", lambda source: None)
     assert FaceSimilarity().unavailable(_protocol()) == (
-        "face similarity needs the weights of facenet_vggface2, which are missing or damaged; run `privbench "
-        "weights ls`"
+        "the file of the weights facenet_vggface2 is missing; run `privbench weights fetch facenet_vggface2`"
     )
-    _weights(monkeypatch, lambda kind, name: {name: "0" * 64})
+
+    def missing():
+        raise MissingDataError("expected a file in /root/somewhere, found nothing")
+
+    monkeypatch.setattr(HOG, "files", missing)
+    assert FaceSimilarity(embedder="hog").unavailable(_protocol()) == (
+        "a file of the embedder hog is missing or damaged; run `privbench check embedder hog`"
+    )
+    monkeypatch.undo()
     evaluator = FaceSimilarity(embedder="hog")
     assert evaluator.networks() == evaluator.networks("scores") == (("embedder", "hog"),)
     assert evaluator.networks("target") == ()

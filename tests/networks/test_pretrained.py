@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import urllib.error
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def contents(value: object, *, legacy: bool = False) -> bytes:
 
 
 def published(data: bytes) -> Published:
-    return Published("the weights", f"https://example.org/net-{hashlib.sha256(data).hexdigest()[:8]}.pth")
+    return Published("net", "the weights", f"https://example.org/net-{hashlib.sha256(data).hexdigest()[:8]}.pth")
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +65,16 @@ def test_names_and_hashes_are_torchvisions(hub: Path) -> None:
 def test_missing_weights_say_where_to_put_them(hub: Path) -> None:
     with pytest.raises(MissingDataError) as caught:
         imagenet_state("vgg16_bn")
-    message = str(caught.value)
-    assert str(hub / "vgg16_bn-6c64b313.pth") in message
-    assert "(no route)" in message
-    assert message.endswith("put the file there, or train from scratch with --set dataset.pretrained=false")
-    assert "\n" not in message
-    assert "found nothing" in (imagenet("vgg16_bn").problem() or "")
+    assert (
+        str(caught.value)
+        == imagenet("vgg16_bn").problem()
+        == (
+            f"expected the ImageNet weights of vgg16_bn at {hub / 'vgg16_bn-6c64b313.pth'}, found nothing; run "
+            "`privbench weights fetch vgg16_bn`, or put https://download.pytorch.org/models/vgg16_bn-6c64b313.pth there"
+        )
+    )
+    with pytest.raises(MissingDataError, match=r"cannot be fetched \(no route\); put the file there, or try again"):
+        imagenet("vgg16_bn").fetch()
     with pytest.raises(MissingDataError, match="vgg19_bn-c79401a0"):
         build_network("vgg19_bn", (3, 32, 32), 10, pretrained=True)
 
@@ -77,8 +82,12 @@ def test_missing_weights_say_where_to_put_them(hub: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (b"\n<!DOCTYPE html><html>", "is a web page, not weights; replace it by https://example.org/net-"),
-        (b"", "has a SHA-256 that starts with e3b0c442, not"),
+        (
+            b"\n<!DOCTYPE html><html>",
+            "is a web page, not weights; run `privbench weights fetch net`, or replace it by https://example.org/net-",
+        ),
+        (b"", "is an empty file, not weights; run"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "is a Git LFS pointer, which only names the"),
         (contents(WEIGHTS)[:-20], "has a SHA-256 that starts with"),
     ],
 )
@@ -86,8 +95,27 @@ def test_damage_is_named(hub: Path, written: bytes, message: str) -> None:
     source = published(contents(WEIGHTS))
     source.path.write_bytes(written)
     assert message in (source.problem() or "")
-    with pytest.raises(MissingDataError, match=message):
+    with pytest.raises(MissingDataError, match=re.escape(message)):
         source.load()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_truncated_file_without_a_published_hash_is_named_before_it_is_used(hub: Path, legacy: bool) -> None:
+    data = contents({"weight": torch.zeros(100)}, legacy=legacy)
+    vggface2().path.write_bytes(data)
+    assert vggface2().problem() is None
+    vggface2().path.write_bytes(data[: len(data) // 2])
+    assert vggface2().fault() == "is truncated, damaged or contains more than weights"
+
+
+@pytest.mark.parametrize("prefixes", [["module."], ["_orig_mod."], ["module.", "_orig_mod."]])
+def test_the_prefix_of_a_wrapper_is_left_out(hub: Path, prefixes: list[str]) -> None:
+    prefix = "".join(prefixes)
+    data = contents({prefix + name: value for name, value in WEIGHTS.items()})
+    source = published(data)
+    source.path.write_bytes(data)
+    assert list(source.load()) == list(WEIGHTS)
+    assert list(pretrained.unwrapped({"module.a": torch.ones(1), "b": torch.ones(1)})) == ["module.a", "b"]
 
 
 class Trap:
@@ -113,7 +141,7 @@ def test_only_tensors_are_read(hub: Path, value: object, message: str) -> None:
 
 def test_garbage_without_a_published_hash_is_named(hub: Path) -> None:
     vggface2().path.write_bytes(b"garbage")
-    with pytest.raises(MissingDataError, match="damaged or contains more than weights"):
+    with pytest.raises(MissingDataError, match="truncated, damaged or contains more than weights"):
         vggface2().load()
 
 
@@ -126,7 +154,9 @@ def test_weights_are_fetched_once_and_whole(hub: Path, monkeypatch: pytest.Monke
         return io.BytesIO(data)
 
     monkeypatch.setattr(pretrained.urllib.request, "urlopen", answer)
-    assert list(source.load()) == list(WEIGHTS)
+    with pytest.raises(MissingDataError, match="found nothing"):
+        source.load()
+    assert source.fetch() == source.path
     assert list(source.load()) == list(WEIGHTS)
     assert calls == [(source.url, pretrained.TIMEOUT)]
     assert [path.name for path in hub.iterdir()] == [source.file]
@@ -136,7 +166,7 @@ def test_weights_are_fetched_once_and_whole(hub: Path, monkeypatch: pytest.Monke
 def test_a_wrong_answer_is_not_kept(hub: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
     monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(answer))
     with pytest.raises(MissingDataError, match="got something else; put the file at"):
-        published(contents(WEIGHTS)).load()
+        published(contents(WEIGHTS)).fetch()
     assert list(hub.iterdir()) == []
 
 

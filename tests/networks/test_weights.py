@@ -124,7 +124,8 @@ def without(key: str) -> dict[str, Tensor]:
 LAST = list(STATE)[-1]
 BAD = {
     "a web page": (b"\n <!DOCTYPE html><html>not found</html>", "got a web page"),
-    "nothing": (b"", "got 0 bytes that are not"),
+    "nothing": (b"", "got an empty file"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "got a Git LFS pointer"),
     "truncated header": (save(STATE)[:1000], "got 1,000 bytes that are not"),
     "truncated": (save(STATE)[:-7], "bytes that are not"),
     "longer": (save(STATE) + b"\0", "bytes that are not"),
@@ -174,6 +175,20 @@ def test_counters_of_batch_norm_are_ignored() -> None:
     assert set(importing._converted("n", path, lean, wanted)) == set(lean)
     assert set(importing._converted("n", path, wanted, wanted)) == set(lean)
     assert set(importing._converted("n", path, wanted, lean)) == set(lean)
+
+
+def test_the_prefix_of_a_wrapper_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = take(tmp_path, STATE)
+    assert caplog.text == ""
+    assert take(tmp_path, {f"module.{key}": value for key, value in STATE.items()}).sha256 == plain.sha256
+    assert "names with the prefix of torch.nn.DataParallel" in caplog.text
+
+
+def test_what_replaced_imported_weights_is_named(tmp_path: Path) -> None:
+    take(tmp_path, STATE).path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert str(named.problem(NAME)).partition(" is a ")[2].startswith("Git LFS pointer, which only names the file")
+    assert str(named.reason(NAME)).endswith(f"not weights; run `privbench weights import {NAME} FILE`")
+    assert str(tmp_path) not in str(named.reason(NAME)), "records are shared"
 
 
 @pytest.mark.parametrize("damage", ["flipped", "shortened", "removed", "manifest", "another's manifest"])
@@ -263,7 +278,11 @@ def test_published_weights_are_neither_imported_nor_downloaded_by_a_check(tmp_pa
     for name, file in (("vgg16", "vgg16-397923af.pth"), ("facenet_vggface2", "20180402-114759-vggface2.pt")):
         error_message = named.problem(name)
         assert error_message is not None
-        assert error_message.endswith(f"{file} there, or run `privbench weights fetch {name}`")
+        assert f"run `privbench weights fetch {name}`" in error_message
+        assert error_message.endswith(f"{file} there")
+        assert named.reason(name) == (
+            f"the file of the weights {name} is missing; run `privbench weights fetch {name}`"
+        )
         with pytest.raises(MissingDataError, match="found nothing"):
             named.digest(name)
         with pytest.raises(MissingDataError, match=r"no route.*or try again"):
@@ -286,7 +305,11 @@ def test_a_damaged_download_is_named_and_fetched_again(monkeypatch: pytest.Monke
     assert source is not None
     source.path.parent.mkdir(parents=True)
     source.path.write_bytes(b"<html>sign in</html>")
-    assert "is a web page, not weights; replace it by" in str(named.problem("facenet_vggface2"))
+    assert str(named.problem("facenet_vggface2")).startswith(f"{source.path} is a web page, not weights; run ")
+    assert named.reason("facenet_vggface2") == (
+        "the file of the weights facenet_vggface2 is a web page, not weights; run `privbench weights fetch "
+        "facenet_vggface2`"
+    )
     data = pth({"a": torch.zeros(1)})
     monkeypatch.setattr(published.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(data))
     assert named.fetch("facenet_vggface2").read_bytes() == data
@@ -308,6 +331,8 @@ def test_every_network_with_weights_is_listed() -> None:
     using = importing.users()
     assert set(named.ABOUT) <= set(using)
     assert [use[:2] for use in using[NAME]] == [("embedder", NAME)]
+    assert [use[:2] for use in using["facenet_vggface2"]] == [("embedder", "facenet_vggface2"), ("network", "facenet")]
+    assert [use[:2] for use in using["inception_fid"]] == [("evaluator", "fid_inception")]
     assert importing.expected(DlibResNet)["fc.weight"] == (256, 128)
 
 

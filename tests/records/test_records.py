@@ -75,7 +75,7 @@ def test_newer_schema_is_refused_before_anything_else(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "Expecting value"),
+        (b"", "it is an empty file"),
         (b"\xff\xfe", "can't decode byte"),
         (b"[1, 2]", "to be a JSON object: it is of type list"),
         (b"null", "to be a JSON object: it is of type NoneType"),

@@ -6,7 +6,6 @@ from facenet_pytorch import InceptionResnetV1
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...files.hashing import hash_file
 from ..weights import named
 from ..weights.published import transfer, vggface2_state
 from .network import Network
@@ -60,13 +59,14 @@ class FaceNet(Network):
 
     family: ClassVar[str] = "inception_resnet"
     pretraining: ClassVar[str] = "VGGFace2"
+    weights: ClassVar[str | None] = "facenet_vggface2"
     #: Side of the images that the embedding uses, in pixels.
     size: ClassVar[int] = Embedding.size
 
     @classmethod
     def files(cls, *, pretrained: bool) -> dict[str, str]:
-        """Hash of the VGGFace2 weights, whose publisher states none; missing ones are fetched."""
-        return {"facenet_vggface2": hash_file(named.fetch("facenet_vggface2"))} if pretrained else {}
+        """Hash of the VGGFace2 weights, whose publisher states none."""
+        return {"facenet_vggface2": named.digest("facenet_vggface2")} if pretrained else {}
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         require_size("facenet", image, 1)

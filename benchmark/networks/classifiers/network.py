@@ -19,7 +19,7 @@ class Network(nn.Module):
     A registered network has the constructor `(image, classes, *, pretrained=False)` with the shape (channels, height,
     width) of an image, the number K of classes or attributes, and whether to start from the published weights. It
     raises InvalidConfigurationError for images or weights that it does not support, and MissingDataError for weights
-    that are missing and cannot be downloaded. Increase `version` when a change alters results.
+    that are missing. It downloads nothing. Increase `version` when a change alters results.
 
     Args:
         stages: modules by name, in order; the last is `logits`.
@@ -38,6 +38,9 @@ class Network(nn.Module):
     family: ClassVar[str] = ""
     #: Training data of the published weights that `pretrained` loads; empty if there are none.
     pretraining: ClassVar[str] = ""
+    #: Name in `privbench weights ls` of the published weights that `pretrained` loads; `None` without such weights, or
+    #: where `files` names them. A plan says if they are missing.
+    weights: ClassVar[str | None] = None
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
         super().__init__()

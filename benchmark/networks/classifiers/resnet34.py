@@ -71,6 +71,7 @@ class ResNet34(Network):
 
     family: ClassVar[str] = "resnet"
     pretraining: ClassVar[str] = "ImageNet"
+    weights: ClassVar[str | None] = "resnet34"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         trunk, stem = imagenet_trunk("resnet34", image, pretrained=pretrained, head=False)

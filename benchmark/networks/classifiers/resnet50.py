@@ -54,6 +54,7 @@ class ResNet50(Network):
 
     family: ClassVar[str] = "resnet"
     pretraining: ClassVar[str] = "ImageNet"
+    weights: ClassVar[str | None] = "resnet50"
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         trunk, stem = imagenet_trunk("resnet50", image, pretrained=pretrained, head=True)

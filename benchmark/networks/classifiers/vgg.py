@@ -69,6 +69,7 @@ class VGG16BN(_VGG):
     """
 
     name = "vgg16_bn"
+    weights = "vgg16_bn"
     depths = (2, 2, 3, 3, 3)
 
 
@@ -83,6 +84,7 @@ class VGG19BN(_VGG):
     """
 
     name = "vgg19_bn"
+    weights = "vgg19_bn"
     depths = (2, 2, 4, 4, 4)
 
 

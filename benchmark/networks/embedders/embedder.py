@@ -23,7 +23,7 @@ class Embedder(nn.Module, ABC):
         pretrained: load the weights named by `weights`; otherwise they are random, for tests and for strict loading.
 
     Raises:
-        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
+        MissingDataError: the weights are missing or damaged.
     """
 
     kind: ClassVar[str] = "embedder"

@@ -14,7 +14,6 @@ class FaceNetVGGFace2(AlignedFaceEmbedder):
     """InceptionResnetV1 of facenet-pytorch, 512-d, trained on VGGFace2.
 
     RGB at 160 x 160, (255 x - 127.5) / 128, which is facenet-pytorch's `fixed_image_standardization`.
-    Missing weights are downloaded.
 
     References:
         Schroff, Kalenichenko, Philbin. FaceNet: A Unified Embedding for Face Recognition and Clustering. CVPR 2015.

@@ -28,7 +28,7 @@ class Perceptual(nn.Module, ABC):
         pretrained: load the weights named by `weights`; otherwise they are random.
 
     Raises:
-        MissingDataError: the weights are missing and cannot be downloaded, or are damaged.
+        MissingDataError: the weights are missing or damaged.
 
     References:
         Dosovitskiy, Brox. Generating Images with Perceptual Similarity Metrics based on Deep Networks. NIPS 2016.

