@@ -12,10 +12,10 @@ from typing import Any
 
 from ..core.config import BUDGETS, Definition, is_placebo
 from ..core.text import count
+from ..records.bounds import bounds
 from ..records.record import Choice, Interval, Record, RecordedScore
 
 MEASURES = ("utility", "leakage", "quality")
-_BOUNDS = {"fraction": (0.0, 1.0), "similarity": (-1.0, 1.0), "distance": (0.0, math.inf), "ratio": (0.0, math.inf)}
 _encode = json.JSONEncoder(sort_keys=True).encode
 
 
@@ -102,11 +102,6 @@ def trainings(number: int) -> str:
         ('1 training', '3 trainings')
     """
     return count(number, "training")
-
-
-def bounds(unit: str) -> Interval:
-    """Range of scores with a unit."""
-    return _BOUNDS.get(unit, (-math.inf, math.inf))
 
 
 def latest(records: Sequence[Record], score: str) -> dict[int, Record]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.config import Definition
+from ..records.bounds import bounds
 from ..records.record import Interval, Record, RecordedScore
-from .aggregate import Row, Section, Summary, bounds, evaluator_of, latest
+from .aggregate import Row, Section, Summary, evaluator_of, latest
 
 #: Units in which a difference has a meaning of its own.
 UNITS = ("fraction", "similarity")

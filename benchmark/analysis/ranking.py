@@ -13,8 +13,9 @@ import numpy as np
 from ..core.config import Definition
 from ..core.ranking_rules import RankingRules
 from ..core.text import count
+from ..records.bounds import bounds
 from . import letter_display, rank_bootstrap
-from .aggregate import Row, Section, bounds, trainings
+from .aggregate import Row, Section, trainings
 from .eligibility import Eligibility
 from .rank_bootstrap import Booleans, Estimate
 from .ranking_rows import Cells, best_known, comparable_rows, further_cells, scores_by_seed, suite_cells

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..core.config import Definition
 from ..core.evidence import Evidence, Score
 from ..errors import PrivbenchError
+from ..records import bounds
 from .cell import Choice
 from .picture import grid_png
 
@@ -32,6 +34,8 @@ def score_with(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict
         found = evaluator.score(evidence, judges)
         if set(found) != set(definitions):
             raise TypeError(f"expected the scores {sorted(definitions)}, got {sorted(found)}")
+        for name, score in found.items():
+            _require_bounds(definitions[name], score)
     except Exception as cause:  # a fault of a plugin must not lose the other scores
         log.debug("evaluator %s failed", choice.name, exc_info=True)
         found, raised = (
@@ -43,6 +47,14 @@ def score_with(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict
         | {"evaluator": choice.name, "definition": definitions[name].model_dump(mode="json")}
         for name, score in found.items()
     }, raised
+
+
+def _require_bounds(definition: Definition, score: Score) -> None:
+    """Refuse numbers that the unit of a score excludes; a record with them could not be read."""
+    names = ("n", "interval", "intervals", "spreads", "chance", "per_class")
+    fault = bounds.fault(definition.unit, score.value, **{name: getattr(score, name) for name in names})
+    if fault:
+        raise ValueError(f"{definition.name}: {fault}")
 
 
 def picture_of(items: Mapping[str, Any]) -> bytes | None:

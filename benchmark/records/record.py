@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
@@ -16,7 +16,7 @@ from ..core.config import Access, Budget, Configuration, Definition
 from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError, StorageError
 from ..files import atomic
 from ..files.documents import Document
-from . import schema1
+from . import bounds, installed, schema1
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
 SCHEMA = 3
@@ -69,7 +69,7 @@ class RecordedScore(Configuration):
     evaluator: Name
     definition: Definition
     value: float | None
-    n: int = Field(0, ge=0)
+    n: int = Field(0, ge=0, le=bounds.MAX_COUNT)
     interval: Interval | None = None
     intervals: dict[str, Interval | None] = Field(default_factory=dict)
     spreads: dict[str, float | None] = Field(default_factory=dict)
@@ -83,6 +83,14 @@ class RecordedScore(Configuration):
     def _has_value_or_reason(self) -> RecordedScore:
         if (self.value is None) == (self.reason is None):
             raise ValueError("expected either a value or a reason why there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _is_within_bounds(self) -> RecordedScore:
+        numbers = self.model_dump(include={"n", "interval", "intervals", "spreads", "chance", "per_class"})
+        fault = bounds.fault(self.definition.unit, self.value, **numbers)
+        if fault:
+            raise ValueError(fault)
         return self
 
 
@@ -200,6 +208,19 @@ class Record(Document):
         """Convert a parsed record of an older schema to the newest one."""
         return (schema1.convert(value) if schema == 1 else value) | {"schema_version": SCHEMA}
 
+    @classmethod
+    def parse(cls, data: bytes, source: str) -> Self:
+        """Validate the record in `data`, also against the number of labels of a built-in data set."""
+        record = super().parse(data, source)
+        counts = label_counts(record.cell.dataset)
+        for name, score in record.scores.items():
+            if counts and score.per_class is not None and len(score.per_class) not in counts:
+                raise CorruptArtifactError(
+                    f"expected {name} in {source} to have {' or '.join(map(str, sorted(counts)))} values by label, got "
+                    f"{len(score.per_class)}; {cls.remedy}"
+                )
+        return record
+
     def evaluator(self, score: str) -> Choice:
         """Return the configured evaluator of a score."""
         return next(choice for choice in self.cell.evaluators if choice.name == self.scores[score].evaluator)
@@ -207,6 +228,16 @@ class Record(Document):
     def text(self) -> str:
         """Return the content of the file."""
         return _layout(self.model_dump(mode="json")) + "\n"
+
+
+def label_counts(dataset: Choice) -> frozenset[int]:
+    """Numbers of values by label that a score may have: of all labels, and of those attacked; empty if unknown."""
+    attributes, attacked = dataset.fields.get("attributes"), dataset.fields.get("attacked")
+    usual = installed.classes(dataset.name) if dataset.distribution == installed.DISTRIBUTION else None
+    classes = len(attributes) if usual and isinstance(attributes, list) else usual
+    if classes is None:
+        return frozenset()
+    return frozenset({classes, attacked} if isinstance(attacked, int) and 0 < attacked < classes else {classes})
 
 
 def location(record: Record, results_root: Path) -> Path:

@@ -25,7 +25,7 @@ from ..errors import CorruptArtifactError, MissingDataError
 from ..files.documents import Document
 from ..files.untrusted import read_bounded, shown
 from ..store.manifest import TENSORS
-from .record import Hash, Record, location, read
+from .record import Hash, Record, location
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer submissions.
 SCHEMA = 1
@@ -131,7 +131,7 @@ def read_submission(folder: Path) -> Submission:
     Raises:
         MissingDataError: there is no submission in the folder, or a file is missing.
         CorruptArtifactError: a file is not in the index, or does not match it.
-        IncompatibleRecordError: a record is damaged, or a newer privbench made the submission.
+        IncompatibleRecordError: a newer privbench made the submission or a record.
     """
     index, sha256 = read_index(folder)
     present = dict(_scan(folder))
@@ -142,8 +142,8 @@ def read_submission(folder: Path) -> Submission:
         )
     for path in sorted(listed - present.keys()):
         raise MissingDataError(f"expected {folder / path} as {INDEX} lists it, found none; {_REMEDY}")
-    for path, facts in index.files.items():
-        read_listed(folder, path, facts)
+    for path in sorted(index.files.keys() - {entry.record for entry in index.records}):
+        read_listed(folder, path, index.files[path])
     records = tuple(read_record(folder, entry, index) for entry in index.records)
     if len({record.key for record in records}) < len(records):
         raise CorruptArtifactError(f"expected {folder} to hold each record once, got one twice; {_REMEDY}")
@@ -297,13 +297,15 @@ def read_listed(folder: Path, path: str, facts: Facts) -> bytes:
 
 
 def read_record(folder: Path, entry: SubmittedRecord, index: Index) -> Record:
-    """Read a record of a submission.
+    """Read a record of a submission from the bytes whose size and SHA-256 the index lists.
 
     Raises:
-        IncompatibleRecordError: it is damaged.
-        CorruptArtifactError: its path does not match its content, or a picture is listed that it does not name.
+        MissingDataError: it does not exist.
+        IncompatibleRecordError: a newer privbench made it.
+        CorruptArtifactError: it is damaged or not the listed file, its path does not match its content, or a picture is
+            listed that it does not name.
     """
-    record = read(folder / entry.record)
+    record = Record.parse(read_listed(folder, entry.record, index.files[entry.record]), str(folder / entry.record))
     due = location(record, Path()).as_posix()
     if due != entry.record:
         raise CorruptArtifactError(

@@ -77,10 +77,10 @@ def load(folder: Path) -> Iterator[Submitted | str]:
         yield mismatch
     for entry in index.records:
         try:
-            for path in (entry.record, picture_path(entry)):
-                if path in index.files:
-                    read_listed(folder, path, index.files[path])
             record = read_record(folder, entry, index)
+            picture = picture_path(entry)
+            if picture in index.files:
+                read_listed(folder, picture, index.files[picture])
         except PrivbenchError as problem:
             yield str(problem)
             continue

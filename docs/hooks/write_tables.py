@@ -1,10 +1,11 @@
-"""Write the generated tables and pages that the repository view shows, and fields of defenses: `make docs-tables`."""
+"""Write the tables and pages that the repository view shows, and facts of components: `make docs-tables`."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import check_tables
 import component_pages
+import installed_components
 import metric_pages
 import paper_configurations
 import protocol_tables
@@ -19,6 +20,7 @@ def written() -> Iterator[tuple[Path, str]]:
         yield DOCS / name, tables.filled((DOCS / name).read_text(encoding="utf-8"))
     yield DOCS / "metrics.md", HEADER + metric_pages.page()
     yield DOCS.parent / "benchmark" / "papers" / "configurations.json", paper_configurations.text()
+    yield DOCS.parent / "benchmark" / "records" / "installed.json", installed_components.text()
     yield DOCS / "components" / "index.md", HEADER + component_pages.overview()
 
 

@@ -36,7 +36,7 @@ def cells(defense="none", attacks=SUITE, seeds=(0, 1, 2), *, leak=0.5, accuracy=
     made = []
     for attack, seed in itertools.product(attacks, seeds):
         value = accuracy + 0.01 * (seed - sum(seeds) / len(seeds))
-        interval = [value - 0.02, value + 0.02]
+        interval = [value - 0.02, min(1.0, value + 0.02)]
         hits = [leak + 0.02 * seed + 0.01 * k for k in range(30)]
         scores = {
             "accuracy": make_score("accuracy", value, n=360, chance=chance, interval=interval),
