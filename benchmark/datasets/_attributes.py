@@ -14,6 +14,7 @@ from ..core.config import Part, Protocol, Recipe, setting
 from ..core.evidence import UNKNOWN, Images
 from ..core.split import ranked
 from ..errors import MissingDataError
+from ..files import images as reader
 from . import _celeba_files as release
 from . import _fields
 from ._decoded import cache_key, decoded, decoded_path
@@ -32,7 +33,7 @@ ATTRIBUTES = (
 #: The largest centred square of the aligned frame: all columns, rows 20 .. 197.
 SQUARE = (0, 20, 178, 178)
 Size = Literal[64, 112, 128, 224]
-#: Increase when the decoding of extra images changes.
+#: Increase when the crop of extra images changes; the reader of images has its own version.
 _FORMAT = 1
 
 
@@ -177,7 +178,12 @@ class AttributeFaces(Faces):
     def fingerprint(self, root: Path) -> str:
         """Identify split, annotations and images, and the content of `extra`."""
         key = super().fingerprint(root)
-        return key if self.extra is None else cache_key([key, self._list_extra(root).digest])
+        if self.extra is None:
+            return key
+        extra = self._list_extra(root)
+        if not decoded_path("extra", self._extra_key(extra)).exists():
+            extra.require_whole()
+        return cache_key([key, extra.digest])
 
     def check(self, root: Path) -> list[str]:
         """List what is missing or damaged; decode every image of the split and of `extra` to find out."""
@@ -194,8 +200,11 @@ class AttributeFaces(Faces):
         assert self.extra is not None
         return list_images(self.extra, root / release.FOLDER)
 
+    def _extra_key(self, extra: ExtraImages) -> str:
+        return cache_key([_FORMAT, reader.VERSION, self.size, extra.digest])
+
     def _decode_extra(self, extra: ExtraImages) -> Tensor:
         """Decode the images of `extra`, `uint8 N 3 S S`; the result is cached."""
-        key = cache_key([_FORMAT, self.size, extra.digest])
+        key = self._extra_key(extra)
         shapes = {"extra": (len(extra.names), 3, self.size, self.size)}
         return decoded(decoded_path("extra", key), key, "extra", shapes, lambda: {"extra": extra.decode(self.size)})

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..core.paths import cache_root
-from ..errors import MissingDataError, StorageError
+from ..errors import StorageError
 from ..files.atomic import replaced_file, storage_errors
 
 _log = logging.getLogger(__name__)
@@ -30,18 +30,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 def cache_key(content: Any) -> str:
     """SHA-256 of `content` as JSON, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def require_decoded(attempts: Iterable[np.ndarray | str]) -> Iterator[np.ndarray]:
-    """Pass images on.
-
-    Raises:
-        MissingDataError: an attempt is an error message instead of an image.
-    """
-    for attempt in attempts:
-        if isinstance(attempt, str):
-            raise MissingDataError(attempt)
-        yield attempt
 
 
 def decoded_path(name: str, key: str) -> Path:

@@ -2,25 +2,18 @@
 
 import hashlib
 import os
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import MissingDataError
-from ._decoded import require_decoded
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
-#: Limits: an image with more pixels or a file with more bytes is rejected before it is decoded.
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 64 * 2**20
-#: Images decoded at once.
-_CHUNK = 512
+from ..files.images import SUFFIXES
+from . import _decoding
+from ._decoding import require_decoded
+from ._encoded import is_doubtful, read_encoded
 
 
 @dataclass(frozen=True)
@@ -37,16 +30,29 @@ class ExtraImages:
     names: tuple[str, ...]
     digest: str
 
-    def try_decode(self, size: int) -> Iterator[np.ndarray | str]:
-        """Decode each image to its centre square `uint8 3 S S`, resized bilinearly, or to an error message."""
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(self.names), _CHUNK):
-                paths = [self.folder / name for name in self.names[start : start + _CHUNK]]
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    warnings.simplefilter("error", Image.DecompressionBombWarning)
-                    images = list(pool.map(_decode, paths, repeat(size)))
-                yield from images
+    def try_decode(self, size: int, names: Sequence[str] | None = None) -> Iterator[np.ndarray | str]:
+        """Decode each image to its centre square `uint8 3 S S`, resized bilinearly, or to an error message.
+
+        Args:
+            size: S.
+            names: of the images; all without them.
+        """
+        return _decoding.try_decode(
+            self.names if names is None else names,
+            lambda name: read_encoded(self.folder / name),
+            _squaring(size),
+            lambda name, fault: f"{self.folder / name} {fault}: repair it or remove it from dataset.extra",
+        )
+
+    def require_whole(self) -> None:
+        """Decode the images whose files do not begin and end as images do.
+
+        Raises:
+            MissingDataError: one of them cannot be decoded.
+        """
+        doubtful = [name for name in self.names if is_doubtful(self.folder / name)]
+        for _ in require_decoded(self.try_decode(1, doubtful)):
+            pass
 
     def decode(self, size: int) -> Iterator[np.ndarray]:
         """Decode each image as `try_decode` does.
@@ -102,23 +108,11 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _decode(path: Path, size: int) -> np.ndarray | str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            return _rejected(path, f"has more than {MAX_BYTES // 2**20} MiB")
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return _rejected(path, f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            square = image.convert("RGB").crop((left, top, left + side, top + side))
-            return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return _rejected(path, f"has more than {MAX_PIXELS:,} pixels")
-    except (OSError, ValueError, SyntaxError) as error:
-        cause = "not a JPEG or PNG image" if isinstance(error, UnidentifiedImageError) else error
-        return _rejected(path, f"cannot be decoded ({cause})")
+def _squaring(size: int) -> Callable[[Image.Image], Image.Image]:
+    def square(image: Image.Image) -> Image.Image:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        centre = image.crop((left, top, left + side, top + side))
+        return centre.resize((size, size), Image.Resampling.BILINEAR)
 
-
-def _rejected(path: Path, fault: str) -> str:
-    return f"{path} {fault}: repair it or remove it from dataset.extra"
+    return square

@@ -2,13 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import MissingDataError
 from ..files.stand_ins import HEAD, stand_in
+from ..files.untrusted import open_regular
 
+#: Bytes of a file that is read as a whole, at most.
+MAX_BYTES = 1 << 28
 _CHUNK = 1 << 20
+#: Marks of Unicode text, and their encodings.
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,37 @@ def read(root: Path, source: DownloadSource) -> bytes:
     def check() -> str | None:
         if not path.is_file():
             return _check(path, source, None)
-        content.append(path.read_bytes())
+        with open_regular(path, follow_links=True) as file:
+            content.append(file.read(MAX_BYTES + 1))
+        if len(content[0]) > MAX_BYTES:
+            return damaged(path, f"is another file, of more than {MAX_BYTES >> 20} MiB", source.origin)
         return _check(path, source, content[0])
 
     error = _catch_read_errors(path, source.origin, check)
     if error:
         raise MissingDataError(error)
     return content[0]
+
+
+def read_text(root: Path, source: DownloadSource) -> bytes:
+    """Read a text file as programs on any system save it: without its mark of Unicode, lines ended by line feeds.
+
+    The published checksum may be that of the file or that of what is returned.
+
+    Raises:
+        MissingDataError: as for `read`.
+    """
+    path = root / source.path
+    content = read(root, replace(source, md5=None))
+    marks = [mark for mark in _MARKS if content.startswith(mark)]
+    try:
+        plain = content.decode(_MARKS[marks[0]]).encode() if marks else content
+    except UnicodeError:
+        raise MissingDataError(damaged(path, "is not text", source.origin)) from None
+    plain = plain.replace(b"\r\n", b"\n")
+    if source.md5 is not None and source.md5 not in (digest(content), digest(plain)):
+        raise MissingDataError(damaged(path, _other_version(digest(content), source.md5), source.origin))
+    return plain
 
 
 def missing(path: Path, origin: str) -> str:
@@ -92,8 +121,12 @@ def _check(path: Path, source: DownloadSource, content: bytes | None) -> str | N
     if source.md5 is not None:
         md5 = _md5(path) if content is None else digest(content)
         if md5 != source.md5:
-            return damaged(path, f"is damaged or another version, MD5 {md5} instead of {source.md5}", source.origin)
+            return damaged(path, _other_version(md5, source.md5), source.origin)
     return None
+
+
+def _other_version(md5: str, published: str) -> str:
+    return f"is damaged or another version, MD5 {md5} instead of {published}"
 
 
 def digest(content: bytes) -> str:
@@ -102,13 +135,13 @@ def digest(content: bytes) -> str:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path, follow_links=True) as file:
         return file.read(HEAD)
 
 
 def _md5(path: Path) -> str:
     state = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_regular(path, follow_links=True) as file:
         while chunk := file.read(_CHUNK):
             state.update(chunk)
     return state.hexdigest()

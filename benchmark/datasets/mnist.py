@@ -1,6 +1,7 @@
 """MNIST in torchvision's layout, `MNIST/raw/*-ubyte` or the published `.gz` archives."""
 
 import gzip
+import io
 import zlib
 from pathlib import Path
 from urllib.error import URLError
@@ -114,7 +115,7 @@ def _content(root: Path, name: str) -> bytes:
         return files.read(root, files.DownloadSource(f"{FOLDER}/{name}", origin, size, md5))
     packed = files.read(root, files.DownloadSource(f"{FOLDER}/{name}.gz", origin))
     try:
-        content = gzip.decompress(packed)
+        content = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(files.MAX_BYTES)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise MissingDataError(files.damaged(archive, "is truncated or not a gzip archive", origin)) from None
     if files.digest(content) != md5:

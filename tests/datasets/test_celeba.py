@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from privbench.benchmark.datasets import _celeba_files, celeba, celeba_subset
+from privbench.benchmark.datasets import _celeba_files, _celeba_pictures, _faces, celeba, celeba_subset
 from privbench.benchmark.datasets._decoded import decoded, decoded_path
 from privbench.benchmark.datasets.celeba import CelebA, choose
 from privbench.benchmark.datasets.celeba_subset import CelebASubset
@@ -183,8 +183,8 @@ class TestSubset:
         assert min((i for i, n in others.items() if n == least), default=10**9) > max(
             i for i in split.identities if counts[i] == least
         )
-        pictures = _celeba_files.find_pictures(real_data)
-        pixels = list(_celeba_files.decode(pictures, split.parts["private_test"][:8], CelebASubset().crop))
+        pictures = _celeba_pictures.find_pictures(real_data)
+        pixels = list(_celeba_pictures.decode(pictures, split.parts["private_test"][:8], CelebASubset().crop))
         assert np.std(pixels) > 20
         if len(identities) != _celeba_files.COUNT:
             assert "use the data set celeba_subset" in CelebA().check(real_data)[0]
@@ -193,7 +193,7 @@ class TestSubset:
 class TestCacheOfDecodedImages:
     def test_decoded_once(self, tree, monkeypatch):
         first = CelebASubset().load("public", tree)
-        monkeypatch.setattr(_celeba_files, "decode", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr(_faces, "decode", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(CelebASubset().load("public", tree).pixels, first.pixels)
         CelebASubset().load("private_train", tree)
 
@@ -291,7 +291,7 @@ class TestMistakes:
 
     def test_no_files(self, tmp_path):
         problems = CelebASubset().check(tmp_path)
-        names = ("identity_CelebA.txt", "list_attr_celeba.txt", "img_align_celeba.zip")
+        names = ("identity_CelebA.txt", "img_align_celeba.zip")
         assert [problem.split(" is missing: download ")[0] for problem in problems] == [
             f"{tmp_path}/celeba/{name}" for name in names
         ]
@@ -342,9 +342,9 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"", "cannot be decoded (not an image)"),
-            (b"<html>", "cannot be decoded (not an image)"),
-            (None, "cannot be decoded (image file is truncated"),
+            (b"", "is an empty file and not a JPEG or PNG image"),
+            (b"<html>", "is a web page and not a JPEG or PNG image"),
+            (None, "is cut off or damaged (image file is truncated"),
         ],
     )
     def test_unreadable_image(self, tree, content, message):
@@ -363,7 +363,8 @@ class TestMistakes:
     def test_image_of_another_size(self, tree):
         path = tree / "celeba/img_align_celeba" / one_test_image(tree)
         path.write_bytes(encoded(np.zeros((218, 177, 3), dtype=np.uint8)))
-        assert self.error_message(tree) == f"expected {path} to be 178 x 218 pixels, got 177 x 218"
+        message = f"{path} has 177 x 218 pixels and not 178 x 218: it is resized, cropped or not aligned; replace it: "
+        assert self.error_message(tree).startswith(message)
 
     @pytest.mark.parametrize(
         ("line", "message"),

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import struct
 import zlib
 from collections import Counter
@@ -12,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 from privbench.benchmark.core.evidence import Images
-from privbench.benchmark.datasets import _celeba_files, _extra
+from privbench.benchmark.datasets import _celeba_files, _celeba_pictures, _encoded, _faces
 from privbench.benchmark.datasets._attributes import ATTRIBUTES
 from privbench.benchmark.datasets._decoded import decoded_path
 from privbench.benchmark.datasets.celeba_attributes import CelebAAttributes
 from privbench.benchmark.datasets.celeba_attributes_subset import CelebAAttributesSubset
 from privbench.benchmark.errors import InvalidConfigurationError, MissingDataError
+from privbench.benchmark.files import images
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.matrix import parse_settings
 from privbench.benchmark.pipeline.resolve import resolve
@@ -192,7 +194,7 @@ class TestImages:
         # In the release 48 % smile and 2 % are bald.
         assert truth.double().mean(0).tolist() == pytest.approx([0.48, 0.02], abs=0.06)
         crop = CelebAAttributesSubset(size=112).crop
-        (first,) = _celeba_files.decode(_celeba_files.find_pictures(real_data), split.parts["public"][:1], crop)
+        (first,) = _celeba_pictures.decode(_celeba_pictures.find_pictures(real_data), split.parts["public"][:1], crop)
         assert first.shape == (3, 112, 112)
         assert first.std() > 20
 
@@ -272,9 +274,10 @@ class TestExtraImages:
     @pytest.mark.parametrize(
         ("content", "fault"),
         [
-            (b"", "cannot be decoded (not a JPEG or PNG image)"),
-            (b"GIF89a" + bytes(40), "cannot be decoded (not a JPEG or PNG image)"),
-            (None, "cannot be decoded (image file is truncated"),
+            (b"", "is an empty file and not a JPEG or PNG image"),
+            (b"GIF89a" + bytes(40), "is a GIF picture and not a JPEG or PNG image"),
+            (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is a PostScript drawing and not a JPEG or PNG image"),
+            (None, "is cut off or damaged (image file is truncated"),
         ],
     )
     def test_broken_image(self, tree, folder, content, fault):
@@ -283,6 +286,8 @@ class TestExtraImages:
         found = self.error_message(tree, folder)
         assert found.startswith(f"{path} {fault}")
         assert found.endswith("repair it or remove it from dataset.extra")
+        with pytest.raises(MissingDataError, match=re.escape(found)):  # a plan says it too
+            CelebAAttributesSubset(extra=folder).fingerprint(tree)
 
     @pytest.mark.parametrize("side", [7100, 12_000, 60_000])
     def test_image_bomb_is_not_decoded(self, tree, folder, side, monkeypatch):
@@ -295,9 +300,10 @@ class TestExtraImages:
             CelebAAttributesSubset(extra=folder).load("public", tree_without_decoding(tree, monkeypatch))
 
     def test_huge_file_is_not_read(self, tree, folder, monkeypatch):
-        monkeypatch.setattr(_extra, "MAX_BYTES", 100)
+        monkeypatch.setattr(_encoded, "MAX_BYTES", 100)
+        monkeypatch.setattr(images, "MAX_BYTES", 100)
         found = CelebAAttributesSubset(extra=folder).check(tree)
-        assert len(found) == 4
+        assert len(found) == 1 + 4  # all images of CelebA, too
         assert all("has more than 0 MiB" in message for message in found)
 
 
@@ -326,7 +332,7 @@ def extra_of(stage):
 def tree_without_decoding(tree, monkeypatch):
     """The synthetic copy, with zeros in place of its decoded images."""
     zeros = np.zeros((3, 64, 64), dtype=np.uint8)
-    monkeypatch.setattr(_celeba_files, "decode", lambda pictures, names, crop: (zeros for _ in names))
+    monkeypatch.setattr(_faces, "decode", lambda pictures, names, crop: (zeros for _ in names))
     return tree
 
 

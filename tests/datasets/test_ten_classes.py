@@ -205,10 +205,10 @@ class TestMNIST:
             MNIST().prepare(tmp_path / "occupied")
 
     def test_unreadable(self, synthetic_mnist, monkeypatch):
-        def deny(path):
+        def deny(path, **_):
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        monkeypatch.setattr("pathlib.Path.read_bytes", deny)
+        monkeypatch.setattr("privbench.benchmark.datasets.files.open_regular", deny)
         assert "cannot be read (Permission denied): change its permissions" in MNIST().check(synthetic_mnist)[0]
 
     @pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("File\nis corrupted."), TimeoutError()])
