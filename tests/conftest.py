@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import command_line, targets
+from privbench.benchmark.training import batches
 
 # Tests are many and small: each worker of pytest-xdist uses one thread, a single process uses two.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ or "OMP_NUM_THREADS" in os.environ else 2)
@@ -64,6 +65,16 @@ def local_targets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         targets.keep_here(patch)
         yield
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Images, networks and random numbers in float64, so that a slow computation agrees to the last digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "to_float", lambda pixels: pixels.double() / 255)
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

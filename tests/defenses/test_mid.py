@@ -152,18 +152,3 @@ def test_penalty_lowers_the_divergence() -> None:
             statistics = bottleneck.statistics(network.encode(x, "feature"))
             divergences.append(float(bottleneck.divergence(*statistics).mean()))
     assert divergences[1] < 0.5 * divergences[0]
-
-
-def test_published_weights() -> None:
-    betas = {name: values["beta"] for name, values in MID.presets.items() if "@" not in name}
-    assert {
-        name: betas[name] for name in ("celeba-a", "celeba-b", "celeba-c", "celeba", "mnist", "cifar10", "vmi")
-    } == {
-        "celeba-a": 0.02,
-        "celeba-b": 0.01,
-        "celeba-c": 0.003,
-        "celeba": 0.003,
-        "mnist": 0.2,
-        "cifar10": 0.15,
-        "vmi": 0.0,
-    }

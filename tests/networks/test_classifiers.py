@@ -4,17 +4,19 @@ import copy
 import functools
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision.models
 from privbench.benchmark import registry
 from privbench.benchmark.errors import InvalidConfigurationError, UnknownComponentError
-from privbench.benchmark.networks.classifiers import resnet34, vgg
+from privbench.benchmark.networks.classifiers import facenet, resnet34, vgg
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.factory import build_network
 from safetensors.torch import load, save
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -135,12 +137,69 @@ def test_parameter_counts(name: str, channels: int, side: int) -> None:
 def stirred(module: nn.Module) -> nn.Module:
     """Give every norm different statistics, scale and shift, so that a wrong copy is noticed."""
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             for value in (layer.running_mean, layer.bias.data):
                 value.normal_(0, 0.2)
             for value in (layer.running_var, layer.weight.data):
                 value.uniform_(0.5, 1.5)
     return module.eval()
+
+
+#: Layers of the published networks, without their last linear layer; `conv p` is padded by p.
+LAYERS = {
+    "mcnn": "conv 1, norm, leaky, pool, conv 0, norm, leaky, pool, conv 0, norm, leaky",
+    "scnn": "conv 1, norm, leaky, pool, conv 0, norm, leaky, pool, conv 0, norm, leaky, conv 1, norm, leaky, "
+    "conv 1, norm, leaky",
+    "lenet5": "conv 0, relu, pool, conv 0, relu, pool, conv 0, relu, linear, relu",
+}
+
+
+def run_layers(layers: str, x: torch.Tensor, weights: Iterator[nn.Module]) -> torch.Tensor:
+    """Run layers one after the other with functions; those with weights take the next ones."""
+    for kind, *padding in map(str.split, layers.split(", ")):
+        layer = next(weights) if kind in ("conv", "norm", "linear") else None
+        if kind == "conv":
+            x = functional.conv2d(x, layer.weight, layer.bias, padding=int(padding[0]))
+        elif kind == "norm":
+            shape = (1, -1, *[1] * (x.dim() - 2))
+            mean, deviation = layer.running_mean.view(shape), (layer.running_var + 1e-5).sqrt().view(shape)
+            x = (x - mean) / deviation * layer.weight.view(shape) + layer.bias.view(shape)
+        elif kind == "linear":
+            x = x.flatten(1) @ layer.weight.T + layer.bias
+        elif kind == "pool":
+            x = functional.max_pool2d(x, 2)
+        else:
+            x = torch.where(x > 0, x, 0.2 * x if kind == "leaky" else 0.0)
+    return x
+
+
+def with_weights(module: nn.Module) -> Iterator[nn.Module]:
+    kinds = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+    return (layer for layer in module.modules() if isinstance(layer, kinds))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_small_networks_equal_their_list_of_layers(name: str) -> None:
+    torch.manual_seed(1)
+    net = stirred(build_network(name, (1, 32, 32), 5))
+    x = 3 * torch.rand(4, 1, 32, 32)
+    x[1:] *= torch.arange(3).view(3, 1, 1, 1)
+    expected = run_layers(f"{LAYERS[name]}, linear", x, with_weights(net))
+    assert expected.std(0).max() > 1e-3
+    torch.testing.assert_close(net.logits(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_end_of_resnet34_equals_its_list_of_layers() -> None:
+    """Average pool, ReLU, norm, linear to 50, which is `fc1`; then ReLU, norm, linear."""
+    torch.manual_seed(1)
+    rest = {name: network("resnet34", 3, 64).stages[name] for name in ("fc1", "bn2", "logits")}
+    net = stirred(Network({"stage4": nn.Identity(), **copy.deepcopy(rest)}))
+    maps = torch.randn(6, 512, 2, 2)
+    weights = with_weights(net)
+    fc1 = run_layers("relu, norm, linear", maps.mean((2, 3)), weights)
+    torch.testing.assert_close(net.stages["fc1"](maps), fc1, rtol=1e-4, atol=1e-5)
+    expected = run_layers("relu, norm, linear", fc1, weights)
+    torch.testing.assert_close(net.head(maps, "stage4"), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "configuration"), [("vgg16_bn", "D"), ("vgg19_bn", "E")])
@@ -196,6 +255,19 @@ def test_facenet_resizes_and_scales_as_published() -> None:
     expected = net.stages["embedding"].body((255 * larger - 127.5) / 128)
     torch.testing.assert_close(latents["embedding"][:1], expected, rtol=1e-4, atol=1e-5)
     assert expected.norm(dim=1).item() != pytest.approx(1)
+
+
+@pytest.mark.parametrize(("size", "reduced"), [((80, 120), False), ((160, 160), False), ((480, 160), True)])
+def test_facenet_smooths_images_that_it_reduces(size: tuple[int, int], reduced: bool) -> None:
+    seen = SimpleNamespace(size=facenet.Embedding.size, body=lambda x: x)
+    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    smooth, plain = (
+        functional.interpolate(x, (160, 160), mode="bilinear", align_corners=False, antialias=antialias)
+        for antialias in (True, False)
+    )
+    expected = (255 * (smooth if reduced else plain) - 127.5) / 128
+    torch.testing.assert_close(facenet.Embedding.forward(seen, x), expected)
+    assert facenet.Embedding.forward(seen, x[:0]).shape == (0, 512)
 
 
 @pytest.mark.parametrize("name", registry.names("network"))

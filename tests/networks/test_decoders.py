@@ -7,6 +7,7 @@ from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.networks.perceptual.perceptual import Perceptual
 from privbench.benchmark.training.decoder_adversary import Adversary, pixel_distance
 from torch import nn
+from torch.nn import functional
 
 SMALL = [
     ("resnet50", (3, 64, 64)),
@@ -64,6 +65,66 @@ def test_the_decoder_starts_with_the_channels_of_the_cut_layer(latent, first):
     with torch.device("meta"):
         wide = Decoder((2048,), (3, 224, 224))
     assert [m.in_features for m in wide.modules() if isinstance(m, nn.Linear)] == [2048]
+
+
+def weights_of(module):
+    """Layers with weights, in order; norms get statistics, scales and shifts that differ."""
+    torch.manual_seed(2)
+    found = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d)]
+    for norm in found:
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.uniform_(norm.running_var, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.2)
+            nn.init.normal_(norm.running_mean, std=0.2)
+    return iter(found)
+
+
+def normalised(x, norm):
+    x = (x - norm.running_mean.view(-1, 1, 1)) / (norm.running_var + 1e-5).sqrt().view(-1, 1, 1)
+    return x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("latent", "image", "start", "doublings"),
+    [((6,), (1, 32, 32), (4, 4), 3), ((4, 4, 4), (3, 16, 16), (4, 4), 2), ((4, 5, 4), (3, 22, 16), (6, 4), 2)],
+)
+@torch.no_grad()
+def test_a_decoder_equals_its_list_of_layers(latent, image, start, doublings):
+    """Two linear layers with ReLU for a flat Z; doublings with norm and ReLU; the last one ends in a sigmoid."""
+    decoder = Decoder(latent, image, max_channels=8).eval()
+    layers = weights_of(decoder)
+    z = torch.randn(3, *latent)
+    x = z
+    if len(latent) == 1:
+        for layer in (next(layers), next(layers)):
+            x = (x @ layer.weight.T + layer.bias).clamp_min(0)
+        x = x.view(3, -1, *start)
+    elif latent[1:] != start:
+        x = functional.interpolate(x, start, mode="bilinear")
+    for i in range(doublings):
+        layer = next(layers)
+        x = functional.conv_transpose2d(x, layer.weight, layer.bias, stride=2, padding=1, output_padding=1)
+        x = normalised(x, next(layers)).clamp_min(0) if i + 1 < doublings else 1 / (1 + (-x).exp())
+    assert next(layers, None) is None
+    torch.testing.assert_close(decoder(z), x[:, :, : image[1], : image[2]])
+
+
+@torch.no_grad()
+def test_the_discriminator_equals_its_list_of_layers():
+    """Convolutions of stride 2 on images in [-1, 1], norms after all but the first, then the mean of a map."""
+    discriminator = ImageDiscriminator((3, 32, 32)).eval()
+    layers = weights_of(discriminator)
+    images = torch.rand(2, 3, 32, 32)
+    x = 2 * images - 1
+    for i in range(3):
+        layer = next(layers)
+        x = functional.conv2d(x, layer.weight, layer.bias, stride=2, padding=1)
+        x = normalised(x, next(layers)) if i else x
+        x = torch.where(x > 0, x, 0.2 * x)
+    layer = next(layers)
+    x = functional.conv2d(x, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(discriminator(images), x.sum((1, 2, 3)) / 16)
 
 
 @pytest.mark.parametrize("image", [(1, 8, 8), (3, 32, 32), (1, 28, 30), (3, 224, 224)])

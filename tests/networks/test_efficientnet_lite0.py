@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from privbench.benchmark.networks.perceptual.efficientnet_lite0 import EfficientNetLite0, _Convolution
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
@@ -86,6 +86,55 @@ def test_shape_and_size_are_the_published_ones() -> None:
     ]
     # Of the published 4,652,008 parameters the classifier has 320 x 1280 + 2 x 1280 + 1280 x 1000 + 1000.
     assert sum(part.numel() for part in network.parameters()) == 4_652_008 - 409_600 - 2_560 - 1_281_000
+
+
+#: Blocks of Tan and Le's table: kernel, stride, expansion, outputs, count.
+TABLE = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
+         (3, 1, 6, 320, 1))  # fmt: skip
+
+
+@torch.inference_mode()
+def test_activations_equal_the_table() -> None:
+    """With drawn weights; activations exceed 6, so that a ReLU6 is noticed."""
+    network = EfficientNetLite0(pretrained=False)
+    drawn = torch.Generator().manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 6, generator=drawn)
+            nn.init.uniform_(module.bias, -1, 2, generator=drawn)
+            nn.init.uniform_(module.running_mean, -0.5, 0.5, generator=drawn)
+            nn.init.uniform_(module.running_var, 0.5, 2, generator=drawn)
+    layers = (module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d))
+
+    def convolve(x: Tensor, kernel: int, stride: int = 1, groups: int = 1) -> Tensor:
+        missing = []
+        for side in (x.shape[3], x.shape[2]):
+            total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+            missing += [total // 2, total - total // 2]
+        x = functional.conv2d(functional.pad(x, missing), next(layers).weight, stride=stride, groups=groups)
+        norm = next(layers)
+        scale = norm.weight / (norm.running_var + 1e-3).sqrt()
+        return (x - norm.running_mean.view(-1, 1, 1)) * scale.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+
+    images = torch.rand(2, 3, 64, 72, generator=drawn)
+    x = convolve((255 * images - 127) / 128, 3, 2).clamp(0, 6)
+    expected = []
+    for kernel, stride, expansion, outputs, count in TABLE:
+        if stride == 2:
+            expected.append(x)
+        for i in range(count):
+            y = convolve(x, 1).clamp(0, 6) if expansion > 1 else x
+            y = convolve(y, kernel, 1 if i else stride, y.shape[1])
+            assert y.max() > 6
+            y = convolve(y.clamp(0, 6), 1)
+            x = x + y if i else y
+            assert x.shape[1] == outputs
+    for found, wanted in zip(network.activations(images), [*expected, x], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+    a, b = images.split(1)
+    parts = zip(network.layers(a), network.layers(b), (6.113, 9.173, 8.278, 7.022, 3.263), strict=True)
+    apart = sum(float(((p - q) / s).square().mean()) for p, q, s in parts)
+    assert network.distance(a, b).item() == pytest.approx(apart, rel=1e-4)
 
 
 def test_activations_are_the_published_ones(trained: EfficientNetLite0) -> None:

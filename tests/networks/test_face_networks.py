@@ -15,7 +15,7 @@ from privbench.benchmark.networks.embedders.mobilefacenet import MobileFaceNet
 from privbench.benchmark.networks.factory import build_embedder
 from privbench.benchmark.networks.perceptual.efficientnet_lite0 import EfficientNetLite0
 from privbench.benchmark.networks.weights import importing
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +74,78 @@ def test_a_halving_block_adds_the_mean_and_pads_with_zeros() -> None:
     wanted[:, :128] += skip
     wanted[:, :, :3, :3] += 3
     torch.testing.assert_close(found, wanted)
+
+
+def draw_weights(network: nn.Module) -> None:
+    """Give weights, offsets and slopes values that keep activations in size and differ from channel to channel."""
+    drawn = torch.Generator().manual_seed(3)
+    for name, value in network.named_parameters():
+        if value.dim() > 1:
+            nn.init.normal_(value, std=(1.5 / value[0].numel()) ** 0.5, generator=drawn)
+        else:
+            low, high = (0.7, 1.3) if name.endswith("gamma") else (-0.1, 0.3)
+            nn.init.uniform_(value, low, high, generator=drawn)
+
+
+@torch.inference_mode()
+def test_dlibs_network_equals_its_list_of_layers() -> None:
+    """7 x 7 of stride 2, pool of 3; blocks of two 3 x 3, of which four halve the image; mean, matrix."""
+    network = DlibResNet(pretrained=False).eval()
+    draw_weights(network)
+    w = dict(network.named_parameters())
+
+    def affine(x: Tensor, name: str, stride: int = 1, padding: int = 0) -> Tensor:
+        y = functional.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], stride, padding)
+        return y * w[f"{name}.gamma"].view(-1, 1, 1) + w[f"{name}.beta"].view(-1, 1, 1)
+
+    chips = faces(2, 150)
+    mean = torch.tensor([122.782, 117.001, 104.298]).view(3, 1, 1)
+    x = functional.max_pool2d(affine((chips * 255 - mean) / 256, "conv1", 2).relu(), 3, 2)
+    groups = (("b32_", 3), ("d64", 0), ("b64_", 3), ("d128", 0), ("b128_", 2), ("d256", 0), ("b256_", 2), ("d256b", 0))
+    for name in (f"{group}{i}" if count else group for group, count in groups for i in range(count or 1)):
+        halves = name.startswith("d")
+        y = affine(x, f"{name}.conv1", 2 if halves else 1, 0 if halves else 1).relu()
+        y = affine(y, f"{name}.conv2", padding=1)
+        skip = functional.avg_pool2d(x, 2) if halves else x
+        x = torch.zeros(2, y.shape[1], *(max(a, b) for a, b in zip(y.shape[2:], skip.shape[2:], strict=True)))
+        x[:, :, : y.shape[2], : y.shape[3]] += y
+        x[:, : skip.shape[1], : skip.shape[2], : skip.shape[3]] += skip
+        x = x.relu()
+    expected = x.mean((2, 3)) @ w["fc.weight"]
+    assert expected.std(0).max() > 1e-3
+    torch.testing.assert_close(network.compute(chips), expected, rtol=1e-3, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_mobilefacenet_equals_its_table() -> None:
+    """Stem, depthwise, groups of inverted bottlenecks (width, outputs, count, stride), 512, global depthwise, 192."""
+    network = MobileFaceNet(pretrained=False).eval()
+    draw_weights(network)
+    layers = (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.PReLU))
+
+    def convolve(x: Tensor, kernel: int, stride: int = 1, groups: int = 1, *, linear: bool = False) -> Tensor:
+        layer = next(layers)
+        total = max(kernel - stride, 0)  # SAME: an odd number of zeros has one more at the end
+        x = functional.pad(x, (total // 2, total - total // 2) * 2)
+        x = functional.conv2d(x, layer.weight, layer.bias, stride, groups=groups)
+        return x if linear else torch.where(x > 0, x, next(layers).weight.view(-1, 1, 1) * x)
+
+    chips = faces(2, 112)
+    x = convolve((chips * 255 - 127.5) / 128, 3, 2)
+    x = convolve(convolve(x, 3, groups=64), 1, linear=True)
+    for width, count, stride in ((128, 1, 2), (128, 4, 1), (256, 1, 2), (256, 6, 1), (512, 1, 2), (256, 2, 1)):
+        for _ in range(count):
+            y = convolve(convolve(convolve(x, 1), 3, stride, width), 1, linear=True)
+            x = x + y if stride == 1 else y
+    x = convolve(x, 1)
+    for groups in (512, 1, 1):
+        layer = next(layers)
+        x = functional.conv2d(x, layer.weight, layer.bias, groups=groups)
+    assert next(layers, None) is None
+    assert x.std(0).max() > 1e-3
+    torch.testing.assert_close(network.compute(chips), x.flatten(1), rtol=1e-3, atol=1e-4)
+    found = network.embed(chips, FACES)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers import by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privbench.benchmark.core.evidence import Images
@@ -170,6 +171,26 @@ def test_crop_flip_is_a_crop_of_the_padded_image_for_each_sample():
 def _cut(frames, row, column, mirrored):
     part = frames[..., row : row + 6, column : column + 6]
     return part.flip(-1) if mirrored else part
+
+
+@pytest.mark.parametrize("kind", ["none", "flip", "crop_flip", "cutout"])
+@pytest.mark.parametrize("size", [(4, 6), (7, 5)])
+def test_augmentation_equals_a_slow_loop(kind, size):
+    pixels = torch.randint(1, 256, (30, 2, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    before = pixels.clone()
+    found = augment(pixels, kind, torch.Generator().manual_seed(4))
+    assert torch.equal(found, by_hand.augmented(before, kind, torch.Generator().manual_seed(4)))
+    assert torch.equal(pixels, before)
+
+
+def test_cutout_is_a_box_of_half_the_sides_at_independent_places():
+    found = augment(torch.ones(3000, 1, 8, 6, dtype=torch.uint8), "cutout", torch.Generator().manual_seed(5))[:, 0]
+    rows, columns = ((found == 0).any(axis).sum(1) for axis in (2, 1))
+    assert torch.equal((found == 0).sum((1, 2)), rows * columns), "each is a box"
+    # A box of 4 of 8 rows at a centre of 0 .. 8 has 2, 3, 4, 4, 4, 4, 4, 3, 2 rows inside: 30 / 9.
+    assert abs(rows.double().mean() - 30 / 9) < 5 * 0.82 / 3000**0.5
+    assert rows.max() == 4 and columns.max() == 3
+    assert abs(torch.corrcoef(torch.stack([rows, columns]).double())[0, 1]) < 5 / 3000**0.5
 
 
 @given(count=st.integers(1, 30), size=st.integers(1, 40))

@@ -2,14 +2,16 @@
 
 import pytest
 import torch
+from helpers import by_hand
 from helpers.loops import PROTOCOL, Memory
 from privbench.benchmark.core.config import Recipe
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.training.context import Context
 from privbench.benchmark.training.optimisation import cross_entropy
-from privbench.benchmark.training.selection import ACCURACY, LOSS
+from privbench.benchmark.training.selection import ACCURACY, LOSS, Selection
 from torch import nn
+from torch.nn import functional
 
 CPU = torch.device("cpu")
 
@@ -75,6 +77,72 @@ def test_the_best_network_is_kept_and_at_equal_accuracy_the_lower_loss():
     pairs = zip(weights(after), weights(trained.state_dict()), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert not trained.training
+
+
+class Answers(nn.Module):
+    """Logits of four images of label 0, given by hand, and a mark of the step that gave them."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(4, 2))
+        self.register_buffer("mark", torch.tensor(0))
+
+    def forward(self, x):
+        return self.logits
+
+
+def test_what_is_kept_of_looks_that_are_equal_worse_or_not_finite():
+    answers, curve, half = Answers(), {}, torch.tensor([1.0, 1.0, -1.0, -1.0])
+    trained = Network({"flat": nn.Flatten(), "logits": answers})
+    given = Images(images(4).pixels, torch.zeros(4, dtype=torch.int64))
+    chosen = Selection(
+        trained, given, "best", steps=7, steps_per_epoch=1, batch_size=4, curve=lambda: curve, device=CPU, seed=9
+    )
+    # For a margin of label 0 of each image: accuracy 1/2, 3/4, 3/4 with a lower loss, the same, none, 1/2, 1/2 again.
+    right = torch.tensor([1.0, 1.0, 1.0, -1.0])
+    margins = [half, 0.1 * right, right, right, half * torch.nan, 0.01 * half, 2 * half]
+    for i, margin in enumerate(margins):
+        answers.logits.data = torch.stack([margin, torch.zeros(4)], 1)
+        answers.mark.fill_(i)
+        chosen.look(i)
+    assert [i for i, _ in curve[ACCURACY]] == [0, 1, 2, 3, 5, 6], "a look that is not finite counts for nothing"
+    assert [value for _, value in curve[ACCURACY]] == [0.5, 0.75, 0.75, 0.75, 0.5, 0.5]
+    facts = chosen.finish()
+    assert (facts["step"], int(answers.mark)) == (3, 2)
+    assert torch.equal(answers.logits[:, 0], right)
+
+
+@pytest.mark.parametrize("validation", [30, 20])
+def test_a_look_measures_evenly_spaced_images_in_evaluation_mode_with_noise_of_its_step(validation):
+    """Each look of a training, from the network as it was: also noise that a network draws at a look is its own."""
+    given, made = images(validation, 2), (Noise(), nn.Dropout(0.5))
+    context, trained, states = fit("last", epochs=2, extra=made, validation=given)
+    states = [*states[1:], trained.state_dict()]
+    chosen = given.select(torch.tensor([j * validation // 16 for j in range(16)]))
+    copied = network(*made).eval()
+    assert [i for i, _ in context.curves["target"][ACCURACY]] == list(range(6))
+    for i, state in enumerate(states):
+        copied.load_state_dict(state)
+        torch.manual_seed(by_hand.seed_of(by_hand.seed_of(5, "target", "look"), i))
+        with torch.no_grad():
+            logits = copied.logits(chosen.pixels / 255)
+        right = sum(row.argmax() == label for row, label in zip(logits, chosen.labels, strict=True)) / 16
+        found = [context.curves["target"][name][i][1] for name in (ACCURACY, LOSS)]
+        assert found == pytest.approx([float(right), float(by_hand.task_loss(logits, chosen.labels))], rel=1e-5)
+
+
+def test_accuracy_and_loss_are_means_over_all_images_of_all_chunks():
+    given, curve = images(300, 2), {}
+    trained = network().train()
+    chosen = Selection(
+        trained, given, "last", steps=1, steps_per_epoch=1, batch_size=400, curve=lambda: curve, device=CPU, seed=9
+    )
+    chosen.look(0)
+    assert trained.training
+    with torch.no_grad():
+        logits = trained.eval().logits(given.pixels / 255)
+    assert curve[LOSS] == [[0, pytest.approx(float(functional.cross_entropy(logits, given.labels)), rel=1e-5)]]
+    assert curve[ACCURACY] == [[0, pytest.approx(float((logits.argmax(1) == given.labels).double().mean()))]]
 
 
 def test_last_keeps_the_network_of_the_last_step_and_records_the_same_looks():

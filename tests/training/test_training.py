@@ -177,3 +177,29 @@ def test_a_checkpoint_of_other_networks_is_not_resumed(monkeypatch, caplog, chan
     found = train(recipe, memory)
     assert all(torch.equal(found[key], whole[key]) for key in whole)
     assert "checkpoint of loop target is of other networks or optimisers; restarting the loop" in caplog.text
+
+
+def test_a_resumed_loop_continues_time_and_queries() -> None:
+    class View:
+        def __init__(self, **queries: int) -> None:
+            self.queries = queries
+
+        def resume(self, queries) -> None:
+            self.queries = queries
+
+    memory = Memory()
+    stopped = Context(PROTOCOL, torch.device("cpu"), 5, memory)
+    stopped.view, stopped._seconds_before = View(forward=7), 100.0
+    stopped.save("target", 3, {})
+    resumed = Context(PROTOCOL, torch.device("cpu"), 5, memory)
+    resumed.view, seen = View(), []
+    resumed.loop("target", 5, {}, lambda i, generator: seen.append(i) or {})
+    assert seen == [3, 4]
+    assert resumed.view.queries == {"forward": 7}
+    assert 100 <= resumed.seconds < 200
+
+
+def test_a_curve_has_evenly_spaced_steps_and_the_last_one() -> None:
+    context = Context(PROTOCOL, torch.device("cpu"), 5)
+    context.loop("target", 305, {}, lambda i, generator: {"loss": torch.tensor(float(i))})
+    assert context.curves["target"]["loss"] == [[i, float(i)] for i in [*range(0, 305, 3), 304]]
