@@ -12,38 +12,12 @@ from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import Plan, build_plan
 
 
-def plan(evaluators=("accuracy", "attack_acc", "verified_acc"), **settings: object) -> Plan:
+def plan(evaluators: tuple[str, ...] = ("accuracy", "attack_acc", "verified_acc")) -> Plan:
     matrix = Matrix(
-        (Selection("digits"),),
-        (Selection("none"),),
-        (Selection("kedmi"),),
-        tuple(map(Selection, evaluators)),
-        settings={f"dataset.{name.replace('__', '.')}": value for name, value in settings.items()},
+        (Selection("digits"),), (Selection("none"),), (Selection("kedmi"),), tuple(map(Selection, evaluators)),
         controls=False,
-    )
+    )  # fmt: skip
     return build_plan(matrix.cells(), Path("nowhere"))
-
-
-def keys(**settings: object) -> dict[str, str]:
-    """The key of each kind of stage; there is one of each."""
-    found = {stage.kind: stage.key for stage in plan(**settings).stages.values()}
-    assert len(found) == len(plan(**settings).stages) == 7
-    return found
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "changed"),
-    [
-        ("second_judge__max_steps", 7, {"second_judge", "scores"}),
-        ("judge__max_steps", 7, {"judge", "scores"}),
-        ("negatives", 3, {"negatives", "scores"}),
-        ("attacked", 3, {"negatives", "evidence", "scores"}),
-        ("draws", 3, {"evidence", "scores"}),
-    ],
-)
-def test_a_field_changes_the_stages_that_read_it_and_no_others(setting: str, value: int, changed: set[str]) -> None:
-    before, after = keys(), keys(**{setting: value})
-    assert {kind for kind in before if before[kind] != after[kind]} == changed
 
 
 def test_negatives_read_the_target_alone_and_are_shared_by_attacks() -> None:
