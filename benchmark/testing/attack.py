@@ -21,7 +21,7 @@ from .attack_run import ITEMS, LABELS, reference_run, run_attack
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
-from .key import require_in_key
+from .key import require_in_key, require_settings_in_keys
 from .run_cell import ATTACKS, round_trip
 from .samples import Sample, interrupted
 from .watch import Reads, watch
@@ -74,18 +74,19 @@ def determinism(subject: ComponentUnderTest) -> None:
 
 
 def key(subject: ComponentUnderTest) -> None:
-    """What the attack reads is in the keys of prior and evidence: the content of files, and fields of the protocol."""
+    """What the attack reads is in the keys of prior and evidence: fields, its own and the protocol's, and files."""
     stages: list[StageKind] = ["evidence"] if subject.component.prior == "none" else ["prior", "evidence"]
+    require_settings_in_keys(subject, stages)
     by_stage: list[Reads] = []
 
     def watched(context: Context, stage: Callable[[Context], Any]) -> Any:
-        with watch() as reads:
+        with watch(subject.cls) as reads:
             by_stage.append(reads)
             return stage(context)
 
     run_attack(subject, task_of(subject), run_stage=watched)
-    for kind, reads in zip(stages, by_stage, strict=True):
-        require_in_key(subject, kind, reads)
+    for index, (kind, reads) in enumerate(zip(stages, by_stage, strict=True)):
+        require_in_key(subject, kind, reads, stages[:index])
 
 
 def inputs(subject: ComponentUnderTest) -> None:

@@ -18,7 +18,7 @@ from .assertions import require_same, require_strict_loading, task_of
 from .check import checks_from, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
-from .key import require_in_key
+from .key import require_in_key, require_settings_in_keys
 from .run_cell import round_trip
 from .samples import CPU, Sample, conditions, interrupted, logits, of_one_class
 from .watch import watch
@@ -63,7 +63,8 @@ def determinism(subject: ComponentUnderTest) -> None:
 
 
 def key(subject: ComponentUnderTest) -> None:
-    """What training reads is in the target's key: the content of files, and fields of the protocol."""
+    """What training reads is in the target's key: its own fields, fields of the protocol, and the content of files."""
+    require_settings_in_keys(subject, ["target"])
     task = task_of(subject)
     images, context = Sample(task=task).load("private_train"), _context(task)
     with watch() as reads, conditions():

@@ -19,7 +19,7 @@ from ..networks.judges import Judge, Judges
 from .check import checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered, registered_names
-from .key import require_in_key
+from .key import require_in_key, require_settings_in_keys
 from .run_cell import ATTACKS, round_trip
 from .samples import CPU, Sample, conditions, of_one_class
 from .watch import watch
@@ -74,7 +74,8 @@ def determinism(subject: ComponentUnderTest) -> None:
 
 
 def key(subject: ComponentUnderTest) -> None:
-    """The content of files that the evaluator reads is in the key of the scores."""
+    """Fields of the evaluator, and the content of files that it reads, are in the key of the scores."""
+    require_settings_in_keys(subject, ["scores"])
     evidence = _evidence(subject)
     judges = _judges(evidence.protocol)
     with watch() as reads, conditions():

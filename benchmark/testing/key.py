@@ -33,13 +33,42 @@ _PAGE = "(see 'Files' in docs/plugins.md)"
 Identify = Callable[[Any, Path], object]
 
 
-def require_in_key(subject: ComponentUnderTest, stage: StageKind, reads: Reads) -> None:
-    """Require that what a stage of a defense, attack or evaluator read is in its key.
+def require_settings_in_keys(subject: ComponentUnderTest, stages: Sequence[StageKind]) -> None:
+    """Require that every field of a component is in the key of one of the stages that it is used in.
 
     Raises:
-        ConformanceError: a file or a field of the protocol is not.
+        ConformanceError: a field that declares other stages is in no key.
+    """
+    for name, field in subject.cls.model_fields.items():
+        require(
+            not set(stages).isdisjoint(decided_stages(field)),
+            f"the field {name} is in no key, since it declares the stages {', '.join(decided_stages(field))}",
+            f"declare those of {' and '.join(stages)} that read it, or leave out `stages`",
+        )
+
+
+def require_in_key(
+    subject: ComponentUnderTest, stage: StageKind, reads: Reads, before: Sequence[StageKind] = ()
+) -> None:
+    """Require that what a stage of a defense, attack or evaluator read is in its key.
+
+    Args:
+        subject: the component.
+        stage: that read.
+        reads: what it read.
+        before: stages of the component whose keys are in that of `stage`.
+
+    Raises:
+        ConformanceError: a file, or a field of the protocol or of the component, is not.
     """
     _require_fields(stage, reads.fields)
+    for name in sorted(reads.settings):
+        decides = decided_stages(subject.cls.model_fields[name])
+        require(
+            not {stage, *before}.isdisjoint(decides),
+            f"the stage {stage} reads the field {name}, which declares that it decides {' and '.join(decides)} alone",
+            f"add {stage} to its `stages`, or leave them out",
+        )
     hashes = subject.choice.files(stage)
     fix = f"return its hash, privbench.hash_file(path), from files(stage) for the stage {stage!r} {_PAGE}"
 

@@ -1,4 +1,4 @@
-"""Watch what a component reads while it works: files, and fields of the protocol.
+"""Watch what a component reads while it works: files, fields of the protocol, and fields of its own.
 
 Python reports every file that it opens itself to audit hooks. Compiled code that opens files by itself is not reported;
 of that, the readers of PyTorch and torchvision are wrapped, through which safetensors reads tensors, too.
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..core.config import Protocol
+from ..core.config import Configuration, Protocol
 
 #: Events that name a file, and the position of its path among their arguments.
 _EVENTS = {"open": 0, "sqlite3.connect": 0}
@@ -29,12 +29,14 @@ class Reads:
         opened: absolute paths of files that were opened for reading.
         written: absolute paths of files that were opened for writing.
         fields: fields of a protocol.
+        settings: fields of the component.
         offline: whether connections to other machines are refused.
     """
 
     opened: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
     fields: set[str] = field(default_factory=set)
+    settings: set[str] = field(default_factory=set)
     offline: bool = False
 
     def files(self) -> list[Path]:
@@ -46,25 +48,45 @@ _watching: list[Reads] = []
 
 
 @contextlib.contextmanager
-def watch(*, offline: bool = False) -> Iterator[Reads]:
-    """Watch what this process reads in the block; `offline` refuses connections to other machines in it."""
+def watch(component: type[Configuration] | None = None, *, offline: bool = False) -> Iterator[Reads]:
+    """Watch what this process reads in the block.
+
+    Args:
+        component: class whose fields are watched.
+        offline: refuse connections to other machines.
+    """
     _install_hook()
     reads = Reads(offline=offline)
-    usual = Protocol.__getattribute__
-
-    def reading(self: Protocol, name: str) -> Any:
-        if name in Protocol.model_fields:
-            reads.fields.add(name)
-        return usual(self, name)
-
-    with _wrapped_readers():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_wrapped_readers())
+        stack.enter_context(_watched_fields(Protocol, reads.fields))
+        if component is not None:
+            stack.enter_context(_watched_fields(component, reads.settings))
         _watching.append(reads)
-        Protocol.__getattribute__ = reading  # type: ignore[method-assign, assignment]
         try:
             yield reads
         finally:
-            del Protocol.__getattribute__
             _watching.remove(reads)
+
+
+@contextlib.contextmanager
+def _watched_fields(cls: type[Configuration], found: set[str]) -> Iterator[None]:
+    """Add the names of the fields of a class that are read in the block to `found`."""
+    own, usual = vars(cls).get("__getattribute__"), cls.__getattribute__
+
+    def reading(self: Any, name: str) -> Any:
+        if name in cls.model_fields:
+            found.add(name)
+        return usual(self, name)
+
+    cls.__getattribute__ = reading  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if own is None:
+            del cls.__getattribute__
+        else:
+            cls.__getattribute__ = own  # type: ignore[method-assign]
 
 
 @functools.cache

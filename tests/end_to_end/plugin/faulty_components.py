@@ -811,6 +811,22 @@ class Copier(Still):
         return super().learn(view, public, context)
 
 
+class Forgetter(Still):
+    """A prior of a field that declares to decide the evidence alone."""
+
+    steps: int = setting(3, "steps of the prior", ge=1, stages=("evidence",))
+
+    def learn(self, view, public, context):
+        assert self.steps
+        return super().learn(view, public, context)
+
+
+class Outsider(Still):
+    """A field that is in no key."""
+
+    steps: int = setting(3, "steps of the attack", ge=1, stages=("scores",))
+
+
 class Consulter(Bright):
     """Scores from a file which is not in their key."""
 

@@ -60,7 +60,11 @@ FAULTY = {
     ("defense", "record"): {"Mislabelled": ("ValidationError", "correct it")},
     ("attack", "registered"): {"nowhere_attack": ("does not import", "install it again")},
     ("attack", "described"): {},
-    ("attack", "key"): {"Copier": ("the stage prior reads", "hash_file")},
+    ("attack", "key"): {
+        "Copier": ("the stage prior reads", "hash_file"),
+        "Forgetter": ("the stage prior reads the field steps", "add prior to its `stages`"),
+        "Outsider": ("the field steps is in no key", "prior and evidence"),
+    },
     ("attack", "fields"): {},
     ("attack", "configuration"): {},
     ("attack", "declaration"): {
