@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError
+from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.networks.factory import build_network
 from privbench.benchmark.pipeline.cell import Cell, Selection
 from privbench.benchmark.pipeline.matrix import Matrix
-from privbench.benchmark.pipeline.trained_models import load_strictly, load_target, predict, state
+from privbench.benchmark.pipeline.trained_models import CHUNK, load_strictly, load_target, predict, state
 from privbench.benchmark.store.manifest import Artifact
 from privbench.benchmark.store.store import Store
+from torch import nn
 
 CPU = torch.device("cpu")
 IMAGE = (1, 32, 32)
@@ -45,6 +47,24 @@ def test_a_target_that_repeats_its_predictions_is_loaded(tmp_path: Path, images)
     logits = predict(network, images.pixels, CPU, 3)
     loaded = load_target(stored(tmp_path, network, logits), cell(), images, CPU)
     assert torch.equal(predict(loaded, images.pixels, CPU, 3), logits)
+
+
+def test_predictions_are_those_of_the_mode_for_evaluation_with_noise_of_their_own_in_each_chunk() -> None:
+    class Noise(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.randn_like(x)
+
+    pixels = torch.zeros(2 * CHUNK, *IMAGE, dtype=torch.uint8)
+    network = Network({"flat": nn.Sequential(nn.Flatten(), Noise()), "logits": nn.Linear(1024, 2)})
+    with torch.random.fork_rng():
+        first = predict(network, pixels, CPU, 3)
+        torch.rand(1)
+        assert torch.equal(predict(network, pixels, CPU, 3), first)
+        assert not torch.equal(predict(network, pixels, CPU, 4), first)
+    assert not torch.equal(first[:CHUNK], first[CHUNK:])
+    network = Network({"flat": nn.Sequential(nn.Flatten(), nn.Dropout()), "logits": nn.Linear(1024, 2)})
+    ones = pixels[:9] + 255
+    assert torch.equal(predict(network.train(), ones, CPU, 3), network.eval().logits(ones.float().div(255)))
 
 
 def test_a_target_that_says_something_else_is_refused(tmp_path: Path, images) -> None:

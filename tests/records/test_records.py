@@ -13,6 +13,7 @@ from privbench.benchmark.analysis.aggregate import sections
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.cli.run import undefined_scores
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
+from privbench.benchmark.files import atomic
 from privbench.benchmark.records import bounds
 from privbench.benchmark.records.record import MAX_BYTES, SCHEMA, Record, location, read, save
 from privbench.benchmark.report.formatting import format_score
@@ -189,6 +190,20 @@ def test_failed_write_keeps_the_old_record(tmp_path, monkeypatch):
         save(Record.model_validate(make_record().model_dump() | {"queries": {}}), tmp_path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_record_is_not_written_before_its_picture(tmp_path, monkeypatch):
+    real = atomic.write_file
+
+    def full(path, content):
+        if path.suffix == ".png":
+            raise OSError(28, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(atomic, "write_file", full)
+    with pytest.raises(StorageError, match="no space left on device"):
+        save(make_record(picture=True), tmp_path, samples.random_picture())
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_picture_is_a_png_beside_the_record_or_none(tmp_path):
