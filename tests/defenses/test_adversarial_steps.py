@@ -255,6 +255,15 @@ def test_extra_images_have_the_decisions_of_a_teacher(task: str) -> None:
     assert torch.equal(y[8:], decisions[order])
 
 
+@pytest.mark.parametrize("kept", ["best", "last"])
+def test_the_teacher_is_kept_as_the_target_is(kept: str) -> None:
+    used = context()
+    known = Images(PUBLIC.pixels, identities=torch.arange(19).where(torch.arange(19) < 12, UNKNOWN))
+    used.public = lambda: known
+    adversarial_reconstruction._AdversarialTraining(defense(learns_extra=True, selection=kept), PRIVATE, used)
+    assert used.notes["selection"]["kept"] == kept
+
+
 def test_the_perceptual_network_is_part_of_the_key_where_it_is_used() -> None:
     for fields, used in (({}, False), ({"lambda_2": 1.0}, True), ({"mu_2": 1.0}, True), ({"mu_1": 1.0}, False)):
         for stage, reads in (("target", True), ("evidence", False), (None, True)):

@@ -9,7 +9,9 @@ from privbench.benchmark.errors import DivergedError, InvalidConfigurationError
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.training.context import Context
 from privbench.benchmark.training.device import choose_device
+from privbench.benchmark.training.monitor import LoopMonitor
 from privbench.benchmark.training.optimisation import cross_entropy, learning_rate
+from privbench.benchmark.training.progress import NullProgress
 from torch import nn
 
 
@@ -203,3 +205,41 @@ def test_a_curve_has_evenly_spaced_steps_and_the_last_one() -> None:
     context = Context(PROTOCOL, torch.device("cpu"), 5)
     context.loop("target", 305, {}, lambda i, generator: {"loss": torch.tensor(float(i))})
     assert context.curves["target"]["loss"] == [[i, float(i)] for i in [*range(0, 305, 3), 304]]
+
+
+def test_checkpoints_take_a_small_share_of_the_time(monkeypatch) -> None:
+    """Here a step takes a second and a checkpoint one, which is due after 50 seconds, 2 % of the time, not after 5."""
+    now = [0.0]
+    monkeypatch.setattr("privbench.benchmark.training.monitor.time.monotonic", lambda: now[0])
+
+    class Slow(Memory):
+        def save(self, name, groups, info) -> None:
+            now[0] += 1
+            saved.append(info["done"])
+
+    saved: list[int] = []
+
+    def step(i, generator):
+        now[0] += 1
+        return {}
+
+    Context(PROTOCOL, torch.device("cpu"), 5, Slow()).loop("target", 130, {}, step)
+    assert saved == [6, 57, 108]
+
+
+def test_losses_on_an_accelerator_are_read_every_25_steps() -> None:
+    class Loss:
+        def __init__(self, i: int) -> None:
+            self.i = i
+
+        def __float__(self) -> float:
+            read.append(self.i)
+            return 1.0
+
+    for device, interval in (("cpu", 1), ("cuda", 25)):
+        read: list[int] = []
+        monitor = LoopMonitor("target", 10_000, {}, NullProgress(), lambda done: None, torch.device(device))
+        monitor.begin(0, {})
+        for i in range(301):  # the curve has every hundredth step
+            monitor.after_step(i, {"loss": Loss(i)})
+        assert read == list(range(0, 301, interval))

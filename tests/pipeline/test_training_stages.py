@@ -1,4 +1,4 @@
-"""Training of the judges against a transcription: which images, recipe, batches and start each judge has."""
+"""The stages that train: which images, recipe, batches and start each judge has, and what a target is asked for."""
 
 from types import SimpleNamespace
 
@@ -33,7 +33,12 @@ def images(count: int, seed: int) -> Images:
     return Images(pixels, torch.randint(0, 3, (count,), generator=drawn), torch.arange(count) // 9)
 
 
-PARTS = {"judge_train": images(27, 1), "judge_test": images(10, 2)}
+PARTS = {
+    "judge_train": images(27, 1),
+    "judge_test": images(10, 2),
+    "private_train": images(20, 3),
+    "private_test": images(300, 4),
+}
 DATASET = SimpleNamespace(component=SimpleNamespace(**RECIPES))
 
 
@@ -97,3 +102,41 @@ def test_each_judge_starts_from_the_weights_that_the_protocol_says(
     for kind, pretrained in starts.items():
         output, asked = run(kind, monkeypatch, **changes)
         assert [options["pretrained"] for options in asked] == [pretrained] == [output.facts.pretrained]
+
+
+class Noisy(nn.Module):
+    """Noise that is also drawn in evaluation mode."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + torch.randn_like(z)
+
+
+def test_a_target_sees_training_images_and_answers_test_images_with_the_noise_of_its_seed() -> None:
+    target = Network({"noisy": nn.Sequential(nn.Flatten(), Noisy()), "logits": nn.Linear(16, 3)})
+    seen = []
+
+    def train(private: Images, context: Context) -> Network:
+        seen.append(private)
+        context.notes["selection"] = {"kept": "best"}
+        return target.float()
+
+    defense = SimpleNamespace(component=SimpleNamespace(train=train), identity=lambda: {"name": "noisy"})
+    stage = SimpleNamespace(kind="target", cell=SimpleNamespace(dataset=DATASET, defense=defense))
+    session = SimpleNamespace(device=CPU, images=lambda dataset, part: PARTS[part])
+    torch.set_default_dtype(torch.float32)
+    output = stages._target(stage, session, Context(PROTOCOL, CPU, SEED))
+    assert [private is PARTS["private_train"] for private in seen] == [True]
+    test, expected = PARTS["private_test"], []
+    for i, part in enumerate(test.pixels.split(256)):
+        torch.manual_seed(by_hand.seed_of(SEED, "predict", i))
+        with torch.no_grad():
+            expected.append(target(part / 255))
+    predictions = output.tensors["predictions"]
+    torch.testing.assert_close(predictions["logits"], torch.cat(expected))
+    assert predictions["labels"] is test.labels
+    right = torch.cat(expected).argmax(1) == test.labels
+    facts = output.facts
+    assert facts.test_accuracy == pytest.approx(float(right.double().mean()))
+    assert (facts.n, facts.prediction_seed, facts.selection) == (300, SEED, {"kept": "best"})
+    assert (facts.defense, facts.protocol["name"]) == ({"name": "noisy"}, "toy")
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in output.tensors["network"].items())
