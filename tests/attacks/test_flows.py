@@ -1,13 +1,11 @@
-"""Flows against change of variables, integrals and a Gaussian case; StyleGAN2's layers against per-image weights."""
+"""Flows against change of variables, integrals and a Gaussian case."""
 
 import math
 
 import pytest
 import torch
 from privbench.attacks.networks.flows import CouplingFlows, divergence, standard_normal
-from privbench.attacks.networks.stylegan import StyleDiscriminator, StyleGenerator, _Modulated
 from privbench.attacks.vmi import clip_gradients
-from torch.nn import functional
 
 
 def disturbed(flows, features, affine, steps=3, size=0.3):
@@ -100,51 +98,3 @@ def test_flows_of_a_stack_are_independent():
         if parameter.grad is not None:
             assert parameter.grad[:, [0, 2]].abs().max() == 0, name
     assert stack.weight1.grad[:, 1].abs().max() > 0
-
-
-def test_modulated_convolution_equals_one_convolution_per_image():
-    torch.manual_seed(0)
-    layer = _Modulated(3, 5, 7, kernel=3).double().requires_grad_(False)
-    x, w = torch.randn(2, 3, 6, 6, dtype=torch.double), torch.randn(2, 7, dtype=torch.double)
-    found = layer(x, w)
-    for i in range(2):
-        weight = layer.weight / math.sqrt(27) * layer.style(w[i]).view(1, 3, 1, 1)
-        weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
-        torch.testing.assert_close(found[i], functional.conv2d(x[i : i + 1], weight, layer.bias, padding=1)[0])
-
-
-def test_each_layer_of_the_generator_uses_its_own_latent():
-    torch.manual_seed(0)
-    generator = StyleGenerator((3, 64, 64), 8, channel_base=128, channel_max=4).eval().requires_grad_(False)
-    assert generator.layers == 10
-    z = torch.randn(1, 8)
-    same = generator(z)
-    assert same.shape == (1, 3, 64, 64)
-    torch.testing.assert_close(generator(z[:, None].expand(1, 10, 8)), same)
-    for layer in range(10):
-        changed = z[:, None].repeat(1, 10, 1)
-        changed[:, layer] += 1
-        assert not torch.equal(generator(changed), same), layer
-
-
-def test_noise_is_constant_in_evaluation_mode_only():
-    torch.manual_seed(0)
-    generator = StyleGenerator((1, 8, 8), 4, channel_base=32, channel_max=4).requires_grad_(False)
-    for layer in generator.convolutions:
-        layer.strength.fill_(1.0)
-    z = torch.randn(2, 4)
-    assert not torch.equal(generator(z), generator(z))
-    generator.eval()
-    assert torch.equal(generator(z), generator(z))
-
-
-def test_discriminator_appends_the_deviation_of_each_group():
-    torch.manual_seed(0)
-    discriminator = StyleDiscriminator((1, 8, 8), channel_base=32, channel_max=4, group=2)
-    x = torch.randn(4, 3, 4, 4)
-    spread = discriminator._group_deviation(x)
-    for i, pair in enumerate(((0, 2), (1, 3))):
-        expected = ((x[list(pair)] - x[list(pair)].mean(0)).square().mean(0) + 1e-8).sqrt().mean()
-        torch.testing.assert_close(spread[i], expected.expand(1, 4, 4))
-        torch.testing.assert_close(spread[i + 2], expected.expand(1, 4, 4))
-    assert discriminator(torch.rand(3, 1, 8, 8)).shape == (3,)

@@ -1,42 +1,20 @@
-"""Each attack end to end on toy sizes: shapes, published updates as slow loops, seeds, resume, inputs of `learn`.
+"""Each attack end to end on toy sizes: shapes, seeds, resume, inputs of `learn`.
 
 Networks of the size of a linear layer replace the published ones, except in the last test.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import pytest
 import torch
-from privbench.attacks import gmi, kedmi, vmi
-from privbench.attacks._inversion import quantise
+from helpers.toy_attacks import context, public, replace_networks, view
 from privbench.attacks.gmi import GMI
 from privbench.attacks.kedmi import KEDMI
-from privbench.attacks.networks.flows import standard_normal
-from privbench.attacks.networks.minibatch import MinibatchDiscrimination
-from privbench.attacks.networks.stylegan import StyleGenerator
 from privbench.attacks.vmi import VMI
-from privbench.benchmark.access.views import WhiteBoxView
-from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images, Request
-from privbench.benchmark.core.seeds import derive
-from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.training import monitor
-from privbench.benchmark.training.context import Context
-from torch import nn
 from torch.nn import functional
 
-PROTOCOL = Protocol(
-    name="toy",
-    version=1,
-    image=(1, 32, 32),
-    classes=3,
-    judge_classes=3,
-    target_network="mcnn",
-    judge_network="scnn",
-    attacked=3,
-    draws=2,
-)
 REQUEST = Request(labels=(2, 0, 1), draws=2, trials=2, group=2)
 ATTACKS = {
     "gmi": GMI(latent=4, max_steps=2, n_critic=2, batch_size=3, iterations=2),
@@ -93,63 +71,10 @@ class Memory:
             raise KeyboardInterrupt
 
 
-def context(seed=0, checkpoint=None):
-    return Context(PROTOCOL, torch.device("cpu"), seed, checkpoint)
-
-
-def public(count=7):
-    return Images(torch.randint(0, 256, (count, 1, 32, 32), generator=torch.Generator().manual_seed(5)).byte())
-
-
-def view():
-    torch.manual_seed(0)
-    network = Network({"flat": nn.Flatten(), "logits": nn.Linear(1024, 3)})
-    return WhiteBoxView(network.eval().requires_grad_(False), PROTOCOL)
-
-
-class Generator(nn.Module):
-    """Replacement of every generator but StyleGAN2."""
-
-    def __init__(self, image, latent, width=0):
-        super().__init__()
-        self.latent = latent
-        self.layers = nn.Sequential(nn.Linear(latent, 1024), nn.BatchNorm1d(1024), nn.Sigmoid())
-
-    def forward(self, z):
-        return self.layers(z).unflatten(1, (1, 32, 32))
-
-
-class Critic(nn.Sequential):
-    """Replacement of GMI's discriminator."""
-
-    def __init__(self, image):
-        super().__init__(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0))
-
-
-class LabelDiscriminator(nn.Module):
-    """Replacement of KED-MI's discriminator, with the real minibatch discrimination."""
-
-    def __init__(self, image, classes):
-        super().__init__()
-        self.features = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(64, 8), nn.Tanh())
-        self.minibatch = MinibatchDiscrimination(8, 3, 2)
-        self.output = nn.Linear(11, classes)
-
-    def classify(self, f, group=None):
-        return self.output(self.minibatch(f, group))
-
-    def forward(self, x, group=None):
-        return self.classify(self.features(x), group)
-
-
 @pytest.fixture(autouse=True)
 def small(request, monkeypatch):
     if "real_networks" not in request.fixturenames:
-        monkeypatch.setattr(gmi, "Generator", Generator)
-        monkeypatch.setattr(gmi, "Critic", Critic)
-        monkeypatch.setattr(kedmi, "Generator", Generator)
-        monkeypatch.setattr(kedmi, "LabelDiscriminator", LabelDiscriminator)
-        monkeypatch.setattr(vmi, "DCGenerator", Generator)
+        replace_networks(monkeypatch)
 
 
 @pytest.fixture
@@ -191,6 +116,13 @@ def test_reconstructions_have_the_requested_shape_and_the_target_is_unchanged(na
 def test_the_seed_decides_the_bytes(name, priors):
     runs = [ATTACKS[name].run(view(), priors[name], REQUEST, context(seed)).pixels for seed in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_the_seed_alone_decides_the_prior(name, priors):
+    for attack_seed, learned_again in ((0, True), (1, False)):
+        target = view()
+        torch.manual_seed(7)
+        assert same(priors[name], ATTACKS[name].learn(target, public(), context(attack_seed))) == learned_again
 
 
 def test_a_prior_is_a_state_on_the_cpu_without_a_graph(name, priors):
@@ -259,69 +191,6 @@ def test_gmi_limits_its_restarts_and_returns_all_of_them(priors):
     assert attack.run(view(), priors["gmi"], REQUEST, context()).pixels.shape[:3] == (2, 1, 3)
 
 
-def load(module, state):
-    module.load_state_dict(state)
-    return module.eval().requires_grad_(False)
-
-
-def close(found, expected):
-    assert (found.int() - expected.int()).abs().max() <= 1
-    assert found.float().std() > 0
-
-
-def test_gmi_equals_the_published_loop_over_groups(priors):
-    attack = ATTACKS["gmi"].model_copy(update={"iterations": 4})
-    target = view()
-    generator = load(Generator((1, 32, 32), 4), priors["gmi"]["generator"])
-    critic = load(Critic((1, 32, 32)), priors["gmi"]["discriminator"])
-    start = torch.randn(12, 4, generator=context().generator("start")).view(4, 3, 4)
-    images = torch.zeros(4, 3, 1, 32, 32, dtype=torch.uint8)
-    for restart in range(4):
-        for labels in ((0, 1), (2,)):
-            y = torch.tensor([REQUEST.labels[i] for i in labels])
-            z, v = start[restart, list(labels)].clone(), torch.zeros(len(labels), 4)
-            for _ in range(4):
-                z.requires_grad_(True)
-                x = generator(z)
-                loss = -critic(x).mean() + 100 * functional.cross_entropy(target.logits(x), y)
-                (gradient,) = torch.autograd.grad(loss, z)
-                previous, v = v, 0.9 * v - 0.02 * gradient
-                z = (z.detach() - 0.9 * previous + 1.9 * v).clamp(-1, 1)
-            images[restart, list(labels)] = quantise(generator(z))
-    found = attack.run(view(), priors["gmi"], REQUEST, context()).pixels
-    close(found, images.view(2, 2, 3, 1, 32, 32))
-
-
-def test_kedmi_equals_the_published_loop_over_groups(priors):
-    attack = ATTACKS["kedmi"].model_copy(update={"iterations": 3})
-    target = view()
-    generator = load(Generator((1, 32, 32), 4), priors["kedmi"]["generator"])
-    discriminator = load(LabelDiscriminator((1, 32, 32), 3), priors["kedmi"]["discriminator"])
-    steps = [torch.Generator().manual_seed(derive(0, "attack", "generator", i)) for i in range(3)]
-    noise = [torch.randn(6, 4, generator=source).view(2, 3, 4) for source in steps]
-    fresh = torch.randn(2, 6, 4, generator=context().generator("draws")).view(2, 2, 3, 4)
-    images = torch.zeros(2, 2, 3, 1, 32, 32, dtype=torch.uint8)
-    for trial in range(2):
-        for labels in ([0, 1], [2]):
-            y = torch.tensor([REQUEST.labels[i] for i in labels])
-            mean = torch.zeros(len(labels), 4, requires_grad=True)
-            logvar = torch.zeros(len(labels), 4, requires_grad=True)
-            optimizer = torch.optim.Adam([mean, logvar], lr=0.02)
-            for i in range(3):
-                x = generator(mean + torch.exp(logvar / 2) * noise[i][trial, labels])
-                lse = torch.logsumexp(discriminator(x), 1)
-                prior = functional.softplus(lse).mean() - lse.mean()
-                loss = prior + 100 * functional.cross_entropy(target.logits(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            with torch.no_grad():
-                for draw in range(2):
-                    z = mean + torch.exp(logvar / 2) * fresh[draw, trial, labels]
-                    images[trial, draw, labels] = quantise(generator(z))
-    close(attack.run(view(), priors["kedmi"], REQUEST, context()).pixels, images)
-
-
 def test_vmi_moves_its_distribution_to_the_label(priors):
     attack = ATTACKS["vmi-dcgan"].model_copy(update={"iterations": 100, "attack_learning_rate": 0.2, "samples": 8})
     before = ATTACKS["vmi-dcgan"].model_copy(update={"iterations": 1, "attack_learning_rate": 1e-12})
@@ -333,54 +202,6 @@ def test_vmi_moves_its_distribution_to_the_label(priors):
 
     runs = [loss(a.run(view(), priors["vmi-dcgan"], request, context())) for a in (before, attack)]
     assert runs[1] < 0.85 * runs[0]
-
-
-def slow_flow(flow, noise):
-    """One flow of a stack, without zuko: samples `N D` of noise `N D`, and log q(x)."""
-    x, volume = noise, noise.new_zeros(len(noise))
-    half = (x.shape[1] + 1) // 2
-    for step in range(len(flow["order"])):
-        raw = flow["log_scale"][step, 0]
-        log_scale = raw / (1 + (raw / math.log(1e-3)).abs())
-        x = (x * log_scale.exp() + flow["shift"][step, 0])[:, flow["order"][step]]
-        volume = volume + log_scale.sum()
-        hidden = functional.elu(x[:, :half] @ flow["weight1"][step] + flow["bias1"][step])
-        hidden = functional.elu(hidden @ flow["weight2"][step] + flow["bias2"][step])
-        x = torch.cat((x[:, :half], x[:, half:] + hidden @ flow["weight3"][step] + flow["bias3"][step]), 1)
-    return x, standard_normal(noise) - volume
-
-
-def test_vmi_equals_a_loop_over_labels_and_layers_with_a_shared_quarter_of_the_noise(priors):
-    attack, target = ATTACKS["vmi-stylegan"], view()
-    generator = load(StyleGenerator((1, 32, 32), 4, 64, 4), priors["vmi-stylegan"]["generator"])
-    layers, labels = generator.layers, torch.tensor([2, 0])
-    posterior = vmi._Posterior(attack, target, generator, layers, labels, 0, context())
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in posterior._flows.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    start = {name: value.detach().clone() for name, value in posterior._flows.state_dict().items()}
-    for i in range(2):
-        posterior.step(i, torch.Generator().manual_seed(i))
-    for k, label in enumerate(labels):
-        flows = [{name: value[:, k * layers + l].clone() for name, value in start.items()} for l in range(layers)]  # noqa: E741
-        weights = [value.requires_grad_() for flow in flows for name, value in flow.items() if name != "order"]
-        optimizer = torch.optim.SGD(weights, lr=1e-4, momentum=0.9)
-        for i in range(2):
-            noise = torch.randn(2, layers, 2, 4, generator=torch.Generator().manual_seed(i))[k]
-            noise = torch.cat((noise[:1, :, :1].expand(layers, -1, -1), noise[:, :, 1:]), 2)
-            found = [slow_flow(flow, layer) for flow, layer in zip(flows, noise, strict=True)]
-            x = generator(torch.stack([z for z, _ in found], 1)).clamp(0, 1)
-            kl = sum((log_q - standard_normal(z)).mean() for z, log_q in found) / layers
-            loss = functional.cross_entropy(target.logits(x), label.expand(2)) + 1e-3 * kl
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        for l, flow in enumerate(flows):  # noqa: E741
-            for name, value in flow.items():
-                moved = posterior._flows.state_dict()[name][:, k * layers + l]
-                torch.testing.assert_close(moved, value.detach(), rtol=1e-5, atol=1e-7)
-                assert name == "order" or not torch.equal(moved, start[name][:, k * layers + l])
 
 
 @pytest.mark.parametrize("name", ["gmi", "kedmi"])
