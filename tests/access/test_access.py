@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from privbench.benchmark.access import open as opening_module
 from privbench.benchmark.access import process as access_process
 from privbench.benchmark.access import server
 from privbench.benchmark.access.open import TargetSource, open_view, rebuild_target
@@ -187,6 +188,28 @@ def test_scores_are_the_softmax_of_the_logits_and_counted_exactly(features, scor
     assert scores.queries["forward"] == before + 600
     assert scores.scores(x[:3].double()).dtype == torch.float32
     assert scores.queries["forward"] == before + 603
+
+
+@pytest.mark.parametrize("access", ["scores", "labels", "features"])
+def test_a_view_is_opened_for_its_access_layer_and_seed(access, toys, monkeypatch):
+    """What the target's process is told; a process of its own for each would take seconds."""
+    told = []
+
+    class Told:
+        def __init__(self, header, tensors):
+            told.append((header, tensors))
+
+        def close(self):
+            told.append("closed")
+
+    monkeypatch.setattr(opening_module, "TargetProcess", Told)
+    with open_view(access, source(toys), device=CPU, seed=9, layer="flat") as view:
+        assert (view.access, view.protocol) == (access, PROTOCOL)
+    (header, tensors), closed = told
+    assert closed == "closed"
+    assert (header["access"], header["seed"], header["layer"]) == (access, 9, "flat")
+    assert (header["device"], header["protocol"]["name"]) == ("cpu", "toy")
+    assert set(tensors) == set(load_file(toys / "target.safetensors"))
 
 
 def test_features_equal_the_white_box(features, toys):
@@ -387,6 +410,11 @@ def test_white_box_gives_no_gradient_of_weights_and_notices_change(toys):
     weight.copy_(kept)
     assert view.unchanged()
     view.network.stages["latent"].train()
+    assert not view.unchanged()
+    network = rebuild_target(source(toys))
+    network.stages["latent"].register_buffer("mean", torch.zeros(2))
+    view = WhiteBoxView(network, PROTOCOL)
+    network.stages["latent"].mean += 1
     assert not view.unchanged()
 
 

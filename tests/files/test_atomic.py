@@ -66,6 +66,35 @@ def test_an_error_of_the_block_keeps_what_was_there(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_an_earlier_folder_is_put_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    atomic.write_folder(folder, {"a": b"old"})
+    real, renamed = os.rename, []
+
+    def failing(source, target, **options):
+        renamed.append(source)
+        if len(renamed) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(StorageError, match="check the disk"):
+        atomic.write_folder(folder, {"a": b"new"})
+    assert len(renamed) == 3
+    assert contents(tmp_path) == {"folder/a": b"old"}
+
+
+def test_a_file_is_synced_before_it_takes_the_place_of_another(tmp_path, monkeypatch):
+    """Otherwise a power cut can leave an empty file under the name."""
+    path, events = tmp_path / "file", []
+    real = os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "replace", lambda *arguments, **options: (events.append("replace"), real(*arguments)))
+    with atomic.replaced_file(path) as temporary:
+        temporary.write_bytes(b"x")
+    assert events == [path.stat().st_ino, "replace", tmp_path.stat().st_ino]
+
+
 def test_a_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     atomic.write_file(Path("file"), b"x")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.analysis.cell_flags import cell_flags
+from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.pipeline import gradient_masking
 from privbench.benchmark.pipeline.cell import Cell, Selection
@@ -189,6 +190,16 @@ def test_targets_of_cells(tmp_path: Path, defense: str, expected: str) -> None:
     assert facts["n"] == gradient_masking.IMAGES
     assert names(facts) == [expected]
     assert probed() == facts
+
+
+def test_a_target_is_probed_on_images_across_the_test_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 3 * gradient_masking.IMAGES
+    test = Images(torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(count))
+    seen: list[Tensor] = []
+    monkeypatch.setattr(gradient_masking, "examine", lambda network, x, truth, seed: seen.extend([x, truth]) or {})
+    gradient_masking.probe(network(), test, "classes", CPU, 5)
+    assert torch.equal(seen[1], torch.arange(0, count, 3))
+    assert torch.equal(seen[0].flatten(), torch.arange(0, count, 3) / 255)
 
 
 def scores_artifact(folder: Path, **info: object) -> tuple[Cell, object, Artifact]:

@@ -53,6 +53,7 @@ def test_loops_have_separate_checkpoints(store, checkpoint):
         save(checkpoint, name, step)
     assert [checkpoint.load(name)[1]["step"] for name in names] == list(range(len(names)))
     assert store.checkpoint("prior", KEY).load("gan") is None
+    assert store.check() == []
     checkpoint.clear()
     assert [checkpoint.load(name) for name in names] == [None] * len(names)
     checkpoint.clear()

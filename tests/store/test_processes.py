@@ -171,6 +171,16 @@ def test_locked_keys_are_not_changed(tmp_path, holder):
     assert store.check() == []
 
 
+def test_the_holder_of_a_lock_removes_leftovers_of_its_key_alone(tmp_path):
+    store = Store(tmp_path / "store")
+    store.write("target", KEY, tensors={}, info={})
+    own, others = (store.root / "tmp" / f"target-{key}-12345678" for key in (KEY, "0" * 64))
+    for folder in (own, others):
+        folder.mkdir()
+    with store.lock("target", KEY):
+        assert (own.exists(), others.exists()) == (False, True)
+
+
 def test_only_the_thread_that_holds_a_lock_can_take_it_again(tmp_path):
     store, order = Store(tmp_path / "store"), []
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from privbench.benchmark.files import atomic
-from privbench.benchmark.store.manifest import MAX_DEPTH, Artifact
+from privbench.benchmark.store.manifest import MAX_DEPTH, Artifact, seal, unseal
 from privbench.benchmark.store.store import Store
 
 KEY = "ab" + "0" * 62
@@ -84,6 +84,8 @@ def test_equal_results_have_equal_digests(store):
     assert again.digest == first.digest
     assert write(store, key="cd" + KEY, value=2.0).digest != first.digest
     assert write(store, key="ce" + KEY, files={"extra": b""}).digest != first.digest
+    named = [write(store, key=f"{place}f" + KEY, files={name: b"x"}).digest for place, name in enumerate("ab")]
+    assert named[0] != named[1]
 
 
 def test_a_valid_artifact_is_kept(store):
@@ -126,6 +128,11 @@ def _foreign_manifest(path):
     manifest.write_bytes(manifest.read_bytes().replace(KEY.encode(), OTHER.encode()))
 
 
+def _seal_again(path, **values):
+    manifest = path / "manifest.json"
+    manifest.write_bytes(seal(unseal(manifest.read_bytes()) | values))
+
+
 def _folder_is_link(path):
     path.rename(path.parent / "elsewhere")
     path.symlink_to(path.parent / "elsewhere")
@@ -156,7 +163,10 @@ DAMAGE = {
     "manifest missing": lambda path: (path / "manifest.json").unlink(),
     "manifest empty": lambda path: (path / "manifest.json").write_text(""),
     "manifest deep": _deep_manifest,
-    "manifest of another": _foreign_manifest,
+    "manifest changed": _foreign_manifest,
+    "manifest of another": lambda path: _seal_again(path, key=OTHER),
+    "manifest of another kind": lambda path: _seal_again(path, kind="prior"),
+    "manifest of another format": lambda path: _seal_again(path, format=2),
     "folder is a link": _folder_is_link,
     "folder is a file": _folder_is_file,
 }

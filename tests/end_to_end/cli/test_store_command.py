@@ -170,7 +170,10 @@ def test_gc_of_leftovers(filled):
     (filled.root / "tmp" / "stray").write_text("")
     assert filled.find("target", KEYS["damaged"]) is None
     artifacts = keys(filled)
+    planned = filled.gc(None, dry_run=True)
+    assert all(entry.path.exists() for entry in planned)
     removed = filled.gc(None)
+    assert removed == planned
     assert sorted((entry.state, entry.key[:1]) for entry in removed) == [
         ("checkpoint", "e"),
         ("leftover", ""),
