@@ -23,8 +23,10 @@ from .. import registry
 from ..contracts import Attack, Dataset, Defense, Evaluator
 from ..core.config import BUDGETS, PLACEBO, UNDEFENDED, Budget
 from ..errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
+from ..files.untrusted import shown
 from ..records.record import NotRun
 from .cell import Cell, Choice, Selection
+from .given import check_given
 from .resolve import resolve
 
 SCOPES = ("dataset", "defense", "attack", "evaluator")
@@ -110,14 +112,14 @@ def _baselines(dataset: Choice, defenses: Sequence[Choice], budget: Budget) -> l
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Parse `scope.field=value`; a value that is not JSON is a string.
+    """Parse `scope.field=value`; a value that is not JSON is a string. See `check_given` for bounds.
 
     Example:
         >>> parse_settings(["attack.iterations=500", "defense.estimator=biased"])
         {'attack.iterations': 500, 'defense.estimator': 'biased'}
 
     Raises:
-        InvalidConfigurationError: a text has another form.
+        InvalidConfigurationError: a text has another form, or a value is out of bounds.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -126,10 +128,15 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
             raise InvalidConfigurationError(
                 f"expected --set to be SCOPE.FIELD=VALUE such as attack.iterations=500, got {text!r}"
             )
+        path = path.strip()
         try:
-            found[path.strip()] = json.loads(value, parse_constant=lambda constant: constant)
-        except (json.JSONDecodeError, RecursionError):
-            found[path.strip()] = value
+            found[path] = json.loads(value, parse_constant=lambda constant: constant)
+        except json.JSONDecodeError:
+            found[path] = value
+        except (RecursionError, ValueError) as cause:
+            fault = "fewer levels" if isinstance(cause, RecursionError) else "integers of fewer digits"
+            raise InvalidConfigurationError(f"expected {shown(path)} to have {fault}, got {shown(value)}") from None
+        check_given(path, found[path])
     return found
 
 
@@ -156,6 +163,7 @@ def _check_numbers(matrix: Matrix) -> None:
     if matrix.budget not in BUDGETS:
         raise InvalidConfigurationError(f"expected budget to be one of {', '.join(BUDGETS)}, got {matrix.budget!r}")
     for seed in matrix.seeds:
+        check_given("seed", seed)
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise InvalidConfigurationError(f"expected seed to be an integer from 0 to 2**63 - 1, got {seed!r}")
     if not matrix.seeds:

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidConfigurationError, UnknownComponentError
+from ..files.documents import MAX_DEPTH, depth
 from .cell import Selection
+from .given import check_given
 from .matrix import Matrix
+
+#: Larger files are refused; 100,000 seeds take less than a megabyte.
+MAX_BYTES = 16 << 20
 
 
 def read_matrix(path: Path) -> Matrix:
@@ -17,12 +22,7 @@ def read_matrix(path: Path) -> Matrix:
         InvalidConfigurationError: the file is not there, is not TOML, or an entry is wrong; the message gives the path
             in the file, such as `attacks[1].iterations`.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidConfigurationError(f"expected matrix file {path} to exist; give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
-        raise InvalidConfigurationError(f"matrix file {path} cannot be read as TOML: {cause}") from cause
+    table = _read_toml(path)
     allowed = {"datasets", "defenses", "attacks", "evaluators", "seeds", "budget", "controls", "set"}
     for name in table:
         if name not in allowed:
@@ -48,6 +48,36 @@ def read_matrix(path: Path) -> Matrix:
         settings=_flatten(table.get("set", {})),
         controls=controls,
     )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """Read the table in a file of bounded size and depth."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InvalidConfigurationError(f"expected matrix file {path} to exist; give the path of a TOML file") from None
+    except OSError as cause:
+        raise _not_toml(path, cause) from cause
+    if len(data) > MAX_BYTES:
+        raise _not_toml(path, f"it has more than {MAX_BYTES:,} bytes")
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise _not_toml(path, cause) from cause
+    except ValueError:
+        raise _not_toml(path, "an integer in it has too many digits") from None
+    except RecursionError:
+        table = None
+    if table is None or depth(table) > MAX_DEPTH:
+        raise _not_toml(path, f"it is nested more than {MAX_DEPTH} levels deep")
+    for name, value in table.items():
+        check_given(name, value)
+    return table
+
+
+def _not_toml(path: Path, fault: object) -> InvalidConfigurationError:
+    return InvalidConfigurationError(f"matrix file {path} cannot be read as TOML: {fault}")
 
 
 def _selections(name: str, values: Any) -> tuple[Selection, ...]:

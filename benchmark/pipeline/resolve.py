@@ -11,6 +11,7 @@ from ..core.config import Budget, Configuration
 from ..errors import InvalidConfigurationError, UnknownComponentError
 from ..registry import Kind
 from .cell import Choice, Selection
+from .given import check_given
 
 
 def resolve(
@@ -37,11 +38,14 @@ def resolve(
     _merge(values, _of_dataset(cls, dataset, f"@{budget}"))
     where = selection.where or kind
     changes: dict[str, Any] = {}
+    for name, given in (selection.fields or {}).items():
+        check_given(f"{where}.{name}", given)
     _merge(changes, dict(selection.fields or {}))
     for scope in (kind, selection.name):
         for path, value in settings.items():
             first, _, rest = path.partition(".")
             if first == scope:
+                check_given(path, value)
                 _merge(changes, _nest(rest.split("."), value))
     _merge(values, changes)
     entry = registry.find(kind, selection.name)
@@ -51,7 +55,10 @@ def resolve(
 def build(cls: type[Configuration], values: Mapping[str, Any], where: str, name: str) -> Any:
     """Validate `values` into `cls`, with errors that name the field as the user wrote it."""
     try:
-        return cls.model_validate(values)
+        built = cls.model_validate(values)
+        for field, given in built.model_dump().items():
+            check_given(f"{where}.{field}", given)  # text may be a number, too
+        return built
     except ValidationError as cause:
         problem = cause.errors(include_url=False)[0]
         path = ".".join([where, *map(str, problem["loc"])])

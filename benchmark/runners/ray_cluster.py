@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -105,7 +106,7 @@ def _require_head(address: str) -> None:
 def _parse(address: str) -> tuple[str, int] | None:
     """Host and port of an address; `None` if it is malformed."""
     host, _, port = address.rpartition(":")
-    valid = bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+    valid = bool(host) and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16
     return (host.strip("[]"), int(port)) if valid else None
 
 

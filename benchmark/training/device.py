@@ -1,5 +1,7 @@
 """Choice of the computing device."""
 
+import re
+
 import torch
 
 from ..errors import InvalidConfigurationError
@@ -17,7 +19,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in counts or (index and not index.isdigit()):
+    if kind not in counts or (index and not re.fullmatch("[0-9]{1,4}", index)):
         raise InvalidConfigurationError(f"expected device to be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if int(index or 0) >= counts[kind]:
         raise InvalidConfigurationError(f"expected device {name!r} to exist, got {counts[kind]} of its kind; use auto")

@@ -106,6 +106,11 @@ def test_malformed_addresses(address: str) -> None:
         ray_cluster._require_head(address)
 
 
+def test_a_port_of_thousands_of_digits() -> None:
+    with pytest.raises(ClusterError, match="to be HOST:PORT of the cluster"):
+        ray_cluster._require_head("head:" + "9" * 5000)
+
+
 def test_a_missing_head_is_reported_immediately(listening) -> None:
     """Ray itself waits minutes for one without a message."""
     address = f"127.0.0.1:{listening.getsockname()[1]}"
