@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 from ..benchmark.access.views import View, WhiteBoxView
 from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import setting
+from ..benchmark.core.config import Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
+from ..benchmark.networks.classifiers.requirements import require_square
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import frozen, update
 from ._gan import GAN
 from ._inversion import accumulate_gradients, chunk_size, cpu_state, generate_images, load_frozen, split_batch
 from .networks.discriminators import Critic
-from .networks.generators import Generator
+from .networks.generators import SIDES, Generator
 
 
 class GMI(Attack):
@@ -95,6 +96,10 @@ class GMI(Attack):
     attack_learning_rate: float = setting(0.02, "step size for z, divided by n", quick=0.01, gt=0, stages=("evidence",))
     momentum: float = setting(0.9, "Nesterov momentum for z", ge=0, lt=1, stages=("evidence",))
     identity_weight: float = setting(100.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
+
+    def require(self, protocol: Protocol) -> None:
+        """Refuse images for which the published GAN has no layers."""
+        require_square("gmi", protocol.image, SIDES)
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Train the generator and the discriminator on public images."""

@@ -9,16 +9,17 @@ from torch.nn import functional
 
 from ..benchmark.access.views import View, WhiteBoxView
 from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import setting
+from ..benchmark.core.config import Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
+from ..benchmark.networks.classifiers.requirements import require_square
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ..benchmark.training.optimisation import frozen, update
 from ._gan import GAN
 from ._inversion import accumulate_gradients, chunk_size, cpu_state, generate_images, load_frozen, split_batch
 from .networks.discriminators import LabelDiscriminator
-from .networks.generators import Generator
+from .networks.generators import SIDES, Generator
 
 
 class KEDMI(Attack):
@@ -103,6 +104,10 @@ class KEDMI(Attack):
     initial_logvar: float = setting(
         0.0, "log-variance before the first step; mu starts at 0", stages=("evidence",), ge=-50, le=50
     )
+
+    def require(self, protocol: Protocol) -> None:
+        """Refuse images for which the published GAN has no layers."""
+        require_square("kedmi", protocol.image, SIDES)
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Train the generator and the discriminator on public images and the target's soft labels."""

@@ -8,16 +8,17 @@ from torch import Tensor
 
 from ..benchmark.access.views import View, WhiteBoxView
 from ..benchmark.contracts import Attack, Prior
-from ..benchmark.core.config import setting
+from ..benchmark.core.config import Protocol, setting
 from ..benchmark.core.evidence import ClassReconstructions, Images, Request
 from ..benchmark.core.seeds import derive
+from ..benchmark.networks.classifiers.requirements import require_square
 from ..benchmark.training.batches import Batches
 from ..benchmark.training.context import Context
 from ._inversion import accumulate_gradients, chunk_size, cpu_state, generate_images, load_frozen, split_batch
 from ._vmi_gan import NonSaturatingGAN
-from .networks.dcgan import DCDiscriminator, DCGenerator
+from .networks.dcgan import SIDES, DCDiscriminator, DCGenerator
 from .networks.flows import CouplingFlows, divergence
-from .networks.stylegan import StyleDiscriminator, StyleGenerator
+from .networks.stylegan import StyleDiscriminator, StyleGenerator, require_sides
 
 #: The flows of a StyleGAN2's layers share one in so many dimensions of their noise.
 SHARED_NOISE = 4
@@ -149,6 +150,13 @@ class VMI(Attack):
     )
     kl_weight: float = setting(1e-3, "factor of KL(q || N(0, I))", ge=0, stages=("evidence",))
     identity_weight: float = setting(1.0, "factor of the cross-entropy", ge=0, stages=("evidence",))
+
+    def require(self, protocol: Protocol) -> None:
+        """Refuse images for which the chosen GAN has no layers."""
+        if self.generator == "dcgan":
+            require_square("vmi with attack.generator=dcgan", protocol.image, SIDES)
+        else:
+            require_sides("vmi with attack.generator=stylegan", protocol.image)
 
     def learn(self, view: View | None, public: Images, context: Context) -> Prior:
         """Train the GAN on public images; return the generator's averaged weights."""

@@ -14,6 +14,7 @@ from .networks.classifiers.network import Network
 from .pipeline.cell import Cell, Selection
 from .pipeline.matrix import Matrix
 from .pipeline.plan import Plan, build_plan
+from .pipeline.preflight import require_supported
 from .pipeline.resolve import resolve
 from .pipeline.session import Session
 from .pipeline.trained_models import load_target as _load_target
@@ -63,7 +64,8 @@ def execute(
         listener: receives the progress of stages.
 
     Raises:
-        PrivbenchError: a name or value is wrong; failures of stages are in the outcome.
+        PrivbenchError: a name or value is wrong, a component does not support the images of a data set, or a file that
+            a stage to compute reads is missing; failures of stages are in the outcome.
     """
     if address is not None and runner != "ray":
         raise InvalidConfigurationError(f"expected --address with --runner ray only, got {address!r}; leave it out")
@@ -74,6 +76,7 @@ def execute(
         raise InvalidConfigurationError(f"expected runner to be one of {', '.join(get_args(Runner))}, got {runner!r}")
     require_writable(results)
     plan = build_plan(cells, data)
+    require_supported(plan.cells.values())
     written: dict[str, tuple[Record, Path]] = {}
 
     def on_scores(key: str, artifact: Artifact) -> None:

@@ -64,6 +64,16 @@ class Component(Configuration, ABC):
         """
         return ()
 
+    def require(self, protocol: Protocol) -> None:
+        """Refuse images or labels that the component does not support, before anything runs.
+
+        By default everything is supported. An attack with a generator for certain sizes overrides it, for example with
+        `require_square` of `networks/classifiers/requirements.py`. An evaluator defines `unavailable` instead.
+
+        Raises:
+            InvalidConfigurationError: names the component, the images, and those that it supports.
+        """
+
     def files(self, stage: StageKind | None = None) -> Mapping[str, str]:
         """Return the SHA-256 of files that decide the result of `stage`, such as weights, by name.
 

@@ -1,13 +1,12 @@
 """Distance of reconstructions to the nearest private images of their class, in features of an independent network."""
 
 import numpy as np
-import torch
 
 from ..benchmark.contracts import Evaluator
 from ..benchmark.core.config import Definition, Protocol, StageKind, UsedNetwork, setting
 from ..benchmark.core.evidence import Evidence, Score
 from ..benchmark.errors import InvalidConfigurationError
-from ..benchmark.networks.factory import build_embedder
+from ..benchmark.networks.factory import require_embeddable
 from ..benchmark.networks.judges import Judges
 from ._cosine import Values
 from ._nearest import score_nearest
@@ -72,7 +71,7 @@ class KNNDistance(Evaluator):
         if reason:
             return reason
         try:
-            build_embedder(self.embedder, pretrained=False).embed(torch.zeros(0, *protocol.image), protocol)
+            require_embeddable(self.embedder, protocol)
         except InvalidConfigurationError as refused:
             return str(refused)
         return None

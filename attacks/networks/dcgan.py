@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from ...benchmark.networks.classifiers.requirements import Image, require_square
 
+#: Heights and widths of the published networks, in pixels.
+SIDES = (32, 64)
+
 
 class DCGenerator(nn.Module):
     """Generator of transposed 4 x 4 convolutions with batch norm and ReLU, and a tanh at the end.
@@ -36,7 +39,7 @@ class DCGenerator(nn.Module):
 
     def __init__(self, image: Image, latent: int = 100, width: int = 64) -> None:
         super().__init__()
-        require_square("the DCGAN generator", image, (32, 64))
+        require_square("the DCGAN generator", image, SIDES)
         widths = _widths(image[1], width)[::-1]
         layers: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1)), *_upsample(latent, widths[0], stride=1, padding=0)]
         for inputs, outputs in itertools.pairwise(widths):
@@ -74,7 +77,7 @@ class DCDiscriminator(nn.Module):
 
     def __init__(self, image: Image, width: int = 64, *, spectral: bool = False) -> None:
         super().__init__()
-        require_square("the DCGAN discriminator", image, (32, 64))
+        require_square("the DCGAN discriminator", image, SIDES)
         widths = _widths(image[1], width)
         layers: list[nn.Module] = [nn.Conv2d(image[0], width, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2)]
         for inputs, outputs in itertools.pairwise(widths):

@@ -5,6 +5,7 @@ import itertools
 from torch import Tensor, nn
 
 from ...benchmark.networks.classifiers.requirements import Image, require_square
+from .generators import SIDES
 from .minibatch import MinibatchDiscrimination
 
 
@@ -29,7 +30,7 @@ class Critic(nn.Module):
 
     def __init__(self, image: Image) -> None:
         super().__init__()
-        require_square("the GMI critic", image, (32, 64))
+        require_square("the GMI critic", image, SIDES)
         widths = (64, 128, 256, 512) if image[1] == 64 else (64, 128, 256)
         layers: list[nn.Module] = [nn.Conv2d(image[0], 64, 5, stride=2, padding=2), nn.LeakyReLU(0.2)]
         for inputs, outputs in itertools.pairwise(widths):
@@ -63,7 +64,7 @@ class LabelDiscriminator(nn.Module):
 
     def __init__(self, image: Image, classes: int) -> None:
         super().__init__()
-        require_square("the KED-MI discriminator", image, (32, 64))
+        require_square("the KED-MI discriminator", image, SIDES)
         layers = [*_normalised(image[0], 64, 5), *_normalised(64, 128, 5), *_normalised(128, 256, 5)]
         if image[1] == 64:
             layers += _normalised(256, 256, 3)

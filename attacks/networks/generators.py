@@ -4,6 +4,9 @@ from torch import Tensor, nn
 
 from ...benchmark.networks.classifiers.requirements import Image, require_square
 
+#: Heights and widths of the published networks of GMI and KED-MI, in pixels.
+SIDES = (32, 64)
+
 
 class Generator(nn.Module):
     """Generator of transposed convolutions, as in GMI and KED-MI.
@@ -32,7 +35,7 @@ class Generator(nn.Module):
 
     def __init__(self, image: Image, latent: int = 100) -> None:
         super().__init__()
-        require_square("the GMI generator", image, (32, 64))
+        require_square("the GMI generator", image, SIDES)
         channels, height, _ = image
         width = 8 * height
         layers: list[nn.Module] = [

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...benchmark.networks.classifiers.requirements import Image, require_power_of_two
+
 #: Gain that preserves the variance through a leaky ReLU, and the slope of the ReLU.
 GAIN, SLOPE = math.sqrt(2), 0.2
 #: Factor of the mapping network's learning rate.
@@ -40,7 +42,7 @@ class StyleGenerator(nn.Module):
 
     def __init__(
         self,
-        image: tuple[int, int, int],
+        image: Image,
         latent: int = 512,
         channel_base: int = 16384,
         channel_max: int = 512,
@@ -97,9 +99,7 @@ class StyleDiscriminator(nn.Module):
         group: images per standard deviation.
     """
 
-    def __init__(
-        self, image: tuple[int, int, int], channel_base: int = 16384, channel_max: int = 512, group: int = 4
-    ) -> None:
+    def __init__(self, image: Image, channel_base: int = 16384, channel_max: int = 512, group: int = 4) -> None:
         super().__init__()
         resolutions = _resolutions(image)[::-1]
         widths = [min(channel_base // resolution, channel_max) for resolution in resolutions]
@@ -222,7 +222,15 @@ def _upsample(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _resolutions(image: tuple[int, int, int]) -> list[int]:
-    _, height, width = image
-    assert height == width >= 2 * BASE and height & (height - 1) == 0
-    return [2**power for power in range(int(math.log2(BASE)), int(math.log2(height)) + 1)]
+def require_sides(network: str, image: Image) -> None:
+    """Refuse images for which a StyleGAN2 has no layers.
+
+    Raises:
+        InvalidConfigurationError: the image is not square, or its side is not 8 pixels doubled any number of times.
+    """
+    require_power_of_two(network, image, 2 * BASE, "choose a data set of such a size")
+
+
+def _resolutions(image: Image) -> list[int]:
+    require_sides("StyleGAN2", image)
+    return [2**power for power in range(int(math.log2(BASE)), int(math.log2(image[1])) + 1)]

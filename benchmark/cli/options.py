@@ -139,7 +139,12 @@ class RunOptions:
         from ..analysis.record_set import Records
         from ..api import execute
         from ..core.paths import data_root, results_root, store_root
+        from ..pipeline.preflight import unavailable_scores
         from .progress import Display
+
+        for gap in unavailable_scores(cells):
+            if "`privbench " in gap.reason:  # a command can fix it, which is best known before the run
+                typer.echo(f"n/a: {gap}", err=True)
 
         try:
             with Display() as display:

@@ -15,10 +15,11 @@ from .outcome import failures, notes, print_totals, problems
 from .output import print_json, print_problems, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ..analysis.record_set import Records
     from ..pipeline.plan import Plan
+    from ..pipeline.preflight import Gap
     from ..runners.outcome import Outcome
     from ..store.store import Store
 
@@ -73,18 +74,27 @@ def undefined_scores(records: Records) -> Iterator[str]:
 def plan(selection: CellOptions, options: RunOptions) -> None:
     """Show the stages of a run, and which are cached.
 
-    Nothing is run. Every option of `run` is accepted; --results, --device, --jobs, --runner, --address, --threads and
+    Nothing is run or downloaded. Missing files, such as weights, are listed; if a run needs them, the exit code is 1.
+    Every option of `run` is accepted; --results, --device, --jobs, --runner, --address, --threads and
     --stage-timeout do not change the plan.
     """
     from ..core.paths import data_root, store_root
     from ..pipeline.plan import build_plan
+    from ..pipeline.preflight import require_supported
     from ..store.store import Store
 
     made = build_plan(selection.cells(), data_root(options.data))
+    require_supported(made.cells.values())
     facts = _plan_facts(made, Store(store_root(options.store)))
     if options.as_json:
         print_json(facts)
-        return
+    else:
+        _print_plan(facts, len(made.cells))
+    if facts["missing"]:
+        raise typer.Exit(1)
+
+
+def _print_plan(facts: Mapping[str, list[dict[str, Any]]], cells: int) -> None:
     print_table(
         ("stage", "cached", "took", "key"),
         [
@@ -98,13 +108,17 @@ def plan(selection: CellOptions, options: RunOptions) -> None:
         ],
     )
     missing = sum(not row["cached"] for row in facts["stages"])
-    typer.echo(f"{count(len(made.cells), 'cell')}, {count(len(made.stages), 'stage')}, {missing} to compute")
-    for entry in facts["skipped"] + facts["not_run"]:
+    typer.echo(f"{count(cells, 'cell')}, {count(len(facts['stages']), 'stage')}, {missing} to compute")
+    for entry in facts["skipped"]:
         typer.echo(f"n/a: {entry['what']}: {entry['reason']}")
+    for word, kind in (("n/a", "not_run"), ("cannot run", "missing")):
+        for entry in facts[kind]:
+            typer.echo(f"{word}: {entry['what']} ({count(entry['cells'], 'cell')}): {entry['reason']}")
 
 
 def _plan_facts(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
-    from ..runners.pending import map_stages
+    from ..pipeline.preflight import missing_files, unavailable_scores
+    from ..runners.pending import map_stages, to_compute
 
     stages = []
     manifests = map_stages(store, lambda stage: store.manifest(stage.kind, stage.key), made.stages.values())
@@ -120,9 +134,13 @@ def _plan_facts(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:
                 "seconds": manifest.info["seconds"] if manifest else None,
             }
         )
-    unavailable = {each for cell in made.cells.values() for each in cell.unavailable()}
     return {
         "stages": stages,
         "skipped": [{"what": skipped.cell.title, "reason": skipped.reason} for skipped in made.skipped],
-        "not_run": [{"what": name, "reason": reason} for name, reason in sorted(unavailable)],
+        "not_run": _gap_facts(unavailable_scores(made.cells.values())),
+        "missing": _gap_facts(missing_files(made, to_compute(made, manifests))),
     }
+
+
+def _gap_facts(gaps: list[Gap]) -> list[dict[str, Any]]:
+    return [{"what": ", ".join(gap.users), "reason": gap.reason, "cells": gap.cells} for gap in gaps]

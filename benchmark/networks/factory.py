@@ -1,5 +1,8 @@
 """Networks, embedders and perceptual networks by their registered names."""
 
+import torch
+
+from ..core.config import Protocol
 from ..registry import load
 from .classifiers.network import Network
 from .embedders.embedder import Embedder
@@ -37,6 +40,16 @@ def build_embedder(name: str, *, pretrained: bool = True) -> Embedder:
     """
     network: Embedder = load("embedder", name)(pretrained=pretrained)
     return network.eval().requires_grad_(False)
+
+
+def require_embeddable(name: str, protocol: Protocol) -> None:
+    """Refuse images that a registered embedder does not support; its weights are not read.
+
+    Raises:
+        UnknownComponentError: no embedder has this name.
+        InvalidConfigurationError: the embedder does not support the protocol's images.
+    """
+    build_embedder(name, pretrained=False).embed(torch.zeros(0, *protocol.image), protocol)
 
 
 def build_perceptual(name: str) -> Perceptual:

@@ -43,13 +43,17 @@ class Choice:
     distribution: str
     component: Any
 
-    def identity(self, stage: StageKind | None = None) -> dict[str, Any]:
+    def identity(self, stage: StageKind | None = None, files: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return what decides the result of `stage` (of any stage by default).
+
+        Args:
+            stage: kind of a stage.
+            files: hashes of files by name; by default they are computed.
 
         Raises:
             MissingDataError: a file that the component or one of its networks reads is missing.
         """
-        networks, files = self.networks(stage), self.files(stage)
+        networks, files = self.networks(stage), self.files(stage) if files is None else dict(files)
         return {
             "name": self.name,
             "distribution": self.distribution,

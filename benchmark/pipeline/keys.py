@@ -65,10 +65,10 @@ class Identities:
         self._protocols: dict[tuple[int, StageKind], tuple[Choice, dict[str, Any]]] = {}
 
     def choice(self, choice: Choice, stage: StageKind | None = None) -> dict[str, Any]:
-        """Return `choice.identity(stage)`."""
+        """Return `choice.identity(stage)`, in which files that are missing have no hash."""
         cached = (id(choice), stage)
         if cached not in self._choices:
-            self._choices[cached] = (choice, choice.identity(stage))
+            self._choices[cached] = (choice, _identity(choice, stage))
         return self._choices[cached][1]
 
     def digest(self, choice: Choice) -> str:
@@ -92,11 +92,24 @@ class Identities:
         return self._networks[name, pretrained]
 
 
+#: Stands for the hashes of files that are missing. No artifact has such a key: a run without the files is refused.
+_MISSING = {"missing": ""}
+
+
+def _identity(choice: Choice, stage: StageKind | None) -> dict[str, Any]:
+    try:
+        return choice.identity(stage)
+    except MissingDataError:
+        if choice.kind == "dataset":
+            raise
+        return choice.identity(stage, _MISSING)
+
+
 def _network(name: str, *, pretrained: bool) -> dict[str, Any]:
     cls = load("network", name)
     facts = {"name": name, "distribution": find("network", name).distribution, "version": cls.version}
     try:
         files = dict(cls.files(pretrained=pretrained))
-    except MissingDataError:  # the stage that trains the network fails for the same reason; others need not
-        files = {"missing": ""}
+    except MissingDataError:
+        files = _MISSING
     return facts | ({"files": files} if files else {})

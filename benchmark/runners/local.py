@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from ..pipeline.plan import Plan, Stage
+from ..pipeline.preflight import require_files
 from ..pipeline.session import Session
 from ..training.progress import Progress
 from . import memory
@@ -42,9 +43,13 @@ def execute(
 
     Returns:
         Scores and failures. A failed stage costs the cells that need it, no others.
+
+    Raises:
+        MissingDataError: a stage to compute needs a file, such as weights, that is missing or damaged.
     """
     listener = listener or Listener()
     found, todo = find_pending(plan, session.store)
+    require_files(plan, todo)
     collector = ResultCollector(plan, session.store, found, on_scores)
     jobs = max(1, min(jobs, len(todo)))
     count = threads or max(1, torch.get_num_threads() // jobs)

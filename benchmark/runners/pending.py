@@ -1,6 +1,6 @@
 """Find the stages of a plan that must be computed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -28,13 +28,13 @@ def find_pending(plan: Plan, store: Store) -> tuple[dict[str, Artifact | None], 
         stages = [stage for stage in plan.stages.values() if stage.key in new]
         found |= map_stages(store, lambda stage: find_usable(store, stage), stages)
         checked |= new
-        todo = _to_compute(plan, found, {key for key in local if found[key] is None})
+        todo = to_compute(plan, found, {key for key in local if found[key] is None})
         new = {key for stage in todo if stage.key in checked for key in stage.inputs.values()} - checked
         if not new:
             return found, todo
 
 
-def _to_compute(plan: Plan, found: dict[str, Artifact | None], damaged: set[str]) -> list[Stage]:
+def to_compute(plan: Plan, found: Mapping[str, object | None], damaged: Iterable[str] = ()) -> list[Stage]:
     """The stages to compute, in order.
 
     A stage with a missing artifact is computed only if a stage to compute reads it; one with a damaged artifact is

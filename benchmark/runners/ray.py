@@ -14,6 +14,7 @@ import torch
 
 from ... import __version__
 from ..pipeline.plan import Plan, Stage
+from ..pipeline.preflight import require_files
 from ..store.store import Store
 from ..training.progress import Progress
 from .attempt import StageResult
@@ -59,6 +60,7 @@ def execute(
     """
     listener = listener or Listener()
     found, todo = find_pending(plan, store)
+    require_files(plan, todo)
     collector = ResultCollector(plan, store, found, on_scores)
     if todo:
         with connected(cluster.address) as ray:

@@ -13,19 +13,21 @@ from torch import Tensor
 from ..contracts import FeatureAttack, Prior
 from ..core import evidence as kinds
 from ..core.config import Access, StageKind, Task
-from ..errors import PrivbenchError
+from ..errors import InvalidConfigurationError, PrivbenchError
 from ..files.tensors import pack, unpack
 from ..training.context import Context
 from .assertions import first_difference, require_same, task_of
 from .attack_run import ITEMS, LABELS, reference_run, run_attack
-from .check import checks_from, error_message, fail, require
+from .check import ConformanceError, checks_from, error_message, fail, require
 from .component import ComponentUnderTest
 from .configuration import configuration, described, fields, registered
 from .key import require_in_key, require_settings_in_keys
-from .run_cell import ATTACKS, round_trip
+from .run_cell import ATTACKS, round_trip, sample_choice
 from .samples import Sample, interrupted
 from .watch import Reads, watch
 
+#: Channels, height and width of images that no built-in data set has.
+_UNUSUAL = (1, 48, 48)
 #: Calls that each view offers.
 _ALLOWED: Mapping[str, str] = {
     "white_box": "view.logits, view.latents, view.encode, view.head and view.network",
@@ -189,6 +191,23 @@ def record(subject: ComponentUnderTest) -> None:
     round_trip(subject, attack=subject.choice, task=task_of(subject))
 
 
+def support(subject: ComponentUnderTest) -> None:
+    """Images of 48 x 48 pixels are attacked, or refused by `require` before anything runs."""
+    task = task_of(subject)
+    sample = Sample(task=task, image=_UNUSUAL)
+    try:
+        subject.component.require(sample.protocol)
+    except InvalidConfigurationError:
+        return
+    try:
+        round_trip(subject, attack=subject.choice, dataset=sample_choice(sample), task=task)
+    except ConformanceError as cause:
+        fail(
+            f"images of {_UNUSUAL[1]} x {_UNUSUAL[2]} pixels are not attacked: {cause}",
+            "support them, or raise an InvalidConfigurationError in require(protocol) that says which it supports",
+        )
+
+
 def _check_evidence(
     subject: ComponentUnderTest, found: Any, task: Task, labels: tuple[int, ...], items: tuple[int, ...]
 ) -> None:
@@ -239,5 +258,5 @@ def _flat(groups: Prior) -> dict[str, Tensor]:
 CHECKS = checks_from(
     "attack",
     *(registered, described, fields, configuration, declaration),
-    *(key, access, shapes, determinism, inputs, prior, resume, decreasing_losses, one_class, record),
+    *(key, access, shapes, determinism, inputs, prior, resume, decreasing_losses, one_class, support, record),
 )

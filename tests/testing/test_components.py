@@ -2,7 +2,7 @@
 
 import pytest
 from privbench.benchmark import registry
-from privbench.benchmark.testing.check import Check
+from privbench.benchmark.testing.check import Check, ConformanceError
 from privbench.benchmark.testing.checks import checks
 
 pytestmark = pytest.mark.usefixtures("local_targets")
@@ -39,3 +39,10 @@ def test_every_kind_has_its_own_checks() -> None:
         found = checks(kind)
         assert len({check.name for check in found}) == len(found) >= 5
         assert all(check.kind == kind and check.about.endswith(".") for check in found)
+
+
+def test_an_attack_that_dies_of_an_image_size_must_refuse_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    support = next(check for check in checks("attack") if check.name == "support")
+    monkeypatch.setattr(registry.load("attack", "gmi"), "require", lambda self, protocol: None)
+    with pytest.raises(ConformanceError, match=r"48 x 48 pixels are not attacked: .* raise an Invalid.* in require"):
+        support("gmi")

@@ -68,9 +68,14 @@ class FaceNet(Network):
         """Hash of the VGGFace2 weights, whose publisher states none."""
         return {"facenet_vggface2": named.digest("facenet_vggface2")} if pretrained else {}
 
-    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images without three channels."""
         require_size("facenet", image, 1)
         require_colour("facenet", image, "choose another network or data set")
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        self.require(image, pretrained=pretrained)
         embedding = Embedding()
         if pretrained:
             state = vggface2_state()

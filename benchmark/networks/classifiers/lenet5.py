@@ -37,9 +37,14 @@ class LeNet5(Network):
 
     family: ClassVar[str] = "lenet"
 
-    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images smaller than 28 x 28, and published weights, which there are none of."""
         require_size("lenet5", image, 28)
         require_untrained("lenet5", pretrained)
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        self.require(image, pretrained=pretrained)
         super().__init__(
             {
                 "layer1": nn.Sequential(nn.Conv2d(image[0], 6, 5), nn.ReLU(), nn.MaxPool2d(2)),

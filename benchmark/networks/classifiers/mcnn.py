@@ -29,9 +29,14 @@ class MCNN(Network):
 
     family: ClassVar[str] = "leaky_cnn"
 
-    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images smaller than 32 x 32, and published weights, which there are none of."""
         require_size("mcnn", image, 32)
         require_untrained("mcnn", pretrained)
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        self.require(image, pretrained=pretrained)
         channels, height, width = image
         super().__init__(
             {

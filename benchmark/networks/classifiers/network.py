@@ -44,7 +44,11 @@ class Network(nn.Module):
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        assert list(stages)[-1] == "logits"
+        if not stages or list(stages)[-1] != "logits":
+            raise InvalidConfigurationError(
+                f"expected the last stage of {type(self).__name__} to be named 'logits', got "
+                f"{', '.join(stages) or 'none'}; its author must rename it"
+            )
         self.stages = nn.ModuleDict(stages)
 
     @classmethod
@@ -58,6 +62,17 @@ class Network(nn.Module):
             MissingDataError: a file is missing.
         """
         return {}
+
+    @classmethod
+    def require(cls, image: tuple[int, int, int], *, pretrained: bool) -> None:
+        """Refuse images or published weights that the network does not support; the constructor calls it first.
+
+        A plan calls it with `pretrained=True` for networks that start from published weights, and builds the others
+        without weights.
+
+        Raises:
+            InvalidConfigurationError: names the network, the image and those that it supports.
+        """
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -33,6 +33,20 @@ def require_square(network: str, image: Image, sides: tuple[int, ...]) -> None:
         )
 
 
+def require_power_of_two(network: str, image: Image, least: int, advice: str) -> None:
+    """Reject images that are not square with a power of two, at least `least`, as their side.
+
+    Raises:
+        InvalidConfigurationError: the image has another shape.
+    """
+    channels, height, width = image
+    if channels < 1 or height != width or height < least or height & (height - 1):
+        sides = ", ".join(f"{side} x {side}" for side in (least, 2 * least, 4 * least))
+        raise InvalidConfigurationError(
+            f"expected images for {network} to be {sides} or further doublings, got {_shown(image)}; {advice}"
+        )
+
+
 def require_colour(network: str, image: Image, advice: str) -> None:
     """Reject images without three channels.
 

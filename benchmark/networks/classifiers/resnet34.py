@@ -21,6 +21,13 @@ class Rescale(nn.Module):
         return 2 * x - 1
 
 
+def require_resnet(name: str, image: Image, *, pretrained: bool) -> None:
+    """Refuse images smaller than 32 x 32, and for published weights those without three channels."""
+    require_size(name, image, 32)
+    if pretrained:
+        require_imagenet_channels(name, image)
+
+
 def imagenet_trunk(name: str, image: Image, *, pretrained: bool, head: bool) -> tuple[Any, OrderedDict[str, nn.Module]]:
     """Build one of torchvision's ResNets, and the stem of a network for images in [0, 1] from its first layers.
 
@@ -30,9 +37,7 @@ def imagenet_trunk(name: str, image: Image, *, pretrained: bool, head: bool) -> 
         pretrained: load the ImageNet weights (3 channels).
         head: keep the last layer `fc`.
     """
-    require_size(name, image, 32)
-    if pretrained:
-        require_imagenet_channels(name, image)
+    require_resnet(name, image, pretrained=pretrained)
     trunk: Any = torchvision.models.get_model(name, weights=None)
     if not head:
         trunk.fc = nn.Identity()
@@ -72,6 +77,11 @@ class ResNet34(Network):
     family: ClassVar[str] = "resnet"
     pretraining: ClassVar[str] = "ImageNet"
     weights: ClassVar[str | None] = "resnet34"
+
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images smaller than 32 x 32, and for published weights those without three channels."""
+        require_resnet("resnet34", image, pretrained=pretrained)
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         trunk, stem = imagenet_trunk("resnet34", image, pretrained=pretrained, head=False)

@@ -7,7 +7,7 @@ from torch import nn
 
 from .network import Network
 from .requirements import Image
-from .resnet34 import imagenet_trunk
+from .resnet34 import imagenet_trunk, require_resnet
 
 #: Outputs of the last layer of the ImageNet network, the encoding Z of the paper.
 LATENT = 1000
@@ -55,6 +55,11 @@ class ResNet50(Network):
     family: ClassVar[str] = "resnet"
     pretraining: ClassVar[str] = "ImageNet"
     weights: ClassVar[str | None] = "resnet50"
+
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images smaller than 32 x 32, and for published weights those without three channels."""
+        require_resnet("resnet50", image, pretrained=pretrained)
 
     def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
         trunk, stem = imagenet_trunk("resnet50", image, pretrained=pretrained, head=True)

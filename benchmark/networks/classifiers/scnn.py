@@ -26,9 +26,14 @@ class SCNN(Network):
 
     family: ClassVar[str] = "leaky_cnn"
 
-    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images smaller than 32 x 32, and published weights, which there are none of."""
         require_size("scnn", image, 32)
         require_untrained("scnn", pretrained)
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        self.require(image, pretrained=pretrained)
         super().__init__(
             {
                 "layer1": leaky_block(image[0], 32, 7, padding=1, pool=True),

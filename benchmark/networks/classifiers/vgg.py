@@ -19,10 +19,15 @@ class _VGG(Network):
     name: ClassVar[str]
     depths: ClassVar[tuple[int, int, int, int, int]]
 
-    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
-        require_size(self.name, image, 32)
+    @classmethod
+    def require(cls, image: Image, *, pretrained: bool) -> None:
+        """Refuse images smaller than 32 x 32, and for published weights those without three channels."""
+        require_size(cls.name, image, 32)
         if pretrained:
-            require_imagenet_channels(self.name, image)
+            require_imagenet_channels(cls.name, image)
+
+    def __init__(self, image: Image, classes: int, *, pretrained: bool = False) -> None:
+        self.require(image, pretrained=pretrained)
         inputs = (image[0], *_WIDTHS)
         blocks = [relu_block(*shape) for shape in zip(inputs, _WIDTHS, self.depths, strict=False)]
         if pretrained:

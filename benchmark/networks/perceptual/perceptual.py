@@ -79,13 +79,22 @@ class Perceptual(nn.Module, ABC):
         Raises:
             InvalidConfigurationError: the images have another number of channels.
         """
-        if x.shape[1] not in (1, 3):
-            raise InvalidConfigurationError(
-                f"expected images for {type(self).__name__} to have 1 or 3 channels, got {x.shape[1]}; "
-                "choose another data set, or set the weight of the perceptual distance to 0"
-            )
+        self.require_channels(x.shape[1])
         x = _enlarge(x.expand(-1, 3, -1, -1), self.smallest)
         return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+    @classmethod
+    def require_channels(cls, channels: int) -> None:
+        """Refuse images of other than 1 or 3 channels.
+
+        Raises:
+            InvalidConfigurationError: names the network and the number.
+        """
+        if channels not in (1, 3):
+            raise InvalidConfigurationError(
+                f"expected images for {cls.__name__} to have 1 or 3 channels, got {channels}; "
+                "choose another data set, or set the weight of the perceptual distance to 0"
+            )
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Distance `N` of images `a` and `b`, each `N C H W` in [0, 1]; differentiable in both, 0 where equal."""

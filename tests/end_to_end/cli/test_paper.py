@@ -242,7 +242,7 @@ def test_run_with_what_a_row_needs(executed):
     assert result.code == 0
     assert len(executed.cells) == 4
     assert {str(cell.dataset.component.extra) for cell in executed.cells} == {"photographs"}
-    assert "n/a" not in result.err
+    assert "n/a: #" not in result.err
 
 
 def test_run_table_3_on_digits_has_no_such_layers(executed):
