@@ -60,6 +60,21 @@ def test_a_target_at_chance_is_flagged() -> None:
     ]
 
 
+@pytest.mark.parametrize(("low", "flagged"), [(0.19, True), (0.2, True), (0.21, False)])
+def test_a_target_has_collapsed_if_its_interval_reaches_chance(low: float, flagged: bool) -> None:
+    accuracy = {"accuracy": {"value": 0.3, "interval": [low, 0.5], "chance": 0.2}}
+    mcc_of = {"mcc": {"value": 0.3, "interval": [low, 0.5], "chance": 0.2}}
+    for scores in (accuracy, mcc_of, accuracy | mcc_of):
+        assert names({}, scores) == ["target_collapsed"] * flagged
+
+
+@pytest.mark.parametrize("judge", ["first", "second"])
+def test_a_judge_is_weak_below_four_in_five(judge: str) -> None:
+    for accuracy, flagged in ((0.799, True), (0.8, False), (0.801, False)):
+        facts = GOOD | {"test_accuracy": accuracy}
+        assert names(facts if judge == "first" else GOOD | {"second_judge": facts}, {}) == ["weak_judge"] * flagged
+
+
 def test_an_undefined_accuracy_is_not_flagged() -> None:
     assert names(GOOD, {"accuracy": {"value": None, "interval": None, "chance": None}}) == []
 
@@ -113,6 +128,28 @@ def test_a_loss_that_decreases_at_any_pace_has_decreased() -> None:
     assert all(has_decreased(points) for points in (slowly, at_once, upwards_first, below_zero))
 
 
+def test_a_loss_starts_at_the_larger_of_its_first_value_and_its_first_fifth() -> None:
+    low_first = [0.5, *[3.0] * 7, *[1.0] * 32]
+    assert has_decreased(low_first) is True
+    assert has_decreased([0.5, *[3.0] * 7, *[1.0] * 24, *[0.5, 1.5] * 4]) is True, "the first fifth alone"
+    assert has_decreased([4.0, *[1.0] * 39]) is True
+    assert has_decreased([0.5, *[1.0] * 39]) is False
+
+
+def test_a_decrease_exceeds_two_deviations_and_a_hundredth_of_the_start() -> None:
+    # The last fifth has mean 1 and standard deviation 0.1.
+    def falling_from(start: float, tail: tuple[float, float] = (0.9, 1.1)) -> bool | None:
+        return has_decreased([*[start] * 32, *tail * 4])
+
+    assert [falling_from(1.19), falling_from(1.21)] == [False, True]
+    # Without a deviation a hundredth decides: 100 to 99 is exactly that.
+    assert [falling_from(100.0, (99.0, 99.0)), falling_from(100.0, (98.9, 98.9))] == [False, True]
+    assert falling_from(-98.9, (-100.0, -100.0)) is True
+    assert falling_from(-99.1, (-100.0, -100.0)) is False
+    outlier = [*[1.0] * 32, *[1.0] * 7, 0.2]
+    assert has_decreased(outlier) is False, "one low point at the end is noise"
+
+
 def test_a_loss_that_stays_or_rises_has_not_decreased() -> None:
     assert has_decreased([1.6094] * 100) is False
     assert has_decreased([1.6094379425, *[1.6094379] * 99]) is False  # rounding of sums in another order
@@ -136,6 +173,7 @@ def test_a_missing_number_is_no_decrease_and_few_points_give_no_verdict() -> Non
         "identity of loop 'attack' starts at not a number"
     )
     assert has_decreased([3.0] * (rules.MIN_CURVE_POINTS - 1)) is None
+    assert has_decreased([3.0] * rules.MIN_CURVE_POINTS) is False
     assert has_decreased([]) is None
 
 
@@ -153,6 +191,17 @@ def test_only_losses_that_the_attack_minimises_must_decrease() -> None:
     for other in (curves(flat, "gan"), curves(flat, stage="target"), curves(flat, series="prior"), curves(flat[:20])):
         assert cell_flags(scores={}, curves=other, decreasing_losses=FALLING) == []
     assert cell_flags(scores={}, curves=curves(flat), decreasing_losses={}) == []
+
+
+def test_a_flat_curve_of_the_prior_is_flagged_as_one_of_the_evidence() -> None:
+    flat, falling = [2.0] * 40, [2.0 * 0.9**i for i in range(40)]
+    for stage in ("prior", "evidence"):
+        assert names({}, {}, curves=curves(flat, stage=stage), decreasing_losses=FALLING) == [
+            "attack_loss_did_not_fall"
+        ]
+        assert names({}, {}, curves=curves(falling, stage=stage), decreasing_losses=FALLING) == []
+    both = curves(falling, stage="evidence") | curves(flat, stage="prior")
+    assert names({}, {}, curves=both, decreasing_losses=FALLING) == ["attack_loss_did_not_fall"]
 
 
 def test_one_loop_that_does_not_decrease_is_enough() -> None:
@@ -173,6 +222,13 @@ def test_a_target_with_random_output_is_flagged() -> None:
     expected = "queried twice, the target returns different logits on 60 of 64 private test images, the decision on 2"
     assert message(probe=HEALTHY | {"random_logits": 60, "random_decisions": 2}) == expected
     assert cell_flags(scores={}, probe={"n": 0}) == cell_flags(scores={}, probe=None) == []
+
+
+def test_random_logits_are_flagged_even_if_no_decision_changes() -> None:
+    assert "the decision on 0" in message(probe=HEALTHY | {"random_logits": 1, "random_decisions": 0})
+    without = {key: value for key, value in HEALTHY.items() if key != "random_decisions"}
+    assert message(probe=without | {"random_logits": 1}).endswith("on 1 of 64 private test images")
+    assert cell_flags(scores={}, probe=HEALTHY) == []
 
 
 def test_a_target_without_gradients_is_flagged() -> None:

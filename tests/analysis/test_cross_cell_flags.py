@@ -55,6 +55,17 @@ def test_overlapping_intervals_are_not_flagged() -> None:
     assert find_flags(cell("brep", "labels", None), strong) == {}
 
 
+def test_intervals_that_touch_are_not_flagged_in_either_direction() -> None:
+    for better, weak, strong in (("lower", 0.75, 0.5), ("higher", 0.25, 0.5)):
+        touching = (
+            cell("brep", "labels", weak, 0.125, better=better),
+            cell("gmi", "white_box", strong, 0.125, better=better),
+        )
+        assert find_flags(*touching) == {}
+        apart = cell("brep", "labels", weak, 0.12, better=better), touching[1]
+        assert set(find_flags(*apart)) == {touching[1].key}
+
+
 def test_an_attack_must_beat_the_best_attack_with_stronger_access() -> None:
     weak, best, other = cell("brep", "labels", 0.8), cell("kedmi", "white_box", 0.9), cell("gmi", "white_box", 0.3)
     assert find_flags(weak, best, other) == {}

@@ -54,6 +54,48 @@ def test_several_trainings_widen_the_interval() -> None:
     assert found.covers == "3 labels; 2 trainings of the target; this training of the placebo"
 
 
+def test_trainings_of_the_placebo_widen_the_interval_and_weigh_by_their_own_number() -> None:
+    others = [
+        attacked("placebo", [rate + shift for rate in (0.2, 0.1, 0.0)], i) for i, shift in enumerate((0, 0.1, 0.2))
+    ]
+    found = excess_of("none", NONE, attacked("none", [0.7, 0.5, 0.3], 1), *others)
+    assert found is not None
+    assert found.value == pytest.approx(0.6 - 0.2)
+    # Labels .5, .4, .3; trainings .7 and .5 as above; of the placebo .1, .2, .3: t(2) = 4.3027, s / sqrt(3) = .057735.
+    half = math.hypot(0.24842, 1.27062, 0.24842)
+    assert found.interval == pytest.approx((max(-1, 0.4 - half), min(1, 0.4 + half)), abs=1e-4)
+    alone = excess_of("none", NONE, *others)
+    assert alone is not None
+    assert alone.interval == pytest.approx(
+        (0.5 - math.hypot(0.24842, 0.24842), 0.5 + math.hypot(0.24842, 0.24842)), abs=1e-4
+    )
+    assert alone.covers == "3 labels; this training of the target; 3 trainings of the placebo"
+
+
+def test_the_placebo_of_the_same_recipe_counts_or_else_the_one_with_most_seeds() -> None:
+    def of_recipe(rate: float, by_label: list[float], seed: int = 0, name: str = "placebo") -> Record:
+        score = make_score("attack_acc", sum(by_label) / len(by_label), per_class=by_label)
+        cell = {"defense": choice(name, recipe={"learning_rate": rate})}
+        return make_record(name, seed=seed, scores={"attack_acc": score}, cell=cell)
+
+    placebos = [of_recipe(0.1, [0.1, 0.2]), *(of_recipe(0.5, [0.3, 0.4], seed) for seed in range(2))]
+    for rate, value in ((0.1, 0.65), (0.5, 0.45), (0.9, 0.45)):
+        found = excess_of("none", of_recipe(rate, [0.9, 0.7], name="none"), *placebos)
+        assert found is not None and found.value == pytest.approx(value)
+
+
+def test_verified_accuracy_leads_the_excess_where_the_placebo_has_it() -> None:
+    def both(name: str, verified: float | None) -> Record:
+        scores = {"attack_acc": make_score("attack_acc", 0.5)}
+        score = make_score("attack_acc", verified, None if verified is not None else "no second judge")
+        scores["verified_acc"] = score | {"definition": score["definition"] | {"name": "verified_acc", "title": "V"}}
+        return make_record(name, scores=scores)
+
+    for verified, title in ((0.2, "V over Placebo"), (None, "Attack Acc over Placebo")):
+        columns = with_excess(section(both("none", 0.4), both("placebo", verified))).columns
+        assert [column.title for column in columns if column.name == COLUMN] == [title]
+
+
 @pytest.mark.parametrize(
     ("own", "placebo", "reason"),
     [

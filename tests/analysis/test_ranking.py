@@ -437,6 +437,17 @@ def test_without_values_by_identity_one_attack_is_ranked_by_the_score_and_severa
     assert "no values by identity under gmi, kedmi" in several.standings[0].worst.reason
 
 
+def test_scores_without_identities_are_compared_by_the_error_of_their_mean():
+    # Deviations .02 over 12 trainings: the error of a difference is .02 * sqrt(2 / 12) = .0082, t(22) = 2.07.
+    def record(name, level, seed):
+        score = make_score("attack_acc", level + 0.02 * (-1) ** seed, per_class=None)
+        return make_record(name, seed=seed, scores={"attack_acc": score, "accuracy": make_score("accuracy", 0.95)})
+
+    for distance, groups in ((0.03, ["a", "b"]), (0.01, ["a", "a"])):
+        made = [record(name, 0.3 + (name == "none") * distance, seed) for name in ("none", "mid") for seed in range(12)]
+        assert [s.group for s in ranked(*made).standings] == groups
+
+
 def test_two_scores_with_intervals_are_distinct_if_a_z_test_says_so():
     # Standard errors 0.05: the 5 % point of the difference is 1.96 * 0.05 * sqrt(2) = 0.139.
     for distance, distinct in ((0.125, False), (0.155, True)):

@@ -84,6 +84,34 @@ def test_more_trainings_under_another_attack_do_not_move_the_utility_that_decide
     assert ranks(ranking(*before)) == ranks(ranking(*before, *more)) == {"mid": 1, "none": 2}
 
 
+def test_the_utility_is_that_of_the_row_with_most_seeds():
+    # Four trainings under gmi, three of them under kedmi; the utility is the mean over all four.
+    for order in (("gmi", "kedmi"), ("kedmi", "gmi")):
+        rows = {"gmi": (0, 1, 2, 3), "kedmi": (0, 1, 2)}
+        mid = [record for attack in order for record in cells("mid", (attack,), seeds=rows[attack], leak=0.2)]
+        for record in mid:
+            record.scores["accuracy"].__dict__["value"] = 0.96 if record.cell.attack.name == "gmi" else 0.5
+        found = standing(ranking(*cells(accuracy=0.95), *mid), "mid")
+        assert (found.utility.seeds, found.utility.value) == (4, pytest.approx(0.96))
+        assert (found.match.distance, found.seeds) == (pytest.approx(-0.01), 3)
+        reversed_rows = {"gmi": (0, 1, 2), "kedmi": (0, 1, 2, 3)}
+        mid = [record for attack in order for record in cells("mid", (attack,), seeds=reversed_rows[attack])]
+        assert standing(ranking(*cells(), *mid), "mid").utility.seeds == 4
+
+
+def test_of_several_rows_of_a_defense_under_an_attack_the_one_with_most_seeds_counts():
+    def evaluated(version, **more):
+        evaluators = [choice("accuracy", version), choice("attack_acc"), choice("fid")]
+        return cells("mid", cell={"evaluators": evaluators, "defense": choice("mid")}, **more)
+
+    for first, second in ((1, 2), (2, 1)):
+        few, many = evaluated(first, seeds=(0, 1, 2), leak=0.1), evaluated(second, seeds=(3, 4, 5, 6), leak=0.3)
+        for records in ((*few, *many), (*many, *few)):
+            found = ranking(*cells(), *records)
+            assert standing(found, "mid").rows[0].seeds == [3, 4, 5, 6]
+            assert "several rows of mid under gmi: the one with the most seeds counts" in found.notes
+
+
 def test_a_defense_without_an_attack_of_the_suite_is_listed_with_its_name():
     found = ranking(*cells(), *cells("mid", ("kedmi", "vmi"), leak=0.1))
     assert (standing(found, "mid").rank, standing(found, "mid").reason) == (None, "gmi was not run")

@@ -111,6 +111,19 @@ def test_rate_over_labels_reaches_wilsons_bound_towards_the_middle():
     assert rate_over_labels(1 - hits, labels) == pytest.approx((1 - high, 1), abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("labels", "rate", "is_wide"),
+    [(5, 0.39, True), (5, 0.41, False), (6, 0.45, False), (20, 0.145, True), (20, 0.155, False), (20, 0.3, False)],
+)
+def test_a_rate_is_near_zero_below_two_fifths_and_three_labels_worth_of_hits(labels, rate, is_wide):
+    hits = rate + 0.01 * np.sin(np.arange(labels))
+    hits += rate - hits.mean()
+    narrow, wide = student(hits, (0, 1)), wilson(labels * rate, labels)
+    low, high = rate_over_labels(hits, np.arange(labels))
+    assert (low, high) == pytest.approx((narrow[0], wide[1] if is_wide else narrow[1]))
+    assert rate_over_labels(1 - hits, np.arange(labels)) == pytest.approx((1 - high, 1 - low))
+
+
 @pytest.mark.parametrize(("hits", "rate"), [([0, 0, 0, 0], 0), ([1, 1, 1, 1], 1), ([0, 1, 1, 0], 0.5)])
 def test_rate_over_labels_of_equal_rates_is_wilsons(hits, rate):
     expected = wilson(2 * rate, 2)

@@ -214,6 +214,14 @@ def test_logits_that_are_not_finite_are_undefined():
         assert (score.value, score.reason) == (None, "2 of 6 images have logits that are not finite")
 
 
+def test_of_five_classes_top_one_is_a_failure_where_logits_are_not_finite_and_top_five_is_not_applicable():
+    logits = _random((1, 3, 2), classes=5)
+    logits[0, 1, 0, 4] = float("nan")
+    found = _score(logits)
+    assert (found["attack_acc"].not_applicable, found["attack_acc"].chance) == (False, 0.2)
+    assert (found["attack_acc5"].not_applicable, found["attack_acc5"].chance) == (True, 1.0)
+
+
 def test_nothing_to_score_is_undefined():
     for score in _score(torch.zeros(1, 0, 3, 10)).values():
         assert (score.value, score.reason) == (None, "there are no reconstructions")

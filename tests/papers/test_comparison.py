@@ -9,6 +9,7 @@ from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.papers.comparison import compare
 from privbench.benchmark.papers.matrices import matrices
+from privbench.benchmark.papers.orders import Measured, pairs
 from privbench.benchmark.papers.table import Published, tables
 from privbench.benchmark.papers.verdict import tolerance, verdict
 from privbench.benchmark.pipeline.write_record import changes
@@ -170,6 +171,50 @@ def test_the_order_of_rows_is_compared_at_any_effort():
     assert order.summary() == "5 of 6 published orders reproduced, 3 of them with separate intervals"
     (exception,) = order.exceptions()
     assert exception.startswith(f"{first.label} > {second.label} (ours ")
+
+
+def test_equal_values_reproduce_no_order_and_touching_intervals_are_not_separate():
+    def measured(label, printed, ours, interval):
+        return Measured(label, printed, ours, interval)
+
+    (equal,) = pairs([measured("a", 2, 0.5, (0.4, 0.6)), measured("b", 1, 0.5, (0.4, 0.6))])
+    assert (equal.higher, equal.is_reproduced, equal.is_separated) == ("a", False, False)
+    for one, two in (((0.25, 0.5), (0.5, 0.75)), ((0.5, 0.75), (0.25, 0.5)), ((0.25, 0.75), (0.4, 0.5))):
+        (touching,) = pairs([measured("a", 2, sum(one) / 2, one), measured("b", 1, sum(two) / 2, two)])
+        assert not touching.is_separated
+    (apart,) = pairs([measured("a", 1, 0.1, (0.0, 0.2)), measured("b", 2, 0.3, (0.25, 0.4))])
+    assert (apart.higher, apart.lower, apart.ours) == ("b", "a", (0.3, 0.1))
+    assert apart.is_separated and apart.is_reproduced
+    assert pairs([measured("a", 1, 0.1, None), measured("b", 1, 0.3, None)]) == (), "the table prints equal values"
+    (unknown,) = pairs([measured("a", 2, 0.3, None), measured("b", 1, 0.1, (0.0, 0.2))])
+    assert (unknown.is_reproduced, unknown.is_separated) == (True, False)
+
+
+def test_orders_with_other_settings_are_apart():
+    rows = TABLES["bido-table3"].select(["MNIST"])[:2]
+    changed = {"attack": {"iterations": 5}}
+    found = [
+        record(row, {"attack_acc": value}, budget="smoke", changed=set_by_user)
+        for row, value, set_by_user in ((rows[0], 0.5, {}), (rows[1], 0.1, changed))
+    ]
+    assert compare(TABLES["bido-table3"], Records(tuple(found))).orders == ()
+
+
+def test_a_spread_is_that_of_the_newest_record_of_a_seed():
+    old, new = (
+        record(HSIC, {"attack_acc": value}).model_copy(update={"created": day})
+        for value, day in ((0.05, "2026-01-01T00:00:00+00:00"), (0.06, "2026-02-01T00:00:00+00:00"))
+    )
+    spreads = {0.05: 1.0, 0.06: 3.0}
+    for one in (old, new):
+        one.scores["attack_acc"].__dict__["spreads"] = {"draws": spreads[one.scores["attack_acc"].value] / 100}
+    for order in ((old, new), (new, old)):
+        _, entries = only(*order)
+        assert (entries["Attack Acc"].ours, entries["Attack Acc"].spread) == (pytest.approx(6.0), pytest.approx(3.0))
+
+
+def test_rows_of_published_tables_have_the_tolerance_of_their_size_with_any_sign():
+    assert tolerance("ratio", Published(value=-2.0)) == pytest.approx(0.2)
 
 
 def test_rows_of_other_data_sets_are_not_ordered_with_one_another():

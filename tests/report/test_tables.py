@@ -14,6 +14,7 @@ from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.report.formatting import format_number, format_seeds, sanitize
 from privbench.benchmark.report.html.pages import render_single_page
 from privbench.benchmark.report.tables import latex, tables
+from privbench.benchmark.report.tables.leaderboard import leaderboard_table
 from rich.console import Console
 
 make_record, make_score = samples.make_record, samples.make_score
@@ -229,6 +230,42 @@ def test_every_table_with_images_in_minus_1_to_1_says_so():
         shown, other = (" ".join(re.sub(r"[\\{}]", "", make(together(*each))).split()) for each in (scaled, [usual]))
         assert note.replace("_", "") in shown.replace("_", "")
         assert "[-1, 1]" not in other
+
+
+def test_a_chance_is_in_the_heading_if_all_rows_share_it_and_else_beside_each_value():
+    def chances(first: float, second: float) -> str:
+        made = [
+            make_record(name, scores={"attack_acc": make_score("attack_acc", 0.5, chance=chance)})
+            for name, chance in (("none", first), ("mid", second))
+        ]
+        return tables.markdown(together(*made))
+
+    assert "| Attack Acc ↓ %, chance 10.0 |" in chances(0.1, 0.1)
+    different = chances(0.1, 0.2)
+    assert "| Attack Acc ↓ % |" in different
+    assert [len(re.findall(rf"n 500, chance {value} \|", different)) for value in ("10.0", "20.0")] == [1, 1]
+
+
+def test_a_leaderboard_counts_seeds_and_attacks_that_were_run():
+    made = [make_record("none", attack, seed) for attack in ("gmi", "kedmi") for seed in range(3)]
+    made += [make_record("mid", "gmi", seed) for seed in range(2)]
+    made += [make_record("x", "gmi", seed) for seed in range(3)] + [make_record("x", "kedmi")]
+    rows = {row.defense: row for row in leaderboard_table(together(*made).sections()[0]).rows}
+    assert {name: (row.attacks, row.seeds) for name, row in rows.items()} == {
+        "none": ("2", "3"),
+        "mid": ("1 of 2", "2"),
+        "x": ("2", "1 to 3"),
+    }
+    assert rows["none"].rank == "1 (1)"
+
+
+def test_a_distance_says_below_if_the_utility_is_worse_and_above_if_it_is_better():
+    cells = itertools.product((("none", 0.9), ("worse", 0.88), ("better", 0.93)), ("gmi", "kedmi"), (0, 1, 2))
+    made = [make_record(name, attack, seed, accuracy=value) for (name, value), attack, seed in cells]
+    rows = {row.defense: row.utility.basis for row in leaderboard_table(together(*made).sections()[0]).rows}
+    assert re.search(r"points below none$", rows["worse"])
+    assert re.search(r"^3 trainings, [\d.]+ points above none$", rows["better"])
+    assert rows["none"] == "3 trainings"
 
 
 def test_markdown_tables_are_rectangular(matrix):

@@ -10,7 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from helpers.samples import make_record, make_score
 from privbench import load_records
+from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.records.record import Record
 from privbench.benchmark.report.html.pages import render_folder
 
@@ -325,6 +327,16 @@ def index_url(request, board: Path, single: Path, serve: Callable[[Path], str]) 
     return board.as_uri() if request.param == "folder" else f"{serve(board.parent)}/index.html"
 
 
+def verdict_on(left, right):
+    if not left.interval or not right.interval:
+        return "no intervals to compare"
+    if left.interval[0] <= right.interval[1] and right.interval[0] <= left.interval[1]:
+        return "intervals overlap"
+    best = (max if left.definition.better == "higher" else min)((left, right), key=lambda score: score.value)
+    side = "left" if best is left else "right"
+    return f"intervals do not overlap; {side} is better for the defender"
+
+
 def test_two_cells_are_compared(visit, index_url):
     records = {record.key[:16]: record for record in load_records(COMMITTED)}
     page = visit(index_url).page
@@ -362,10 +374,27 @@ def test_two_cells_are_compared(visit, index_url):
         difference = (b.value - a.value) * (100 if unit == "fraction" else 1)
         error = 0.5 * 10**-digits if digits else 5e-4 * abs(difference)
         assert float(shown.replace("−", "-").replace(",", "")) == pytest.approx(difference, abs=error * 1.0001)
-        assert "interval" in verdict
+        assert verdict == verdict_on(a, b)
     again = visit(page.url).page
     again.wait_for_selector("#compare-result table")
     assert again.inner_text("#compare-result") == page.inner_text("#compare-result")
+
+
+@pytest.mark.parametrize(("better", "side"), [("higher", "left"), ("lower", "right")])
+def test_the_better_of_two_cells_follows_the_direction_of_the_score(visit, tmp_path, better, side):
+    records = []
+    for defense, value in (("none", 0.8), ("mid", 0.2)):
+        score = make_score("attack_acc", value, interval=[value - 0.05, value + 0.05])
+        score["definition"]["better"] = better
+        records.append(make_record(defense, scores={"attack_acc": score}))
+    for name, content in render_folder(Records(tuple(records), (Path("a.json"), Path("b.json")))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    left, right = (record.key[:16] for record in records)
+    page = visit(f"{(tmp_path / 'compare.html').as_uri()}#{left},{right}").page
+    page.wait_for_selector("#compare-result table")
+    ((*_, verdict),) = rows_of(page, "compare-result table")
+    assert verdict == f"intervals do not overlap; {side} is better for the defender"
 
 
 def test_cells_that_are_not_comparable_are_marked(visit, board):
