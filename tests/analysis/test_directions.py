@@ -196,13 +196,23 @@ def test_a_defense_loses_utility_in_the_direction_of_the_score(name: str, better
 @pytest.mark.parametrize("name", LEAKING)
 def test_an_attack_with_weaker_access_wins_in_the_direction_of_the_score(name: str, better: str) -> None:
     score = scored_by(better, name)
-    of_none, of_mid = values_of(score, "none"), values_of(score, "mid")
-    leaking, safe = (of_none, of_mid) if better == "lower" else (of_mid, of_none)
-    for weak, strong, is_flagged in ((leaking, safe, True), (safe, leaking, False)):
-        outside = record(score, weak, "none", "brep", access="labels")
-        inside = record(score, strong, "none", "gmi", access="white_box")
-        (section,) = Records((outside, inside)).sections()
-        assert set(cross_cell_flags(section)) == ({inside.key} if is_flagged else set())
+    leakiest, safest = (values_of(score, each) for each in reversed(best_and_worst(score)))
+    middle = [(one + other) / 2 for one, other in zip(leakiest, safest, strict=True)]
+
+    def flagged(*attacks: tuple[str, str, list[float]]) -> dict[str, str]:
+        made = {attack: record(score, own, "none", attack, access=access) for attack, access, own in attacks}
+        (section,) = Records(tuple(made.values())).sections()
+        found = cross_cell_flags(section)
+        return {attack: found[each.key][0].message for attack, each in made.items() if each.key in found}
+
+    assert set(flagged(("brep", "labels", leakiest), ("gmi", "white_box", safest))) == {"gmi"}
+    assert flagged(("brep", "labels", safest), ("gmi", "white_box", leakiest)) == {}
+    inside = ("gmi", "white_box", safest), ("kedmi", "white_box", leakiest)
+    assert flagged(("brep", "labels", middle), *inside) == {}, "it does not beat the best attack with stronger access"
+    outside = ("brep", "labels", leakiest), ("other", "labels", middle)
+    for order in (outside, outside[::-1]):
+        found = flagged(*order, inside[0])
+        assert set(found) == {"gmi"} and found["gmi"].startswith("brep with access labels"), "the strongest is named"
 
 
 @pytest.mark.parametrize("better", EITHER)

@@ -371,6 +371,12 @@ def test_constant_values_have_no_interval_and_are_separated_by_a_sign_test():
     assert [s.group for s in found.standings] == ["a", "b"]
 
 
+def test_a_sign_test_is_for_all_pairs_of_defenses_together():
+    for identities, groups in ((6, ["a", "a", "a"]), (7, ["a", "b", "c"])):  # 2^-5 and 2^-6, against 0.05 / 3 = 0.0167
+        made = [cell(name, "kedmi", [rate] * identities) for name, rate in (("none", 0.9), ("mid", 0.5), ("x", 0.1))]
+        assert [s.group for s in ranked(*made).standings] == groups
+
+
 def test_one_identity_gives_no_interval_and_separates_nothing():
     found = ranked(cell("none", "kedmi", [1.0]), cell("mid", "kedmi", [0.0]))
     assert [(s.worst.interval, s.rank_interval, s.group) for s in found.standings] == [(None, (1, 2), "a")] * 2

@@ -194,6 +194,26 @@ def test_people_are_the_units_where_they_are_known():
     assert labelled.interval == labelled.intervals["classes"] == pytest.approx(clustered(each, who % 4), rel=1e-9)
 
 
+def test_an_undefined_image_counts_for_no_person_and_no_class():
+    nan = math.nan
+    values = np.array([nan, 0.1, 0.2, 0.4, nan, 0.8, 0.9, 0.3])
+    labels, who = torch.tensor([0, 0, 1, 1, 2, 2, 3, 0]), torch.tensor([5, 6, 6, 5, 7, 7, 5, 6])
+    defined = ~np.isnan(values)
+    x, images = values[defined], Images(_pixels(8), labels, who)
+    # Faces have labels, and identities where the data knows them: those are the people.
+    for protocol in (_protocol(), _protocol(face_box=(0, 0, 9, 9))):
+        found = _pairs.score_images(values, images, protocol, (0, 1), None)
+        assert (found.value, found.n, found.spreads["images"]) == (x.mean(), 6, pytest.approx(x.std(ddof=1)))
+        assert found.interval == pytest.approx(clustered(x, who.numpy()[defined], (0, 1)))
+        assert found.intervals["classes"] == pytest.approx(clustered(x, labels.numpy()[defined], (0, 1)))
+        assert found.per_class == pytest.approx((0.2, 0.3, 0.8, 0.9))
+        assert "2 of 8 images are undefined and left out" in found.notes
+    lost = _pairs.score_images(
+        np.array([0.1, nan, 0.2]), Images(_pixels(3), torch.tensor([0, 1, 2])), _protocol(), (0, 1), None
+    )
+    assert lost.per_class == (0.1, None, 0.2, None)
+
+
 def test_one_person_gives_neither_interval_nor_chance():
     one = Images(_pixels(5), identities=torch.zeros(5, dtype=torch.int64))
     for score in _scores(_near(one.pixels), one).values():

@@ -65,6 +65,12 @@ def test_the_same_record_in_the_results_has_the_level(verified: Path, author: Pa
     assert level(load_records(author / "results")) == "self-reported"
 
 
+def test_of_several_submissions_of_a_record_the_highest_level_counts(verified: Path) -> None:
+    for name in ("another", "one-more"):
+        shutil.copytree(verified / "submissions" / "honest", verified / "submissions" / name)
+    assert level(load_records(verified)) == "recomputed"
+
+
 def test_every_report_format_shows_the_level(verified: Path) -> None:
     records = load_records(verified)
     assert records.long()["level"].unique().tolist() == ["recomputed"]
