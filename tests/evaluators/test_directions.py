@@ -113,7 +113,7 @@ def scores() -> dict[str, tuple[Definition, Score, Score]]:
     """Definition of each score, and its values for leaking and for harmless evidence."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_inception, "load", lambda path: None)
+        patch.setattr(_inception, "load", lambda *_: None)
         patch.setattr(_inception, "features", lambda network, pixels: _embed("", pixels)[:, :5].double().numpy())
         for loaded in EVALUATORS.values():
             leaking, harmless = (loaded().score(_evidence(leaks=leaks), JUDGES) for leaks in (True, False))

@@ -9,7 +9,7 @@ from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import InvalidConfigurationError
 from privbench.benchmark.papers.comparison import compare
 from privbench.benchmark.papers.matrices import matrices
-from privbench.benchmark.papers.orders import Measured, pairs
+from privbench.benchmark.papers.orders import Measured, Order, pairs
 from privbench.benchmark.papers.table import Published, tables
 from privbench.benchmark.papers.verdict import tolerance, verdict
 from privbench.benchmark.pipeline.write_record import changes
@@ -155,7 +155,7 @@ def test_the_order_of_rows_is_compared_at_any_effort():
     rows = TABLES["bido-table3"].select(["MNIST"])
     printed = [row.values["attack_acc"].value for row in rows]
     assert len(set(printed)) == 4
-    ours = {row.label: 0.1 + 0.2 * sorted(printed).index(value) for row, value in zip(rows, printed, strict=True)}
+    ours = {row.label: 0.2 + 0.2 * sorted(printed).index(value) for row, value in zip(rows, printed, strict=True)}
     first, second = sorted(rows, key=lambda row: -row.values["attack_acc"].value)[:2]
     ours[first.label], ours[second.label] = ours[second.label], ours[first.label]
     found = [
@@ -186,6 +186,17 @@ def test_equal_values_reproduce_no_order_and_touching_intervals_are_not_separate
     assert (apart.higher, apart.lower, apart.ours) == ("b", "a", (0.3, 0.1))
     assert apart.is_separated and apart.is_reproduced
     assert pairs([measured("a", 1, 0.1, None), measured("b", 1, 0.3, None)]) == (), "the table prints equal values"
+    found = pairs(
+        [
+            measured(label, *rest)
+            for label, *rest in (("a", 3, 0.5, (0.4, 0.6)), ("b", 2, 0.9, (0.8, 1.0)), ("c", 1, 0.45, (0.4, 0.5)))
+        ]
+    )
+    order = Order("x", 1, "gmi", "mnist/v2", "full", found)
+    assert order.summary() == (
+        "2 of 3 published orders reproduced, 1 of them with separate intervals; 1 reversed with separate intervals"
+    )
+    assert order.exceptions() == ("a > b (ours 0.5 and 0.9, intervals separate)",)
     (unknown,) = pairs([measured("a", 2, 0.3, None), measured("b", 1, 0.1, (0.0, 0.2))])
     assert (unknown.is_reproduced, unknown.is_separated) == (True, False)
 

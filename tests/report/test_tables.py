@@ -15,6 +15,7 @@ from privbench.benchmark.report.formatting import format_number, format_seeds, s
 from privbench.benchmark.report.html.pages import render_single_page
 from privbench.benchmark.report.tables import latex, tables
 from privbench.benchmark.report.tables.leaderboard import leaderboard_table
+from privbench.benchmark.report.tables.rows import Footnotes
 from rich.console import Console
 
 make_record, make_score = samples.make_record, samples.make_score
@@ -257,6 +258,20 @@ def test_a_leaderboard_counts_seeds_and_attacks_that_were_run():
         "x": ("2", "1 to 3"),
     }
     assert rows["none"].rank == "1 (1)"
+
+
+def test_a_rank_stands_before_the_ranks_that_cannot_be_ruled_out():
+    cells = itertools.product((("none", 0.9), ("aa", 0.2), ("bb", 0.22)), ("gmi", "kedmi"), (0, 1, 2))
+    made = [make_record(name, attack, seed, leak=leak, accuracy=0.95) for (name, leak), attack, seed in cells]
+    table = leaderboard_table(together(*made).sections()[0])
+    assert [(row.rank, row.group) for row in table.rows] == [("1 (1-2)", "a"), ("2 (1-2)", "a"), ("3 (3)", "b")]
+    assert table.rows[2].defense == "none"
+
+
+def test_footnotes_are_numbered_by_reason():
+    notes = Footnotes()
+    assert [notes.mark(reason) for reason in ("b", "a", "", "b")] == [" (1)", " (2)", "", " (1)"]
+    assert list(notes.lines()) == ["(1) b", "(2) a"]
 
 
 def test_a_distance_says_below_if_the_utility_is_worse_and_above_if_it_is_better():
