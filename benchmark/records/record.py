@@ -212,12 +212,11 @@ class Record(Document):
     def parse(cls, data: bytes, source: str) -> Self:
         """Validate the record in `data`, also against the number of labels of a built-in data set."""
         record = super().parse(data, source)
-        counts = label_counts(record.cell.dataset)
+        most = label_count(record.cell.dataset)
         for name, score in record.scores.items():
-            if counts and score.per_class is not None and len(score.per_class) not in counts:
+            if most is not None and len(score.per_class or ()) > most:
                 raise CorruptArtifactError(
-                    f"expected {name} in {source} to have {' or '.join(map(str, sorted(counts)))} values by label, got "
-                    f"{len(score.per_class)}; {cls.remedy}"
+                    f"expected {name} in {source} to have at most {most} values by label, got more; {cls.remedy}"
                 )
         return record
 
@@ -230,14 +229,11 @@ class Record(Document):
         return _layout(self.model_dump(mode="json")) + "\n"
 
 
-def label_counts(dataset: Choice) -> frozenset[int]:
-    """Numbers of values by label that a score may have: of all labels, and of those attacked; empty if unknown."""
-    attributes, attacked = dataset.fields.get("attributes"), dataset.fields.get("attacked")
+def label_count(dataset: Choice) -> int | None:
+    """Most values by label that a score may have: one for each label of the data set; `None` if it is unknown."""
+    attributes = dataset.fields.get("attributes")
     usual = installed.classes(dataset.name) if dataset.distribution == installed.DISTRIBUTION else None
-    classes = len(attributes) if usual and isinstance(attributes, list) else usual
-    if classes is None:
-        return frozenset()
-    return frozenset({classes, attacked} if isinstance(attacked, int) and 0 < attacked < classes else {classes})
+    return len(attributes) if usual and isinstance(attributes, list) else usual
 
 
 def location(record: Record, results_root: Path) -> Path:
