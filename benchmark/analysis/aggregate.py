@@ -4,19 +4,19 @@ Records are aggregated only if everything but the seed is equal: protocol, budge
 fields and versions, and the evaluator behind each score.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ..core.config import BUDGETS, Definition, is_placebo
 from ..core.text import count
 from ..records.bounds import bounds
-from ..records.record import Choice, Interval, Record, RecordedScore
+from ..records.record import Interval, Record, RecordedScore
+from .row_labels import IdentityCache, identity_of, labels, unique_labels
 
 MEASURES = ("utility", "leakage", "quality")
-_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Row:
     evaluators: str
     records: tuple[Record, ...]
     scores: dict[str, Summary]
+    #: Whether all its records are of submissions that nobody verified.
+    is_unverified: bool = False
 
     @property
     def seeds(self) -> list[int]:
@@ -93,6 +95,18 @@ class Section:
     #: What the settings of the rows change in the meaning of published numbers.
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def trusted(self) -> "Section":
+        """The section without rows of submissions that nobody verified, if it has others.
+
+        Rankings and controls are computed from it, so that such a submission moves nobody else's numbers.
+        """
+        rows = tuple(row for row in self.rows if not row.is_unverified)
+        if not rows or len(rows) == len(self.rows):
+            return self
+        names = {name for row in rows for record in row.records for name in record.scores}
+        return replace(self, rows=rows, columns=tuple(column for column in self.columns if column.name in names))
+
 
 def trainings(number: int) -> str:
     """Return a number of trainings of the target as text.
@@ -104,13 +118,14 @@ def trainings(number: int) -> str:
     return count(number, "training")
 
 
-def latest(records: Sequence[Record], score: str) -> dict[int, Record]:
-    """The record of each seed that counts for a score: the newest that has the score, else the newest."""
-    if len(records) == 1:
-        return {records[0].cell.seed: records[0]}
+def counted(records: Sequence[Record], score: str) -> dict[int, Record]:
+    """The record of each seed that counts for a score: the first that has the score, else the first.
+
+    Times that records state decide nothing, since anyone can write any.
+    """
     found: dict[int, Record] = {}
-    for record in sorted(records, key=lambda r: (score in r.scores, r.created, r.key)):
-        found[record.cell.seed] = record
+    for record in sorted(records, key=lambda record: score not in record.scores):
+        found.setdefault(record.cell.seed, record)
     return dict(sorted(found.items()))
 
 
@@ -123,24 +138,6 @@ def evaluator_of(row: Row, score: str) -> tuple[str, int] | None:
     return identity_of(choice), choice.version
 
 
-def identity_of(choice: Choice) -> str:
-    """Return a text that is equal for equal components."""
-    return _encode([choice.name, choice.distribution, choice.version, choice.fields, choice.files])
-
-
-class _IdentityCache:
-    """Identities of components, computed once for each object; the objects must outlive the cache."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, str] = {}
-
-    def __call__(self, choice: Choice) -> str:
-        found = self._found.get(id(choice))
-        if found is None:
-            found = self._found[id(choice)] = identity_of(choice)
-        return found
-
-
 def _group_by(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
     groups: dict[Any, list[Record]] = {}
     for record in records:
@@ -148,16 +145,21 @@ def _group_by(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[A
     return groups
 
 
-def sections(records: Sequence[Record]) -> Iterator[Section]:
-    """Aggregate records by protocol, budget and data set configuration, in that order."""
-    identity = _IdentityCache()
+def sections(records: Sequence[Record], unverified: Collection[str] = ()) -> Iterator[Section]:
+    """Aggregate records by protocol, budget and data set configuration, in that order.
+
+    Args:
+        records: of several for one seed, the first counts.
+        unverified: keys of the records of submissions that nobody verified.
+    """
+    identity = IdentityCache()
     by_budget = _group_by(records, lambda r: (r.protocol, BUDGETS.index(r.cell.budget)))
     for (protocol, budget), group in sorted(by_budget.items(), key=lambda item: item[0]):
-        datasets = _labels("dataset", group, identity)
+        datasets = labels("dataset", group, identity)
         by_dataset = _group_by(group, lambda r: identity(r.cell.dataset))
         for dataset, members in sorted(by_dataset.items()):
             columns = _columns(members)
-            rows = tuple(_rows(members, columns, identity))
+            rows = tuple(_rows(members, columns, identity, unverified))
             not_run = sorted({item for record in members for item in _applicable_not_run(record)})
             yield Section(protocol, BUDGETS[budget], datasets[dataset], columns, rows, tuple(not_run), _notes(members))
 
@@ -188,14 +190,16 @@ def _columns(records: Iterable[Record]) -> tuple[Definition, ...]:
     return tuple(sorted(definitions, key=lambda d: (MEASURES.index(d.measures), d.name)))
 
 
-def _rows(records: Sequence[Record], columns: Sequence[Definition], identity: _IdentityCache) -> list[Row]:
-    defenses, attacks = _labels("defense", records, identity), _labels("attack", records, identity)
+def _rows(
+    records: Sequence[Record], columns: Sequence[Definition], identity: IdentityCache, unverified: Collection[str]
+) -> list[Row]:
+    defenses, attacks = labels("defense", records, identity), labels("attack", records, identity)
     owners: dict[str, set[str]] = {column.name: set() for column in columns}
     for record in records:
         for name, score in record.scores.items():
             owners[name].add(score.evaluator)
     ambiguous = _ambiguous_scores(records, identity)
-    names = _unique_labels([c for record in records for c in record.cell.evaluators], {}, identity) if ambiguous else {}
+    names = unique_labels([c for record in records for c in record.cell.evaluators], {}, identity) if ambiguous else {}
 
     def key(record: Record) -> tuple[str, ...]:
         evaluators = (identity(record.evaluator(score)) if score in record.scores else "" for score in ambiguous)
@@ -203,16 +207,17 @@ def _rows(records: Sequence[Record], columns: Sequence[Definition], identity: _I
 
     rows = []
     for (attack, defense, *identities), members in _group_by(records, key).items():
+        members = sorted(members, key=lambda r: (r.cell.seed, -r.key_format))
         scores = {column.name: _summary(column, members, owners[column.name]) for column in columns}
-        members = sorted(members, key=lambda r: (r.cell.seed, r.created, r.key))
         evaluators = ", ".join(dict.fromkeys(names[found] for found in identities if found))
-        rows.append(Row(defenses[defense], attacks[attack], evaluators, tuple(members), scores))
+        is_unverified = all(record.key in unverified for record in members)
+        rows.append(Row(defenses[defense], attacks[attack], evaluators, tuple(members), scores, is_unverified))
     return sorted(
         rows, key=lambda row: (row.attack, row.is_control, row.defense != "none", row.defense, row.evaluators)
     )
 
 
-def _ambiguous_scores(records: Iterable[Record], identity: _IdentityCache) -> list[str]:
+def _ambiguous_scores(records: Iterable[Record], identity: IdentityCache) -> list[str]:
     """Scores that several evaluators give, or several versions or configurations of one."""
     sources: dict[str, set[str]] = {}
     for record in records:
@@ -222,66 +227,13 @@ def _ambiguous_scores(records: Iterable[Record], identity: _IdentityCache) -> li
     return sorted(name for name, identities in sources.items() if len(identities) > 1)
 
 
-def _labels(kind: str, records: Iterable[Record], identity: _IdentityCache) -> dict[str, str]:
-    """Labels of the configurations of one kind of component, by identity."""
-    choices: list[Choice] = []
-    changed: dict[str, dict[str, Any]] = {}
-    for record in records:
-        choice = getattr(record.cell, kind)
-        choices.append(choice)
-        changed.setdefault(identity(choice), {}).update(flat(record.changed.get(kind, {})))
-    return _unique_labels(choices, changed, identity)
-
-
-def _unique_labels(
-    choices: Iterable[Choice], changed: Mapping[str, Mapping[str, Any]], identity: _IdentityCache
-) -> dict[str, str]:
-    """Name of each component, followed by the fields that the user changed or that differ among its namesakes."""
-    by_name: dict[str, dict[str, Choice]] = {}
-    for choice in choices:
-        by_name.setdefault(choice.name, {})[identity(choice)] = choice
-    labels = {}
-    for name, group in by_name.items():
-        fields = {key: flat(choice.fields) for key, choice in group.items()}
-        names = sorted({field for values in fields.values() for field in values})
-        differing = [field for field in names if len({repr(values.get(field)) for values in fields.values()}) > 1]
-        several = [len({getattr(choice, of) for choice in group.values()}) > 1 for of in ("distribution", "version")]
-        for key, choice in group.items():
-            words = [name]
-            words += [f"({choice.distribution})"] if several[0] else []
-            words += [f"v{choice.version}"] if several[1] else []
-            shown = dict.fromkeys([*sorted(changed.get(key, {})), *differing])
-            read = {field: value for field, value in fields[key].items() if not _is_unread(field, fields[key])}
-            words += [f"{field}={_format_value(read[field])}" for field in shown if field in read]
-            labels[key] = " ".join(words)
-    return labels
-
-
-def _is_unread(field: str, values: Mapping[str, Any]) -> bool:
-    """Return whether the optimiser of a recipe does not read the field, so that a label need not show it."""
-    adam, constant = values.get("recipe.optimizer") == "adam", not values.get("recipe.milestones")
-    return (field in ("recipe.momentum", "recipe.nesterov") and adam) or (field == "recipe.gamma" and constant)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested fields to dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
-
-
-def _format_value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _summary(column: Definition, records: Sequence[Record], owners: set[str]) -> Summary:
     """Aggregate one score over seeds."""
-    counted = latest(records, column.name)
-    scores = {seed: record.scores.get(column.name) for seed, record in counted.items()}
+    by_seed = counted(records, column.name)
+    scores = {seed: record.scores.get(column.name) for seed, record in by_seed.items()}
     found = [score for score in scores.values() if score is not None and score.value is not None]
     missing = {
-        seed: _reason(column.name, counted[seed], owners)
+        seed: _reason(column.name, by_seed[seed], owners)
         for seed, score in scores.items()
         if score is None or score.value is None
     }
@@ -298,7 +250,7 @@ def _summary(column: Definition, records: Sequence[Record], owners: set[str]) ->
         chance=chances.pop() if len(chances) == 1 else None,
         reason=_join_reasons(missing, len(scores)),
         not_applicable=len(missing) == len(scores)
-        and all(_not_applicable(column.name, counted[seed], owners) for seed in missing),
+        and all(_not_applicable(column.name, by_seed[seed], owners) for seed in missing),
     )
 
 

@@ -15,9 +15,9 @@ def cross_cell_flags(section: Section) -> dict[str, tuple[Flag, ...]]:
     """Find the flags of a section that need several cells, by key of the record.
 
     A record is flagged if an attack with weaker access leaks more of the same defense, or if its attack succeeds on the
-    placebo. Placebos are not flagged.
+    placebo. Placebos are not flagged. Rows of submissions that nobody verified raise no flag on others.
     """
-    rows = [row for row in section.rows if not row.is_control]
+    rows = [row for row in section.trusted.rows if not row.is_control]
     messages: dict[str, dict[str, list[str]]] = {}
     for score in (column for column in section.columns if column.measures == "leakage"):
         for row, message in _outperformed_rows(rows, score.name):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..core.config import Definition
 from ..records.bounds import bounds
 from ..records.record import Interval, Record, RecordedScore
-from .aggregate import Row, Section, Summary, evaluator_of, latest
+from .aggregate import Row, Section, Summary, counted, evaluator_of
 
 #: Units in which a difference has a meaning of its own.
 UNITS = ("fraction", "similarity")
@@ -51,7 +51,7 @@ class Controls:
 
     def __init__(self, section: Section) -> None:
         self._rows: dict[str, list[Row]] = {}
-        for row in section.rows:
+        for row in section.trusted.rows:
             if row.is_control:
                 self._rows.setdefault(row.attack, []).append(row)
         self.leading = self._leading(section.columns)
@@ -95,9 +95,8 @@ class Controls:
         found = [other for other in self._rows.get(row.attack, ()) if evaluator_of(other, score) == evaluator]
         found = [other for other in found if other.scores[score].value is not None]
 
-        def preference(other: Row) -> tuple[bool, int, str]:
-            same = other.records[0].cell.defense.fields.get("recipe") == recipe
-            return same, len(other.seeds), max(record.created for record in other.records)
+        def preference(other: Row) -> tuple[bool, int]:
+            return other.records[0].cell.defense.fields.get("recipe") == recipe, len(other.seeds)
 
         return max(found, key=preference, default=None)
 
@@ -109,7 +108,7 @@ def has_excess(definition: Definition) -> bool:
 
 def scores_by_seed(row: Row, score: str) -> dict[int, RecordedScore]:
     """Scores of a row with a value, by seed."""
-    found = {seed: record.scores.get(score) for seed, record in latest(row.records, score).items()}
+    found = {seed: record.scores.get(score) for seed, record in counted(row.records, score).items()}
     return {seed: each for seed, each in found.items() if each is not None and each.value is not None}
 
 

@@ -33,7 +33,11 @@ ONE_SEED = "one seed: variation between trainings is unknown"
 
 
 def rankings(section: Section) -> tuple[Ranking, ...]:
-    """Rank the defenses by each leakage score that has a value, the primary score first."""
+    """Rank the defenses by each leakage score that has a value, the primary score first.
+
+    Rows of submissions that nobody verified are left out, unless there are no others.
+    """
+    section = section.trusted
     rules = rules_of(section)
     eligibility = Eligibility(section, rules)
     return tuple(_ranking(section, column, rules, eligibility) for column in _leakage_columns(section))
@@ -41,6 +45,7 @@ def rankings(section: Section) -> tuple[Ranking, ...]:
 
 def primary(section: Section) -> Ranking | None:
     """Return the first of `rankings`; `None` if no leakage score has a value."""
+    section = section.trusted
     columns = _leakage_columns(section)
     rules = rules_of(section)
     return _ranking(section, columns[0], rules, Eligibility(section, rules)) if columns else None

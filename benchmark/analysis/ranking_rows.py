@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ..core.config import Definition
 from ..core.text import count
 from ..records.record import RecordedScore
-from .aggregate import Row, Section, evaluator_of, identity_of, latest
+from .aggregate import Row, Section, counted, evaluator_of
+from .row_labels import identity_of
 from .suites import is_of_suite
 
 #: Rows by defense (its label) and attack (its registered name).
@@ -48,7 +49,7 @@ def suite_cells(rows: Sequence[Row], attacks: Iterable[str], column: Definition,
     """Return the row of each defense under each of the suite's attacks, with no field of the attack set by the user.
 
     Where a suite's attack has rows of several versions, those of the version that attacked the most defenses count, or
-    of the newest. Of several rows, the one with the most seeds counts, or the newest.
+    of the newest. Of several rows, the one with the most seeds counts, or the first.
     """
     cells: dict[tuple[str, str], Row] = {}
     for attack in attacks:
@@ -65,17 +66,17 @@ def suite_cells(rows: Sequence[Row], attacks: Iterable[str], column: Definition,
             other = cells.get((row.defense, attack))
             if other is not None:
                 notes.append(f"several rows of {row.defense} under {attack}: the one with the most seeds counts")
-            if other is None or _seeds_and_date(row, column) > _seeds_and_date(other, column):
+            if other is None or _seeds(row, column) > _seeds(other, column):
                 cells[row.defense, attack] = row
     return cells
 
 
-def _version(row: Row) -> tuple[int, str]:
-    return row.records[0].cell.attack.version, max(record.created for record in row.records)
+def _version(row: Row) -> int:
+    return row.records[0].cell.attack.version
 
 
-def _seeds_and_date(row: Row, column: Definition) -> tuple[int, str]:
-    return row.scores[column.name].seeds, max(record.created for record in row.records)
+def _seeds(row: Row, column: Definition) -> int:
+    return row.scores[column.name].seeds
 
 
 def further_cells(rows: Sequence[Row], suite: Cells, column: Definition) -> dict[tuple[str, str], Row]:
@@ -86,7 +87,7 @@ def further_cells(rows: Sequence[Row], suite: Cells, column: Definition) -> dict
         if id(row) in of_suite or row.scores[column.name].value is None:
             continue
         other = cells.get((row.defense, row.attack))
-        if other is None or _seeds_and_date(row, column) > _seeds_and_date(other, column):
+        if other is None or _seeds(row, column) > _seeds(other, column):
             cells[row.defense, row.attack] = row
     return cells
 
@@ -109,5 +110,5 @@ def best_known(rows: Iterable[Row], column: Definition) -> dict[str, BestKnown]:
 
 def scores_by_seed(row: Row, column: Definition) -> dict[int, RecordedScore]:
     """Scores with a value, by seed."""
-    found = {seed: record.scores.get(column.name) for seed, record in latest(row.records, column.name).items()}
+    found = {seed: record.scores.get(column.name) for seed, record in counted(row.records, column.name).items()}
     return {seed: score for seed, score in found.items() if score is not None and score.value is not None}

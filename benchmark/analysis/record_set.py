@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import IncompatibleRecordError, MissingDataError
 from ..files.png import MAX_BYTES, fault_of_png
 from ..records.record import Choice, Record, RecordedScore, read
-from ..records.submitted import Provenance, is_of_submission, load, submissions
+from ..records.submitted import Provenance, is_of_submission, load, results_of, submissions
 from ..records.verification import LEVELS, Level, lowest
 from .aggregate import Row, Section, sections
 from .excess import Controls, Excess
+from .precedence import Candidate, choose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,16 +37,18 @@ class Records:
     """Loaded records.
 
     Args:
-        items: the records, in the order of their paths.
+        items: the records, those of the results folder itself first; of several, the first counts.
         paths: file of each record.
         problems: one sentence for each file that cannot be read.
         sources: provenance of submitted records, by key.
+        left_out: one sentence for each record that does not count beside others; see `analysis.precedence`.
     """
 
     items: tuple[Record, ...] = ()
     paths: tuple[Path, ...] = ()
     problems: tuple[str, ...] = ()
     sources: Mapping[str, Provenance] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -76,7 +79,12 @@ class Records:
 
     def sections(self) -> tuple[Section, ...]:
         """Aggregate the records over seeds, by protocol, budget and data set configuration."""
-        return tuple(sections(self.items))
+        return tuple(sections(self.items, self.unverified))
+
+    @property
+    def unverified(self) -> frozenset[str]:
+        """Keys of the records of submissions that nobody verified."""
+        return frozenset(key for key, source in self.sources.items() if source.level == LEVELS[0])
 
     def long_rows(self) -> list[dict[str, Any]]:
         """Return one dictionary per record and score, and per evaluator that did not run; see `long`."""
@@ -161,70 +169,42 @@ def load_records(path: str | Path, *, strict: bool = False) -> Records:
     """
     path = Path(path)
     if path.is_file():
-        return Records((read(path),), (path,))
+        record = read(path)
+        (found,) = choose([Candidate(record, record, path)]).items
+        return Records((found.record,), (path,))
     if not path.is_dir():
         raise MissingDataError(
             f"expected {path} to be a results folder or a record, found none; create one with `privbench run`"
         )
-    loader = _Loader(strict)
+    candidates: list[Candidate] = []
+    problems: list[str] = []
     folders = submissions(path)
     root = path / "records" if (path / "records").is_dir() else path
     if folders != [path]:
         for file in sorted(file for file in root.rglob("*.json") if not file.name.startswith(".")):
             if not is_of_submission(file, path, folders):
-                loader.add_file(file)
+                try:
+                    record = read(file)
+                    candidates.append(Candidate(record, record, file))
+                except IncompatibleRecordError as problem:
+                    problems.append(str(problem))
     for folder in folders:
-        loader.add_submission(folder)
-    return loader.records()
-
-
-class _Loader:
-    """Collects records; records with the same key must be equal."""
-
-    def __init__(self, strict: bool) -> None:
-        self._strict = strict
-        self._found: dict[str, tuple[Record, Path]] = {}
-        self._problems: list[str] = []
-        self._sources: dict[str, Provenance] = {}
-
-    def add_file(self, file: Path) -> None:
-        """Read a record."""
-        try:
-            self._add(read(file), file)
-        except IncompatibleRecordError as problem:
-            self._reject(str(problem))
-
-    def add_submission(self, folder: Path) -> None:
-        """Read the records of a submission, each with the highest level that a submission of it has."""
-        for each in load(folder):
+        for each in load(folder, results_of(folder, path)):
             if isinstance(each, str):
-                self._reject(each)
-                continue
-            try:
-                self._add(each.record, each.path)
-            except IncompatibleRecordError as problem:
-                self._reject(str(problem))
-                continue
-            known = self._sources.get(each.record.key)
-            if known is None or LEVELS.index(known.level) < LEVELS.index(each.source.level):
-                self._sources[each.record.key] = each.source
-
-    def _add(self, record: Record, file: Path) -> None:
-        if record.key in self._found and self._found[record.key][0] != record:
-            other = self._found[record.key][1]
-            raise IncompatibleRecordError(f"{file} and {other} have the same key but differ; remove one of them")
-        self._found.setdefault(record.key, (record, file))
-
-    def _reject(self, problem: str) -> None:
-        if self._strict:
-            raise IncompatibleRecordError(problem)
-        self._problems.append(problem)
-
-    def records(self) -> Records:
-        """Return the records that were read."""
-        items = tuple(record for record, _ in self._found.values())
-        paths = tuple(file for _, file in self._found.values())
-        return Records(items, paths, tuple(self._problems), self._sources)
+                problems.append(each)
+            else:
+                candidates.append(Candidate(each.record, each.claim, each.path, each.source))
+    chosen = choose(candidates)
+    problems += chosen.conflicts
+    if strict and problems:
+        raise IncompatibleRecordError(problems[0])
+    return Records(
+        tuple(each.record for each in chosen.items),
+        tuple(each.path for each in chosen.items),
+        tuple(problems),
+        {each.record.key: each.source for each in chosen.items if each.source is not None},
+        chosen.left_out,
+    )
 
 
 def _long_rows(record: Record, origin: Mapping[str, str], excess: Mapping[str, Excess]) -> Iterator[dict[str, Any]]:

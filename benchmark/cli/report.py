@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InvalidConfigurationError, MissingDataError
 from . import options
-from .output import survive_encoding, write_output
+from .output import print_problems, survive_encoding, write_output
 from .record_arguments import exit_if_unreadable
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def report(
     """Show records as tables or as an HTML leaderboard."""
     from ..analysis.record_set import load_records
     from ..core.paths import results_root
+    from ..report.formatting import sanitize
 
     survive_encoding()
     _require_html(form, {"--single": single, "--with-private-images": with_private_images})
@@ -64,6 +65,7 @@ def report(
             _write_html(records, path, single, private)
         elif records:
             _write_table(records, form, output)
+    print_problems(map(sanitize, records.left_out))
     exit_if_unreadable(records.problems)
 
 

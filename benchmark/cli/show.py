@@ -76,7 +76,7 @@ def show(
 
 def _fields(component: type[Configuration]) -> Any:
     """Fields with their values, in the order of the class; fields of nested configurations have dotted names."""
-    from ..analysis.aggregate import flat
+    from ..analysis.row_labels import flat
     from ..core.config import BUDGETS
     from ..pipeline.resolve import budget_values, defaults
 

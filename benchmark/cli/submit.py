@@ -69,6 +69,7 @@ def _records(arguments: list[str], results: Path) -> Records:
     """
     from ..analysis.record_set import Records
     from ..errors import MissingDataError
+    from ..records.record import read
     from ..records.submission import INDEX
 
     found: dict[str, tuple[Record, Path]] = {}
@@ -76,7 +77,7 @@ def _records(arguments: list[str], results: Path) -> Records:
         records = find_records("RECORD", argument, results)
         for record, path in zip(records.items, records.paths, strict=True):
             if not any((folder / INDEX).is_file() for folder in path.parents):
-                found[record.key] = record, path
+                found[record.key] = read(path), path
     if not found:
         raise MissingDataError(
             f"expected RECORD to be your own records, got submitted ones with {arguments[0]}; give those in records/"

@@ -12,6 +12,7 @@ from . import options
 from .output import print_json, print_problems
 
 if TYPE_CHECKING:
+    from ..records.record import Record
     from ..submissions.rerun import RerunConfig
     from ..submissions.verify import SubmissionResult
 
@@ -72,7 +73,18 @@ def _verify(folder: Path, data: Path | None, store: str | None, device: str | No
     fresh: RerunConfig | None = None
     if device is not None:
         fresh = RerunConfig(Path(f"{root.root}-reruns"), data_root(data), device)
-    return verify_submission(folder, Session(Store(root), data_root(data), torch.device("cpu")), fresh)
+    session = Session(Store(root), data_root(data), torch.device("cpu"))
+    return verify_submission(folder, session, fresh, begin=_say)
+
+
+def _say(number: int, total: int, record: Record) -> None:
+    """Show on stderr which record is checked."""
+    typer.echo(f"[{number}/{total}] {_title(record)}", err=True)
+
+
+def _title(record: Record) -> str:
+    cell = record.cell
+    return f"{record.protocol} {cell.defense.name} {cell.attack.name} {cell.budget} seed {cell.seed}"
 
 
 def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ...]) -> dict[str, Any]:
@@ -84,9 +96,7 @@ def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ..
 def _print(found: SubmissionResult) -> None:
     for record in found.submission.records:
         checked = found.records.get(record.key)
-        cell = record.cell
-        title = f"{record.protocol} {cell.defense.name} {cell.attack.name} {cell.budget} seed {cell.seed}"
-        typer.echo(f"{checked.level if checked else 'refused'}: {title}")
+        typer.echo(f"{checked.level if checked else 'refused'}: {_title(record)}")
         if checked is None:
             continue
         outcomes = [score.outcome for score in checked.scores.values()]
@@ -107,6 +117,6 @@ def _write(found: SubmissionResult, by: str, results: Path | None, folder: Path)
     from ..records.verification import write_verification
     from ..submissions.verify import make_verification
 
-    inside = folder.resolve().parent
+    inside = folder.absolute().parent
     root = inside.parent if inside.name == FOLDER else results_root(results)
     typer.echo(str(write_verification(make_verification(found, " ".join(by.split())), root, found.submission.name)))

@@ -305,10 +305,10 @@ def _scaled(summary: Summary, scale: float) -> tuple[float, float] | None:
 
 
 def _spread(kind: str | None, score: str, records: Sequence[Record], scale: float) -> float | None:
-    """Our spread of one kind, mean over the newest record of each seed that has it."""
-    latest = {}
-    for record in sorted(records, key=lambda record: (record.created, record.key)):
+    """Our spread of one kind, mean over the first record of each seed that has it."""
+    by_seed: dict[int, float] = {}
+    for record in records:
         found = record.scores[score].spreads.get(kind) if kind and score in record.scores else None
         if found is not None:
-            latest[record.cell.seed] = found
-    return scale * math.fsum(latest.values()) / len(latest) if latest else None
+            by_seed.setdefault(record.cell.seed, found)
+    return scale * math.fsum(by_seed.values()) / len(by_seed) if by_seed else None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from ..analysis.aggregate import flat
+from ..analysis.row_labels import flat
 from ..core.config import Budget
 from ..records.record import Record
 from .table import Row, Table

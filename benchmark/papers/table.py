@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from .. import registry
-from ..analysis.aggregate import flat
+from ..analysis.row_labels import flat
 from ..core.canonical import canonical
 from ..core.config import Budget, Configuration
 from ..errors import InvalidConfigurationError, UnknownComponentError

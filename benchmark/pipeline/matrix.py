@@ -70,7 +70,7 @@ class Matrix:
             defenses = [resolve("defense", name, self.budget, settings, dataset) for name in self.defenses]
             defenses += _baselines(dataset, defenses, self.budget) if self.controls and self.baselines else []
             attacks = [resolve("attack", name, self.budget, settings, dataset) for name in self.attacks]
-            scored = [(attack, *_evaluators(self, dataset, attack, settings)) for attack in attacks]
+            scored = [(attack, *applicable_evaluators(self, dataset, attack, settings)) for attack in attacks]
             found += [
                 Cell(dataset, defense, attack, evaluators, seed, self.budget, not_run)
                 for defense, (attack, evaluators, not_run) in itertools.product(defenses, scored)
@@ -170,7 +170,7 @@ def _check_numbers(matrix: Matrix) -> None:
         raise InvalidConfigurationError("expected seeds to name at least one seed, got none")
 
 
-def _evaluators(
+def applicable_evaluators(
     matrix: Matrix, dataset: Choice, attack: Choice, settings: Mapping[str, Any]
 ) -> tuple[tuple[Choice, ...], tuple[tuple[str, NotRun], ...]]:
     """Return the evaluators of a cell, and the reasons why others do not run."""

@@ -9,12 +9,12 @@ from typing import Any
 from ..analysis.cell_flags import Lineage, cell_flags
 from ..contracts import Attack
 from ..core.canonical import digest
-from ..core.config import Protocol, is_placebo
+from ..core.config import Budget, Protocol, is_placebo
 from ..errors import IncompatibleRecordError
 from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, location, read, save
 from ..registry import load
 from ..store.manifest import Artifact
-from .cell import Cell, Selection
+from .cell import Cell, Choice, Selection
 from .facts import ScoresFacts
 from .keys import KEY_FORMAT
 from .plan import Plan, Stage
@@ -133,13 +133,20 @@ def command(cell: Cell | CellIdentity, changed: Mapping[str, Mapping[str, Any]])
 
 def changes(cell: Cell) -> dict[str, dict[str, Any]]:
     """Return the fields whose values the names and the budget do not imply, by kind (by name for evaluators)."""
-    found = {}
-    for choice in (cell.dataset, cell.defense, cell.attack, *cell.evaluators):
-        usual = resolve(choice.kind, Selection(choice.name), cell.budget, {}, cell.dataset).component
-        fields = dict(_differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json")))
-        if fields:
-            found[choice.name if choice.kind == "evaluator" else choice.kind] = fields
-    return found
+    choices = (cell.dataset, cell.defense, cell.attack, *cell.evaluators)
+    found = {scope_of(choice): changed_fields(choice, cell.budget, cell.dataset) for choice in choices}
+    return {scope: fields for scope, fields in found.items() if fields}
+
+
+def scope_of(choice: Choice) -> str:
+    """Return the word before the dot of `--set` for the fields of a component."""
+    return choice.name if choice.kind == "evaluator" else choice.kind
+
+
+def changed_fields(choice: Choice, budget: Budget, dataset: Choice) -> dict[str, Any]:
+    """Return the fields of a component whose values its name, the budget and the data set do not imply."""
+    usual = resolve(choice.kind, Selection(choice.name), budget, {}, dataset).component
+    return dict(_differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json")))
 
 
 def _differences(values: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

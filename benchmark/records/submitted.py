@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import PrivbenchError
+from pydantic import ValidationError
+
+from ..errors import CorruptArtifactError, PrivbenchError
 from . import submission
 from .record import Record
+from .signatures import read_signed
 from .submission import INDEX, Index, picture_path, read_index, read_listed, read_record
-from .verification import FOLDER, LEVELS, CheckedRecord, Level, Verification, verification_path
+from .verification import FOLDER, LEVELS, Level, Verification, verification_path
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Provenance:
         level: of the record.
         by: who verified it; empty if nobody did.
         verified: time of the verification, UTC; empty if there is none.
+        since: when it first reached a level above the lowest, UTC; empty if it did not.
         notes: what was not checked.
     """
 
@@ -32,14 +36,16 @@ class Provenance:
     level: Level = LEVELS[0]
     by: str = ""
     verified: str = ""
+    since: str = ""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A record of a submission."""
+    """A record of a submission: as it is shown, and as its author wrote it."""
 
     record: Record
+    claim: Record
     path: Path
     source: Provenance
 
@@ -62,52 +68,80 @@ def is_of_submission(file: Path, root: Path, folders: Sequence[Path]) -> bool:
     return any(file.is_relative_to(folder) for folder in folders) or file.is_relative_to(root / FOLDER)
 
 
-def load(folder: Path) -> Iterator[Submitted | str]:
+def load(folder: Path, results: Path | None) -> Iterator[Submitted | str]:
     """Yield the records of a submission that match its index, and an error message for each that does not.
 
-    Evidence is not read.
+    A verified record has the numbers and texts of its verification in place of the submitter's. Evidence is not read.
+
+    Args:
+        folder: the submission.
+        results: the results folder whose `verifications` count; `None` if the submission is not in its `submissions`.
     """
     try:
         index, sha256 = read_index(folder)
     except PrivbenchError as problem:
         yield str(problem)
         return
-    found, mismatch = _verification(folder, sha256)
-    if mismatch:
-        yield mismatch
+    found: Verification | None = None
+    if results is not None:
+        try:
+            found = _verification(folder, results, sha256)
+        except PrivbenchError as problem:
+            yield str(problem)
     for entry in index.records:
         try:
-            record = read_record(folder, entry, index)
+            claim = read_record(folder, entry, index)
             picture = picture_path(entry)
             if picture in index.files:
                 read_listed(folder, picture, index.files[picture])
-        except PrivbenchError as problem:
+            checked = found.records.get(claim.key) if found else None
+            record = checked.published.replace(claim) if checked and checked.published else claim
+        except (PrivbenchError, ValidationError) as problem:
             yield str(problem)
             continue
-        yield Submitted(record, folder / entry.record, _source(folder, index, record, found))
+        source = Provenance(folder.name, index.contact, index.paper)
+        if found is not None and checked is not None:
+            source = replace(
+                source,
+                level=checked.level,
+                by=found.by,
+                verified=found.created,
+                since=checked.since,
+                notes=checked.notes,
+            )
+        yield Submitted(record, claim, folder / entry.record, source)
 
 
-def _verification(folder: Path, sha256: str) -> tuple[Verification | None, str]:
-    """Read the verification of a submission; if it cannot be read or is of another state, return a message instead."""
-    name = folder.resolve().name
-    path = verification_path(folder.resolve().parent.parent, name)
+def results_of(folder: Path, path: Path) -> Path | None:
+    """Return the results folder whose verifications count for a submission that was found under `path`.
+
+    Only `RESULTS/verifications` counts for `RESULTS/submissions/NAME`, and only if `path` is one of RESULTS,
+    RESULTS/submissions and RESULTS/submissions/NAME.
+    """
+    inside = folder.absolute().parent
+    if inside.name != submission.FOLDER or path.absolute() not in (inside.parent, inside, folder.absolute()):
+        return None
+    return inside.parent
+
+
+def read_verified(folder: Path, results: Path) -> tuple[Index, Verification | None]:
+    """Read the index of a submission, and its verification in a results folder; `None` if there is none.
+
+    Raises:
+        PrivbenchError: one of them cannot be read, or the verification is of another state of the submission.
+    """
+    index, sha256 = read_index(folder)
+    return index, _verification(folder, results, sha256)
+
+
+def _verification(folder: Path, results: Path, sha256: str) -> Verification | None:
+    path = verification_path(results, folder.name)
     if not os.path.lexists(path):
-        return None, ""
-    try:
-        found = Verification.read(path)
-    except PrivbenchError as problem:
-        return None, str(problem)
-    if found.submission == sha256:
-        return found, ""
-    return None, (
-        f"expected {path} to verify the submission {name} in its present state, got a verification of another state, "
-        f"which is ignored; verify it again with `privbench verify {folder} --write`"
-    )
-
-
-def _source(folder: Path, index: Index, record: Record, found: Verification | None) -> Provenance:
-    name = folder.resolve().name
-    checked: CheckedRecord | None = found.records.get(record.key) if found else None
-    if found is None or checked is None:
-        return Provenance(name, index.contact, index.paper)
-    return Provenance(name, index.contact, index.paper, checked.level, found.by, found.created, checked.notes)
+        return None
+    found = read_signed(path, results)
+    if found.submission != sha256:
+        raise CorruptArtifactError(
+            f"expected {path} to verify the submission {folder.name} in its present state, got a verification of "
+            f"another state, which is ignored; verify it again with `privbench verify {folder} --write`"
+        )
+    return found

@@ -2,23 +2,25 @@
 
 RESULTS/verifications/NAME.json     verification of RESULTS/submissions/NAME
 
-A verification applies only to the submission whose `submission.json` has the SHA-256 in it.
+A verification applies only to the submission whose `submission.json` has the SHA-256 in it. It holds the numbers and
+texts that the verifier computed, which reports show in place of the submitter's.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, model_validator
 
 from ..core.config import Configuration
+from ..errors import PrivbenchError
 from ..files import atomic
 from ..files.documents import Document
-from .record import Hash, Name
+from .record import ArtifactReference, Cost, Environment, Flag, Hash, Name, NotRun, Record, RecordedScore
 from .submission import Text
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer verifications.
-SCHEMA = 1
+SCHEMA = 2
 #: Folder of verifications in the results.
 FOLDER = "verifications"
 
@@ -27,11 +29,14 @@ Level = Literal["self-reported", "recomputed", "re-run"]
 LEVELS: tuple[Level, ...] = ("self-reported", "recomputed", "re-run")
 #: Meaning of each level, for readers of a report.
 EXPLANATIONS: dict[Level, str] = {
-    "self-reported": "Nobody but its author has checked the record.",
-    "recomputed": "Someone else recomputed every score of utility and leakage from the stored reconstructions and "
-    "predictions, with their own judges, and the scores agree. Nobody has verified that the attack produces these "
-    "reconstructions, or that the target was trained as described.",
-    "re-run": "Someone else ran the cell again from scratch, and the scores agree.",
+    "self-reported": "The numbers and texts are the author's. Nobody else has confirmed all of them.",
+    "recomputed": "Someone else computed the scores, intervals, values by label and flags that are shown here, from "
+    "the submitted reconstructions and predictions and with their own judges, and the author's scores agree with them. "
+    "What the author states about the training and the attack (curves, queries, times) is left out. This level cannot "
+    "show that the attack produced the reconstructions, or that the target was trained as described: reconstructions "
+    "and predictions that were made up consistently reach it, too.",
+    "re-run": "Someone else ran the cell again from scratch. Everything shown here is of that run, and the author's "
+    "scores agree with it.",
 }
 #: The same in one line, for tables.
 LEGEND = (
@@ -44,8 +49,8 @@ Outcome = Literal["equal", "within", "not compared"]
 class CheckedScore(Configuration):
     """A score of a record and the score that the verifier computed.
 
-    `equal` means equal up to rounding, with the same judges; `within` means inside the record's interval, with other
-    copies of the judges.
+    `equal` means equal up to rounding in every part; `within` means that the claimed value is in the interval that the
+    verifier computed, with other copies of the judges.
     """
 
     claimed: float | None
@@ -54,12 +59,53 @@ class CheckedScore(Configuration):
     reason: str = Field("", description="why it was not compared")
 
 
+class Published(Configuration):
+    """What reports show of a verified record in place of what its author states; what is left out here is not shown.
+
+    `queries`, `costs`, `target` and `curves` are those of a repetition of the cell, and empty without one.
+    """
+
+    scores: dict[Name, RecordedScore]
+    flags: tuple[Flag, ...]
+    judge: dict[str, JsonValue]
+    artifacts: dict[str, ArtifactReference]
+    environment: Environment = Field(description="of the verifier")
+    created: str = Field(description="when the numbers were computed")
+    changed: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    command: tuple[str, ...]
+    not_run: dict[str, NotRun] = Field(default_factory=dict)
+    queries: dict[str, int] = Field(default_factory=dict)
+    costs: dict[str, Cost] = Field(default_factory=dict)
+    target: dict[str, JsonValue] = Field(default_factory=dict)
+    curves: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Record) -> "Published":
+        """Take everything from a record that the verifier made."""
+        return cls.model_validate({name: getattr(record, name) for name in cls.model_fields})
+
+    def replace(self, claim: Record) -> Record:
+        """Return a record with the identity and the picture of `claim` and everything else from here."""
+        values = claim.model_dump(
+            include={"schema_version", "key", "key_format", "protocol", "cell", "access", "picture"}
+        )
+        return Record.model_validate(values | self.model_dump())
+
+
 class CheckedRecord(Configuration):
     """Verification of one record."""
 
     level: Level
     scores: dict[Name, CheckedScore] = Field(default_factory=dict)
     notes: tuple[str, ...] = Field((), description="what was not checked, and why")
+    published: Published | None = Field(None, description="missing at the lowest level")
+    since: str = Field("", description="when a record with this key first reached a level above the lowest; UTC")
+
+    @model_validator(mode="after")
+    def _is_backed(self) -> "CheckedRecord":
+        if (self.level == LEVELS[0]) != (self.published is None):
+            raise ValueError("expected the numbers of the verifier above the lowest level, and only there")
+        return self
 
 
 class Verification(Document):
@@ -67,7 +113,7 @@ class Verification(Document):
 
     document_kind: ClassVar[str] = "written by `privbench verify`"
     remedy: ClassVar[str] = "remove it and verify the submission again with --write"
-    max_bytes: ClassVar[int] = 16 << 20
+    max_bytes: ClassVar[int] = 64 << 20
 
     format: Literal["privbench verification"] = "privbench verification"
     schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
@@ -79,6 +125,15 @@ class Verification(Document):
     torch: Text
     platform: Text
     records: dict[Hash, CheckedRecord]
+
+    @classmethod
+    def upgrade(cls, value: dict[str, Any], schema: int) -> dict[str, Any]:
+        """Take the levels from a verification without numbers: reports would show those of the submitter."""
+        records = value.get("records")
+        if schema == 1 and isinstance(records, dict):
+            note = "an earlier privbench verified it and did not keep its own numbers; verify it again"
+            value = value | {"records": {key: {"level": LEVELS[0], "notes": [note]} for key in records}}
+        return value | {"schema_version": SCHEMA}
 
 
 def lowest(levels: Iterable[Level]) -> Level:
@@ -94,10 +149,22 @@ def verification_path(results: Path, name: str) -> Path:
 def write_verification(found: Verification, results: Path, name: str) -> Path:
     """Write the verification of a submission atomically; returns its path.
 
+    A record keeps the time at which it was first verified, which decides who owns it.
+
     Raises:
         StorageError: the folder cannot be written.
     """
     path = verification_path(results, name)
+    try:
+        earlier = Verification.read(path).records if path.is_file() else {}
+    except PrivbenchError:
+        earlier = {}
+    since = {key: earlier[key].since for key, each in found.records.items() if key in earlier and each.since}
+    records = {
+        key: each.model_copy(update={"since": since[key]}) if since.get(key) else each
+        for key, each in found.records.items()
+    }
+    found = found.model_copy(update={"records": records})
     with atomic.storage_errors(path, otherwise="choose another results folder"):
         atomic.write_file(path, found.text().encode())
     return path

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import JsonValue
+
 from .. import registry
+from ..analysis.row_labels import flat
 from ..core.config import Definition, Protocol
 from ..errors import IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..pipeline.cell import Cell, Choice, Selection
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.resolve import build, defaults, resolve
-from ..pipeline.write_record import changes, command
+from ..pipeline.write_record import changed_fields, command, scope_of
 from ..records.record import Choice as RecordedChoice
 from ..records.record import Record
 from ..registry import Kind
@@ -33,6 +36,7 @@ class Components:
         defense: the defense; `None` if it is not available.
         attack: the attack; `None` if it is not available.
         missing: why the defense or the attack is not available, by kind.
+        installed: every component of the record whose class is installed, also those that cannot be used here.
     """
 
     dataset: Choice
@@ -41,6 +45,7 @@ class Components:
     defense: Choice | None
     attack: Choice | None
     missing: dict[str, str]
+    installed: tuple[Choice, ...]
 
     @property
     def protocol(self) -> Protocol:
@@ -84,14 +89,22 @@ def check_components(record: Record) -> Components:
             f"{name_of(record)} has protocol {record.protocol}, but the installed {dataset.name} is {ours}, whose "
             f"numbers are not comparable; run its cell again with a privbench that has {ours}"
         )
-    evaluators, missing_evaluators = _available_evaluators(record, dataset.component.protocol)
+    evaluators, missing_evaluators, installed = _available_evaluators(record, dataset.component.protocol)
     _require_published_effort(record, (dataset, *evaluators))
     missing: dict[str, str] = {}
-    defense = _available_component("defense", cell.defense, record, missing)
-    attack = _available_component("attack", cell.attack, record, missing)
-    found = Components(dataset, evaluators, missing_evaluators, defense, attack, missing)
-    _require_consistent(record, found)
-    return found
+    found: dict[Kind, Choice | None] = {}
+    recorded: tuple[tuple[Kind, RecordedChoice], ...] = (("defense", cell.defense), ("attack", cell.attack))
+    for kind, each in recorded:
+        choice = _installed_component(kind, each, record)
+        installed += [choice] if choice is not None else []
+        reason = _not_installed(each) if choice is None else _different_files(choice, each)
+        found[kind] = choice if reason is None else None
+        missing |= {kind: reason} if reason is not None else {}
+    components = Components(
+        dataset, evaluators, missing_evaluators, found["defense"], found["attack"], missing, (dataset, *installed)
+    )
+    _require_consistent(record, components)
+    return components
 
 
 def _installed_component(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice | None:
@@ -139,18 +152,6 @@ def _nested_int(values: Mapping[str, Any], path: Sequence[str]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _available_component(
-    kind: Kind, recorded: RecordedChoice, record: Record, missing: dict[str, str]
-) -> Choice | None:
-    """Return a component that is installed with the same files; otherwise add the reason to `missing`."""
-    choice = _installed_component(kind, recorded, record)
-    reason = _not_installed(recorded) if choice is None else _different_files(choice, recorded)
-    if reason is None:
-        return choice
-    missing[kind] = reason
-    return None
-
-
 def _not_installed(recorded: RecordedChoice) -> str:
     return f"its package {shown(recorded.distribution)} is not installed here"
 
@@ -171,20 +172,24 @@ def _different_files(choice: Choice, recorded: RecordedChoice) -> str | None:
     return None
 
 
-def _available_evaluators(record: Record, protocol: Protocol) -> tuple[tuple[Choice, ...], dict[str, str]]:
-    found, missing = [], {}
+def _available_evaluators(
+    record: Record, protocol: Protocol
+) -> tuple[tuple[Choice, ...], dict[str, str], list[Choice]]:
+    """Return evaluators that can score, the reasons why others cannot, and all that are installed."""
+    found, missing, installed = [], {}, []
     for recorded in record.cell.evaluators:
         choice = _installed_component("evaluator", recorded, record)
         if choice is None:
             missing[recorded.name] = _not_installed(recorded)
             continue
+        installed.append(choice)
         _require_definitions(record, choice)
         reason = choice.component.unavailable(protocol) or _different_files(choice, recorded)
         if reason is None:
             found.append(choice)
         else:
             missing[choice.name] = reason
-    return tuple(found), missing
+    return tuple(found), missing, installed
 
 
 def _require_definitions(record: Record, choice: Choice) -> None:
@@ -216,11 +221,24 @@ def _require_consistent(record: Record, found: Components) -> None:
         reject(record, "run its cell", "another", "the command")
     if found.attack is not None and record.access not in (None, found.attack.component.access):
         reject(record, f"be {found.attack.component.access}", record.access, "the access")
-    if found.defense is None or found.attack is None or found.missing_evaluators:
-        return
-    if changes(found.cell(record)) != record.changed:
-        requirement = f"list the fields that differ from the defaults of the budget {record.cell.budget}"
-        reject(record, requirement, "other fields")
+    budget, installed = record.cell.budget, {scope_of(choice): choice for choice in found.installed}
+    recorded = {"defense": record.cell.defense, "attack": record.cell.attack}
+    recorded |= {choice.name: choice for choice in record.cell.evaluators if choice.name not in installed}
+    for scope in sorted({*installed, *recorded, *record.changed}):
+        given = record.changed.get(scope, {})
+        if scope in installed:
+            is_true = given == changed_fields(installed[scope], budget, found.dataset)
+        else:
+            is_true = scope in recorded and _are_fields(given, recorded[scope].fields)
+        if not is_true:
+            requirement = f"list the fields of {shown(scope)} that differ from the defaults of the budget {budget}"
+            reject(record, requirement, "other fields")
+
+
+def _are_fields(given: Mapping[str, JsonValue], fields: Mapping[str, JsonValue]) -> bool:
+    """Return whether values by dotted name are those of recorded fields, whose defaults nobody knows here."""
+    known = {**flat(dict(fields)), **fields}
+    return all(path in known and known[path] == value for path, value in given.items())
 
 
 def _is_same_command(given: Sequence[str], expected: Sequence[str]) -> bool:

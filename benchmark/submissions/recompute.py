@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,18 @@ from pydantic import JsonValue
 
 from ..contracts import Evaluator
 from ..core.canonical import digest
-from ..core.config import is_placebo
 from ..core.evidence import Evidence
-from ..errors import CorruptArtifactError, UnsupportedCellError
+from ..errors import CorruptArtifactError, MissingDataError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..networks.judges import Judges
 from ..pipeline import stages
+from ..pipeline.facts import JudgeFacts
 from ..pipeline.keys import KEY_FORMAT
-from ..pipeline.plan import Plan, Stage, build_plan
+from ..pipeline.plan import JUDGES, Plan, Stage, build_plan
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.scoring import score_with
 from ..pipeline.trained_models import load_judges
-from ..pipeline.write_record import record_flags
-from ..records.record import Record, RecordedScore
+from ..records.record import Record
 from ..records.verification import CheckedScore
 from .check_components import Components
 from .rejection import reject
@@ -38,12 +37,10 @@ if TYPE_CHECKING:
 RELATIVE = 1e-4
 #: Absolute tolerance, for values near zero.
 ABSOLUTE = 1e-6
-#: Kinds of stages that train judges, by the name that evaluators have for them.
-_ROLES = {"classifier": "judge", "second": "second_judge"}
-JUDGES = frozenset(_ROLES.values())
-#: Parts of a score that must agree with the same judges, and with other trainings of the judges.
-WITH_SAME_JUDGES = ("value", "n", "interval", "intervals", "spreads", "chance", "per_class")
-WITH_OTHER_JUDGES = ("n", "chance")
+#: Parts of a score that are compared.
+PARTS = ("value", "n", "interval", "intervals", "spreads", "chance", "per_class")
+#: Parts that other copies of the judges do not change.
+_WITHOUT_JUDGES = ("n", "chance")
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,23 @@ class VerifierJudges:
 
     Args:
         judges: the judges.
-        same: roles of the judges that equal those of the record bit by bit.
+        artifacts: of the judges, by role.
+        roles: the stages of the record's cell, whose keys are those of the record.
+        missing: why there are no judges here and no keys were compared; empty if there are.
     """
 
     judges: Judges
-    same: frozenset[str]
+    artifacts: Mapping[str, Artifact]
+    roles: frozenset[str] = frozenset()
+    missing: str = ""
 
-    def agrees(self, evaluator: Evaluator) -> bool:
-        """Return whether all judges of an evaluator equal those of the record."""
-        return {_ROLES[judge] for judge in evaluator.judges} <= self.same
+    def facts(self) -> dict[str, JsonValue]:
+        """Return what a record says about its judges."""
+        facts: dict[str, JsonValue] = {
+            role: JudgeFacts.of(found).model_dump(mode="json") for role, found in self.artifacts.items()
+        }
+        first = facts.pop("judge", {})
+        return (first if isinstance(first, dict) else {}) | facts
 
 
 def prepare_judges(record: Record, components: Components, session: Session) -> VerifierJudges:
@@ -68,21 +73,25 @@ def prepare_judges(record: Record, components: Components, session: Session) -> 
 
     Raises:
         CorruptArtifactError: the record's keys or judges do not match its components and data.
+        UnsupportedCellError: the components do not fit one another.
     """
     artifacts: dict[str, Artifact] = {}
+    roles: frozenset[str] = frozenset()
+    missing = ""
     if not components.missing or any(choice.component.judges for choice in components.evaluators):
-        plan = build_plan([components.cell(record)], session.data_root)
-        for skipped in plan.skipped:
-            raise UnsupportedCellError(f"{name_of(record)} cannot be run: {skipped.reason}")
-        if record.key_format == KEY_FORMAT:
-            _require_keys(record, components, plan)
-        artifacts |= {
-            stage.kind: _judge_artifact(stage, session) for stage in plan.stages.values() if stage.kind in JUDGES
-        }
-    claimed = {role: reference.digest for role, reference in record.artifacts.items()}
-    same = frozenset(role for role, found in artifacts.items() if found.digest == claimed.get(role))
-    _require_judges(record, artifacts, same)
-    return VerifierJudges(load_judges(artifacts, components.protocol, session.device), same)
+        try:
+            plan = build_plan([components.cell(record)], session.data_root)
+            for skipped in plan.skipped:
+                raise UnsupportedCellError(f"{name_of(record)} cannot be run: {skipped.reason}")
+            if record.key_format == KEY_FORMAT:
+                roles = _require_keys(record, components, plan)
+            artifacts |= {
+                stage.kind: _judge_artifact(stage, session) for stage in plan.stages.values() if stage.kind in JUDGES
+            }
+        except MissingDataError as cause:
+            artifacts, missing = {}, str(cause)
+    _require_judges(record, artifacts)
+    return VerifierJudges(load_judges(artifacts, components.protocol, session.device), artifacts, roles, missing)
 
 
 def _judge_artifact(stage: Stage, session: Session) -> Artifact:
@@ -90,8 +99,8 @@ def _judge_artifact(stage: Stage, session: Session) -> Artifact:
         return session.store.find(stage.kind, stage.key) or stages.run(stage, session)
 
 
-def _require_keys(record: Record, components: Components, plan: Plan) -> None:
-    """Reject a record whose artifacts are not those of its cell, for the installed components."""
+def _require_keys(record: Record, components: Components, plan: Plan) -> frozenset[str]:
+    """Reject a record whose artifacts are not those of its cell, for the installed components; return their roles."""
     (scores,) = plan.cells
     expected = dict(plan.stages[scores].inputs)
     if components.missing:
@@ -107,20 +116,17 @@ def _require_keys(record: Record, components: Components, plan: Plan) -> None:
             )
     if "scores" in expected and digest({"cell": components.cell(record).identity(), "scores": scores}) != record.key:
         reject(record, "have the key of its cell", "another")
+    return frozenset(expected)
 
 
-def _require_judges(record: Record, artifacts: Mapping[str, Artifact], same: frozenset[str]) -> None:
-    """Reject a record with other facts about its judges."""
+def _require_judges(record: Record, artifacts: Mapping[str, Artifact]) -> None:
+    """Reject a record with other judges; their accuracies and digests are replaced by the verifier's."""
     for role, artifact in artifacts.items():
         facts: JsonValue = record.judge if role == "judge" else record.judge.get(role)
         given = facts if isinstance(facts, dict) else {}
-        exact = ("network", "n", "pretrained", "test_accuracy") if role in same else ("network", "n", "pretrained")
-        for name in exact:
+        for name in ("network", "n", "pretrained"):
             if given.get(name) != artifact.info[name]:
                 reject(record, f"be {artifact.info[name]!r}", shown(repr(given.get(name))), f"{name} of the {role}")
-        claimed = given.get("test_accuracy")
-        if isinstance(claimed, bool) or not isinstance(claimed, int | float) or not 0 <= claimed <= 1:
-            reject(record, "be in [0, 1]", shown(repr(claimed)), f"test_accuracy of the {role}")
 
 
 @dataclass(frozen=True)
@@ -155,49 +161,57 @@ def recompute_scores(
         if absent:
             missing[choice.name] = f"the submission has no {' and no '.join(absent)}"
             continue
+        if evaluator.judges and verifier.missing:
+            missing[choice.name] = f"its judges are not available here: {verifier.missing}"
+            continue
         scores, failed = score_with(choice, evidence, verifier.judges)
         if failed:
             missing[choice.name] = shown(next(iter(scores.values()))["reason"])
             continue
         found |= scores
         for name, score in scores.items():
-            exact = WITH_SAME_JUDGES if verifier.agrees(evaluator) else WITH_OTHER_JUDGES
-            checked[name] = compare_score(record, name, score, exact)
+            checked[name] = compare_score(record, name, score, exact=not evaluator.judges)
     return RecomputedScores(checked, found, missing)
 
 
-def compare_score(record: Record, name: str, found: Mapping[str, Any], exact: Sequence[str]) -> CheckedScore:
-    """Compare a score of a record with the recomputed one.
+def compare_score(
+    record: Record, name: str, found: Mapping[str, Any], *, exact: bool, widen: float = 1.0
+) -> CheckedScore:
+    """Compare a score of a record with the one computed here; nothing that the record states decides how strictly.
 
     Args:
         record: record with the claimed score.
         name: name of the score.
-        found: recomputed score, as in `scores.json`.
-        exact: parts that may differ only by rounding; without `value`, the value must be in the claimed interval.
+        found: score computed here, as in `scores.json`.
+        exact: whether every part may differ only by rounding; otherwise the claimed value must be in the interval
+            computed here, because it is of other copies of the judges, or of another run.
+        widen: factor of the half-widths of that interval.
 
     Raises:
         CorruptArtifactError: the scores contradict each other.
     """
     claimed, value = record.scores[name], found["value"]
     undefined = claimed.value is None or value is None
-    for part in dict.fromkeys([*exact, "value"]) if undefined else exact:
-        if not is_close(found[part], getattr(claimed, part)):
+    differing = [part for part in PARTS if not is_close(found[part], getattr(claimed, part))]
+    for part in differing:
+        if exact or part in _WITHOUT_JUDGES or (undefined and part == "value"):
             requirement = f"be {shown(found[part])} as recomputed from its evidence"
             reject(record, requirement, shown(getattr(claimed, part)), name if part == "value" else f"{part} of {name}")
-    if undefined or "value" in exact:
+    if not differing or undefined:
         return CheckedScore(claimed=claimed.value, found=value, outcome="equal")
-    return _compare_with_interval(record, name, claimed, value)
+    return _compare_with_interval(record, name, found, widen)
 
 
-def _compare_with_interval(record: Record, name: str, claimed: RecordedScore, value: float) -> CheckedScore:
-    if claimed.interval is None:
+def _compare_with_interval(record: Record, name: str, found: Mapping[str, Any], widen: float) -> CheckedScore:
+    claimed, value = record.scores[name].value, found["value"]
+    if found["interval"] is None and not is_close(value, claimed):
         reason = "it has no interval, and the judges or the evidence come from other trainings than the record's"
-        return CheckedScore(claimed=claimed.value, found=value, outcome="not compared", reason=reason)
-    low, high = claimed.interval
-    if not low - ABSOLUTE <= value <= high + ABSOLUTE:
-        requirement = f"have an interval that contains the recomputed {value:.6g}"
-        reject(record, requirement, f"{low:.6g} to {high:.6g}", name)
-    return CheckedScore(claimed=claimed.value, found=value, outcome="within")
+        return CheckedScore(claimed=claimed, found=value, outcome="not compared", reason=reason)
+    low, high = (value + widen * (end - value) for end in found["interval"] or (value, value))
+    if not (low - ABSOLUTE <= claimed <= high + ABSOLUTE or is_close(value, claimed)):
+        requirement = f"be in the interval {low:.6g} to {high:.6g} of the recomputed {value:.6g}"
+        reject(record, requirement, f"{claimed:.6g}", name)
+    return CheckedScore(claimed=claimed, found=value, outcome="within")
 
 
 def is_close(ours: Any, theirs: Any) -> bool:
@@ -209,28 +223,3 @@ def is_close(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, int | float) and isinstance(theirs, int | float):
         return math.isclose(ours, theirs, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return ours is None and theirs is None
-
-
-def missing_flags(
-    record: Record, components: Components, found: Mapping[str, Any], probe: Mapping[str, JsonValue]
-) -> list[str]:
-    """Return the names of flags that the record's numbers raise and that the record lacks.
-
-    Args:
-        record: record whose scores were all recomputed.
-        components: components of the record.
-        found: recomputed scores, with their flags.
-        probe: result of probing the target, from the submission.
-    """
-    facts = record.model_dump(mode="json")
-    raised = record_flags(
-        components.protocol,
-        components.attack.component if components.attack else None,
-        scores={name: score | {"flags": found[name]["flags"]} for name, score in facts["scores"].items()},
-        judge=facts["judge"],
-        curves=facts["curves"],
-        probe=probe,
-        control=is_placebo(record.cell.defense.name, record.cell.defense.distribution),
-    )
-    carried = {flag.name for flag in record.flags}
-    return [flag["name"] for flag in raised if flag["name"] not in carried]

@@ -1,5 +1,6 @@
 """Rerun of a submitted cell from scratch, and comparison of its scores."""
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,10 @@ from .. import api
 from ..errors import PrivbenchError, UnsupportedCellError
 from ..pipeline.record_artifacts import name_of
 from ..records.record import Record
-from ..records.verification import CheckedScore
+from ..records.verification import CheckedScore, Published
 from .check_components import Components
-from .recompute import WITH_SAME_JUDGES, compare_score
+from .published import reasons_not_run
+from .recompute import compare_score
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class RerunConfig:
     device: str = "auto"
 
 
-def rerun_cell(record: Record, components: Components, config: RerunConfig) -> dict[str, CheckedScore]:
-    """Run a record's cell and compare every score.
+def rerun_cell(
+    record: Record, components: Components, config: RerunConfig
+) -> tuple[dict[str, CheckedScore], Published]:
+    """Run a record's cell and compare every score; returns the comparison, and the numbers of the new run.
 
-    Scores must be equal if the evidence is, and otherwise in the record's intervals.
+    A claimed value must be in the interval of the new run, widened by the square root of 2, since both vary.
 
     Raises:
         UnsupportedCellError: a component of the record is not installed.
@@ -47,8 +51,10 @@ def rerun_cell(record: Record, components: Components, config: RerunConfig) -> d
         raise PrivbenchError(f"{name_of(record)} cannot be run again: {plan.stages[key].title}: {reason}")
     ((rerun, _),) = records
     found = rerun.model_dump(mode="json")["scores"]
-    same = _digests(rerun) == _digests(record)
-    return {name: compare_score(record, name, found[name], WITH_SAME_JUDGES if same else ()) for name in record.scores}
+    checked = {
+        name: compare_score(record, name, found[name], exact=False, widen=math.sqrt(2)) for name in record.scores
+    }
+    return checked, Published.of(rerun).model_copy(update={"not_run": reasons_not_run(record, components)})
 
 
 def _require_installed(record: Record, components: Components) -> None:
@@ -62,8 +68,3 @@ def _require_installed(record: Record, components: Components) -> None:
             f"{name_of(record)} cannot be run again: its evaluator {name} is not available: {reason}; verify it "
             "without --rerun"
         )
-
-
-def _digests(record: Record) -> dict[str, str]:
-    """Digests of everything that the scores were computed from."""
-    return {role: reference.digest for role, reference in record.artifacts.items() if role != "scores"}

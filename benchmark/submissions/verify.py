@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,22 @@ from ..pipeline.record_artifacts import name_of
 from ..pipeline.session import Session
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, by_group, read_submission
-from ..records.verification import CheckedRecord, CheckedScore, Verification
+from ..records.verification import LEVELS, CheckedRecord, CheckedScore, Level, Published, Verification
 from .check_components import Components, check_components
 from .check_evidence import Reference, check_picture, read_evidence
-from .recompute import missing_flags, prepare_judges, recompute_scores
+from .published import published_scores
+from .recompute import prepare_judges, recompute_scores
 from .rejection import reject
 from .rerun import RerunConfig, rerun_cell
+from .unique_evidence import Sketches, copy_problem, output_hashes, verified_outputs
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+#: Called before each record: its number from 1, the number of records, and the record.
+Begin = Callable[[int, int, Record], object]
+
+
+def _silent(number: int, count: int, record: Record) -> None:
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,16 @@ class SubmissionResult:
     records: Mapping[str, CheckedRecord]
 
 
-def verify_submission(folder: Path, session: Session, rerun: RerunConfig | None = None) -> SubmissionResult:
+def verify_submission(
+    folder: Path, session: Session, rerun: RerunConfig | None = None, *, begin: Begin = _silent
+) -> SubmissionResult:
     """Verify a submission without executing anything in it.
 
     Args:
         folder: folder of the submission.
         session: the verifier's data and store, in which missing judges are trained.
         rerun: if given, also runs every cell again.
+        begin: called before each record, with its number from 1, the number of records, and the record.
 
     Raises:
         PrivbenchError: the whole submission is rejected; the message has the reason.
@@ -61,12 +72,30 @@ def verify_submission(folder: Path, session: Session, rerun: RerunConfig | None 
     _require_seeds(submission)
     problems: list[str] = []
     found: dict[str, CheckedRecord] = {}
-    for entry, record in zip(submission.index.records, submission.records, strict=True):
+    sketches, elsewhere = Sketches(), verified_outputs(folder)
+    records = list(zip(submission.index.records, submission.records, strict=True))
+    for i, (entry, record) in enumerate(records, 1):
+        begin(i, len(records), record)
         try:
-            found[record.key] = _check_record(submission, entry, record, session, rerun)
+            _require_own_evidence(submission, entry, record, elsewhere)
+            found[record.key] = _check_record(submission, entry, record, session, rerun, sketches)
         except PrivbenchError as problem:
             problems.append(str(problem))
+    for record, other, kind in sketches.copies():
+        problems.append(copy_problem(record, other, kind))
+        found.pop(record.key, None)
+        found.pop(other.key, None)
     return SubmissionResult(submission, tuple(problems), found)
+
+
+def _require_own_evidence(
+    submission: Submission, entry: SubmittedRecord, record: Record, elsewhere: Mapping[str, tuple[str, str]]
+) -> None:
+    """Reject a record whose reconstructions are those of another record of a submission that was verified before."""
+    for sha256 in output_hashes(submission.index, entry):
+        name, key = elsewhere.get(sha256, ("", record.key))
+        if key != record.key:
+            reject(record, "have reconstructions of its own", f"those of the record {key[:12]} in {name}")
 
 
 def _require_seeds(submission: Submission) -> None:
@@ -88,7 +117,12 @@ def _require_seeds(submission: Submission) -> None:
 
 
 def _check_record(
-    submission: Submission, entry: SubmittedRecord, record: Record, session: Session, rerun: RerunConfig | None
+    submission: Submission,
+    entry: SubmittedRecord,
+    record: Record,
+    session: Session,
+    rerun: RerunConfig | None,
+    sketches: Sketches,
 ) -> CheckedRecord:
     components = check_components(record)
     dataset = components.dataset
@@ -98,20 +132,29 @@ def _check_record(
     except MissingDataError as cause:
         if rerun is not None:
             raise
-        return CheckedRecord(level="self-reported", notes=(f"not recomputed: {cause}",))
+        return CheckedRecord(level=LEVELS[0], notes=(f"not recomputed: {cause}",))
     reference = Reference(
         record, components.protocol, dataset.component.negatives, lambda part: session.images(dataset, part)
     )
     items = read_evidence(submission, entry, reference)
+    sketches.add(record, items)
     _require_attack_output(record, components, items)
     check_picture(submission, entry, record, items)
     evidence = Evidence(components.protocol, items, reference.load, record.cell.attack.fields)  # type: ignore[arg-type]
-    scores, notes = _recompute(entry, record, components, evidence, session)
+    checked = _recompute(entry, record, components, evidence, session)
     if rerun is None:
-        return CheckedRecord(level="self-reported" if notes else "recomputed", scores=scores, notes=notes)
-    scores = rerun_cell(record, components, rerun)
-    notes = tuple(_level_notes(record, scores))
-    return CheckedRecord(level="self-reported" if notes else "re-run", scores=scores, notes=notes)
+        return checked
+    scores, published = rerun_cell(record, components, rerun)
+    return _at_level("re-run", scores, tuple(_uncompared(record, scores)), published)
+
+
+def _at_level(
+    level: Level, scores: Mapping[str, CheckedScore], notes: tuple[str, ...], published: Published | None
+) -> CheckedRecord:
+    """Give a record a level, or the lowest if notes say that something was not checked."""
+    if notes or published is None:
+        return CheckedRecord(level=LEVELS[0], scores=dict(scores), notes=notes)
+    return CheckedRecord(level=level, scores=dict(scores), published=published, since=published.created)
 
 
 def _require_attack_output(record: Record, components: Components, items: Mapping[str, Any]) -> None:
@@ -129,24 +172,29 @@ def _require_attack_output(record: Record, components: Components, items: Mappin
 
 def _recompute(
     entry: SubmittedRecord, record: Record, components: Components, evidence: Evidence, session: Session
-) -> tuple[dict[str, CheckedScore], tuple[str, ...]]:
-    """Recompute the scores; return them, and why the record does not reach the level recomputed."""
-    found = recompute_scores(record, components, evidence, prepare_judges(record, components, session))
-    notes = [f"{name} was not recomputed: {reason}" for name, reason in sorted(found.missing.items())]
+) -> CheckedRecord:
+    """Recompute the scores; notes say why the record does not reach the level recomputed."""
+    verifier = prepare_judges(record, components, session)
+    found = recompute_scores(record, components, evidence, verifier)
+    notes = [
+        f"its {kind} {getattr(record.cell, kind).name} is not available here ({reason}), so that its fields, seed and "
+        "keys were not checked"
+        for kind, reason in sorted(components.missing.items())
+    ]
+    notes += [f"{name} was not recomputed: {reason}" for name, reason in sorted(found.missing.items())]
+    if verifier.missing and not found.missing:
+        notes.append(f"its keys were not compared: {verifier.missing}")
     if record.key_format != KEY_FORMAT:
         notes.append(
             f"its keys have format {record.key_format} and this privbench makes format {KEY_FORMAT}, so that they were "
             "not compared with its components, fields and data; run its cell again"
         )
-    notes += _level_notes(record, found.checked)
-    missing = [] if found.missing else missing_flags(record, components, found.found, entry.probe)
-    if missing:
-        given = ", ".join(flag.name for flag in record.flags) or "none"
-        reject(record, f"have the flag {missing[0]} that its own numbers raise", given)
-    return found.checked, tuple(notes)
+    notes += _uncompared(record, found.checked)
+    published = None if notes else published_scores(record, components, found.found, verifier, entry.probe, session)
+    return _at_level("recomputed", found.checked, tuple(notes), published)
 
 
-def _level_notes(record: Record, scores: Mapping[str, CheckedScore]) -> Iterator[str]:
+def _uncompared(record: Record, scores: Mapping[str, CheckedScore]) -> Iterator[str]:
     """Reasons for a lower level: scores that were not compared, except those of quality, which are not ranked."""
     for name, score in scores.items():
         if score.outcome == "not compared" and record.scores[name].definition.measures != "quality":

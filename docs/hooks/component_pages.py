@@ -7,7 +7,7 @@ from typing import Any, get_args
 import typer.testing
 from docstrings import parts, prose, table
 from privbench.benchmark import registry
-from privbench.benchmark.analysis.aggregate import flat
+from privbench.benchmark.analysis.row_labels import flat
 from privbench.benchmark.cli.main import app
 from privbench.benchmark.core.config import BUDGETS, Configuration, Protocol
 from privbench.benchmark.pipeline.cell import Selection

@@ -2,8 +2,9 @@
 
 import pytest
 from helpers.samples import choice, make_record, make_score
-from privbench.benchmark.analysis.aggregate import Section, Summary, bounds, latest, sections
+from privbench.benchmark.analysis.aggregate import Section, Summary, counted, sections
 from privbench.benchmark.core.statistics import student
+from privbench.benchmark.records.bounds import bounds
 from privbench.benchmark.records.record import Record
 
 
@@ -23,16 +24,17 @@ def summary(*records: Record) -> Summary:
     return row.scores["attack_acc"]
 
 
-def test_of_one_seed_the_newest_record_that_has_the_score_counts() -> None:
-    days = [f"2026-01-0{day}T00:00:00+00:00" for day in (1, 2, 3)]
-    old, new = scored(value=0.1, created=days[0], key="0" * 64), scored(value=0.3, created=days[1], key="1" * 64)
-    without = scored(created=days[2], key="2" * 64).model_copy(update={"scores": {}})
-    for order in ((old, new, without), (without, new, old), (new, without, old)):
-        assert latest(order, "attack_acc") == {0: new}
-    assert latest((old, without), "attack_acc") == {0: old}
-    assert summary(old, new).value == 0.3
-    twin = new.model_copy(update={"key": "f" * 64})
-    assert latest((twin, new), "attack_acc") == {0: twin}, "of equally new ones the larger key"
+def test_of_one_seed_the_first_record_that_has_the_score_counts_whatever_its_time() -> None:
+    first, late = scored(value=0.1, key="0" * 64), scored(value=0.3, created="9999-12-31T00:00:00+00:00", key="1" * 64)
+    without = scored(key="2" * 64).model_copy(update={"scores": {}})
+    for order in ((first, late, without), (without, first, late), (first, without, late)):
+        assert counted(order, "attack_acc") == {0: first}
+    assert counted((late, first), "attack_acc") == {0: late}
+    assert counted((without, late), "attack_acc") == {0: late}
+    assert counted((without,), "attack_acc") == {0: without}
+    assert summary(first, late).value == 0.1
+    newer = late.model_copy(update={"key_format": 2})
+    assert summary(first, newer).value == 0.3, "keys of the newer format count first"
 
 
 def test_a_row_is_the_mean_over_seeds_with_a_value() -> None:

@@ -151,15 +151,19 @@ def test_a_changed_record_or_picture_is_not_shown(verified: Path, suffix: str) -
     assert "to have the SHA-256" in records.problems[0]
 
 
-def test_a_submission_does_not_replace_a_record_of_the_results(verified: Path, author: Path) -> None:
+def test_only_a_verified_submission_replaces_another_record_of_the_results(verified: Path, author: Path) -> None:
     shutil.copytree(author / "results" / "records", verified / "records")
     (path,) = (verified / "records").rglob("*.json")
     change(path, queries={"forward": 1})
     records = load_records(verified)
-    (record,) = records
-    assert record.queries == {"forward": 1}
-    assert records.level([record]) == "self-reported"
-    assert "have the same key but differ" in records.problems[0]
+    assert level(records) == "recomputed"
+    assert records.items[0].queries == {}
+    assert "counts first" in records.left_out[0]
+    (verified / "verifications" / "honest.json").unlink()
+    records = load_records(verified)
+    assert level(records) == "self-reported"
+    assert records.items[0].queries == {"forward": 1}
+    assert not records.sources
 
 
 def test_a_link_instead_of_a_record(verified: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ...analysis.aggregate import flat
+from ...analysis.row_labels import flat
 from ...core.config import BUDGETS
 from ...records.record import Choice, Record
 from ..formatting import sanitize

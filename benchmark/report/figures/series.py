@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...analysis.aggregate import Row, Section, flat
+from ...analysis.aggregate import Row, Section
 from ...analysis.record_set import Records
+from ...analysis.row_labels import flat
 from ...core.config import Definition
 from ...errors import InvalidConfigurationError, UnknownComponentError
 from ..formatting import sanitize, section_title

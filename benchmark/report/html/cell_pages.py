@@ -6,9 +6,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...analysis.aggregate import Row, flat
+from ...analysis.aggregate import Row
 from ...analysis.excess import Controls, Excess
 from ...analysis.flags import EXPLANATIONS
+from ...analysis.row_labels import flat
+from ...pipeline.write_record import command
 from ...records.record import Choice, Flag, Record, RecordedScore
 from ...records.submitted import Provenance
 from ...records.verification import LEVELS, Level
@@ -127,7 +129,7 @@ def cell_pages(
             picture=urls.picture(record.key, pictures[record.key]) if record.key in pictures else None,
             private=_private_picture(private.get(record.key), record, urls),
             stages=tuple(dict.fromkeys([*record.costs, *record.artifacts])),
-            command=sanitize(shlex.join(record.command), 4000),
+            command=sanitize(shlex.join(command_of(record)), 4000),
             settings=tuple(_settings(record, components)),
             curves=tuple(_curves(record)),
             flags=tuple(_explained_flags(view.flags[record.key])),
@@ -191,6 +193,24 @@ def _curves(record: Record) -> Iterator[tuple[str, charts.Curve]]:
                 drawn = charts.curve(points)
                 if drawn:
                     yield " ".join(dict.fromkeys(sanitize(part, 40) for part in (stage, loop, name))), drawn
+
+
+def command_of(record: Record) -> list[str]:
+    """Return the command that runs a cell, made from the cell; no word that its author wrote for a shell is shown."""
+    changed: dict[str, dict[str, Any]] = {}
+    for choice, scope in _scopes(record):
+        fields = flat(choice.fields)
+        known = {**fields, **choice.fields}
+        found = {path: known[path] for path in record.changed.get(scope, {}) if path in known}
+        changed |= {scope: found} if found else {}
+    return command(record.cell, {scope: changed[scope] for scope in record.changed if scope in changed})
+
+
+def _scopes(record: Record) -> Iterator[tuple[Choice, str]]:
+    """The components of a cell and the words before the dot of their `--set`."""
+    cell = record.cell
+    yield from ((cell.dataset, "dataset"), (cell.defense, "defense"), (cell.attack, "attack"))
+    yield from ((choice, choice.name) for choice in cell.evaluators)
 
 
 def comparison_json(cell: CellPage, urls: Urls) -> str:

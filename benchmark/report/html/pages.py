@@ -116,12 +116,13 @@ class _Report:
         """Values for all templates but those of a single cell or leaderboard."""
         cells = [record.cell for record in self.records]
         budgets = {cell.budget for cell in cells}
+        unverified = self.records.unverified
         return {
             "views": self.views,
             "pictures": self.pictures,
             "records": len(self.records),
-            "newest": max((record.created for record in self.records), default=""),
-            "problems": self.records.problems,
+            "newest": max((record.created for record in self.records if record.key not in unverified), default=""),
+            "problems": (*self.records.problems, *self.records.left_out),
             "definitions": definition_rows(self.records),
             "explanations": EXPLANATIONS,
             "levels": LEVELS,

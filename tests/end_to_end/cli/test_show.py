@@ -5,7 +5,7 @@ import json
 import pytest
 from helpers import command_line
 from privbench.benchmark import registry
-from privbench.benchmark.analysis.aggregate import flat
+from privbench.benchmark.analysis.row_labels import flat
 from privbench.benchmark.core.config import BUDGETS
 from privbench.benchmark.pipeline.cell import Selection
 from privbench.benchmark.pipeline.resolve import resolve
