@@ -21,11 +21,11 @@ from ..pipeline.keys import KEY_FORMAT
 from ..pipeline.plan import JUDGES, Plan, Stage, build_plan
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.scoring import score_with
-from ..pipeline.trained_models import load_judges
 from ..records.record import Record
 from ..records.verification import CheckedScore
 from .check_components import Components
 from .rejection import reject
+from .shared_judges import SharedJudges
 
 if TYPE_CHECKING:
     from ..pipeline.session import Session
@@ -68,7 +68,7 @@ class VerifierJudges:
         return (first if isinstance(first, dict) else {}) | facts
 
 
-def prepare_judges(record: Record, components: Components, session: Session) -> VerifierJudges:
+def prepare_judges(record: Record, components: Components, session: Session, shared: SharedJudges) -> VerifierJudges:
     """Load the judges from the verifier's store; train those that are missing.
 
     Raises:
@@ -91,7 +91,7 @@ def prepare_judges(record: Record, components: Components, session: Session) -> 
         except MissingDataError as cause:
             artifacts, missing = {}, str(cause)
     _require_judges(record, artifacts)
-    return VerifierJudges(load_judges(artifacts, components.protocol, session.device), artifacts, roles, missing)
+    return VerifierJudges(shared.get(artifacts, components.protocol), artifacts, roles, missing)
 
 
 def _judge_artifact(stage: Stage, session: Session) -> Artifact:

@@ -23,6 +23,7 @@ from .published import published_scores
 from .recompute import prepare_judges, recompute_scores
 from .rejection import reject
 from .rerun import RerunConfig, rerun_cell
+from .shared_judges import SharedJudges
 from .unique_evidence import Sketches, copy_problem, output_hashes, verified_outputs
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
@@ -49,6 +50,23 @@ class SubmissionResult:
     records: Mapping[str, CheckedRecord]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the records of one submission share while they are verified.
+
+    Args:
+        session: the verifier's data and store.
+        rerun: where cells are run again; `None` if they are not.
+        sketches: samples of the evidence so far.
+        shared: judges with the features that they have computed.
+    """
+
+    session: Session
+    rerun: RerunConfig | None
+    sketches: Sketches
+    shared: SharedJudges
+
+
 def verify_submission(
     folder: Path, session: Session, rerun: RerunConfig | None = None, *, begin: Begin = _silent
 ) -> SubmissionResult:
@@ -72,16 +90,17 @@ def verify_submission(
     _require_seeds(submission)
     problems: list[str] = []
     found: dict[str, CheckedRecord] = {}
-    sketches, elsewhere = Sketches(), verified_outputs(folder)
+    work = _Work(session, rerun, Sketches(), SharedJudges(session.device))
+    elsewhere = verified_outputs(folder)
     records = list(zip(submission.index.records, submission.records, strict=True))
     for i, (entry, record) in enumerate(records, 1):
         begin(i, len(records), record)
         try:
             _require_own_evidence(submission, entry, record, elsewhere)
-            found[record.key] = _check_record(submission, entry, record, session, rerun, sketches)
+            found[record.key] = _check_record(submission, entry, record, work)
         except PrivbenchError as problem:
             problems.append(str(problem))
-    for record, other, kind in sketches.copies():
+    for record, other, kind in work.sketches.copies():
         problems.append(copy_problem(record, other, kind))
         found.pop(record.key, None)
         found.pop(other.key, None)
@@ -116,16 +135,9 @@ def _require_seeds(submission: Submission) -> None:
         )
 
 
-def _check_record(
-    submission: Submission,
-    entry: SubmittedRecord,
-    record: Record,
-    session: Session,
-    rerun: RerunConfig | None,
-    sketches: Sketches,
-) -> CheckedRecord:
+def _check_record(submission: Submission, entry: SubmittedRecord, record: Record, work: _Work) -> CheckedRecord:
     components = check_components(record)
-    dataset = components.dataset
+    dataset, session, rerun = components.dataset, work.session, work.rerun
     try:
         dataset.files()
         session.images(dataset, "private_test")
@@ -137,11 +149,11 @@ def _check_record(
         record, components.protocol, dataset.component.negatives, lambda part: session.images(dataset, part)
     )
     items = read_evidence(submission, entry, reference)
-    sketches.add(record, items)
+    work.sketches.add(record, items)
     _require_attack_output(record, components, items)
     check_picture(submission, entry, record, items)
     evidence = Evidence(components.protocol, items, reference.load, record.cell.attack.fields)  # type: ignore[arg-type]
-    checked = _recompute(entry, record, components, evidence, session)
+    checked = _recompute(entry, record, components, evidence, work)
     if rerun is None:
         return checked
     scores, published = rerun_cell(record, components, rerun)
@@ -171,10 +183,10 @@ def _require_attack_output(record: Record, components: Components, items: Mappin
 
 
 def _recompute(
-    entry: SubmittedRecord, record: Record, components: Components, evidence: Evidence, session: Session
+    entry: SubmittedRecord, record: Record, components: Components, evidence: Evidence, work: _Work
 ) -> CheckedRecord:
     """Recompute the scores; notes say why the record does not reach the level recomputed."""
-    verifier = prepare_judges(record, components, session)
+    verifier = prepare_judges(record, components, work.session, work.shared)
     found = recompute_scores(record, components, evidence, verifier)
     notes = [
         f"its {kind} {getattr(record.cell, kind).name} is not available here ({reason}), so that its fields, seed and "
@@ -190,7 +202,9 @@ def _recompute(
             "not compared with its components, fields and data; run its cell again"
         )
     notes += _uncompared(record, found.checked)
-    published = None if notes else published_scores(record, components, found.found, verifier, entry.probe, session)
+    published = (
+        None if notes else published_scores(record, components, found.found, verifier, entry.probe, work.session)
+    )
     return _at_level("recomputed", found.checked, tuple(notes), published)
 
 

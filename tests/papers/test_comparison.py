@@ -158,10 +158,8 @@ def test_the_order_of_rows_is_compared_at_any_effort():
     ours = {row.label: 0.2 + 0.2 * sorted(printed).index(value) for row, value in zip(rows, printed, strict=True)}
     first, second = sorted(rows, key=lambda row: -row.values["attack_acc"].value)[:2]
     ours[first.label], ours[second.label] = ours[second.label], ours[first.label]
-    found = [
-        record(row, {"attack_acc": (ours[row.label], (ours[row.label] - 0.15, ours[row.label] + 0.15))}, budget="smoke")
-        for row in rows
-    ]
+    intervals = {label: (value, (max(0.0, value - 0.15), value + 0.15)) for label, value in ours.items()}
+    found = [record(row, {"attack_acc": intervals[row.label]}, budget="smoke") for row in rows]
     (order,) = compare(TABLES["bido-table3"], Records(tuple(found))).orders
     assert (order.column, order.budget, order.protocol) == ("Attack Acc", "smoke", HSIC.cell.protocol)
     assert len(order.pairs) == 6

@@ -39,7 +39,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_not_parsed(tmp_path: Path, m
     monkeypatch.setattr(submission, "read_bounded", swapping)
     assert read_submission(folder).records == (make_record(),)
     assert len(seen) == 1
-    (problem,) = submitted.load(folder)
+    (problem,) = submitted.load(folder, None)
     assert "to have the SHA-256" in str(problem)
 
 

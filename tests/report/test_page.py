@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.errors import StorageError
 from privbench.benchmark.records.record import save
 from privbench.benchmark.report.html import charts, output_folder, permalinks, tradeoff_svg
+from privbench.benchmark.report.html.cell_pages import command_of
 from privbench.benchmark.report.html.pages import render_folder, render_single_page
 from privbench.benchmark.report.tradeoff import pareto
 
@@ -237,7 +239,7 @@ def test_every_cell_has_a_page_with_its_command(files, matrix):
         name = f"cells/{record.key[:16]}.html"
         assert name in links
         page = Page(files[name].decode())
-        assert " ".join(record.command) in page.text
+        assert shlex.join(command_of(record)) in page.text
         assert record.key in page.text
         for artifact in record.artifacts.values():
             assert artifact.digest in page.text

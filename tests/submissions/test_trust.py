@@ -23,6 +23,7 @@ from privbench.benchmark.submissions import published, recompute, rerun, verify
 from privbench.benchmark.submissions.check_components import _are_fields
 from privbench.benchmark.submissions.recompute import compare_score
 from privbench.benchmark.submissions.rerun import RerunConfig
+from privbench.benchmark.submissions.shared_judges import remembered
 from privbench.benchmark.submissions.unique_evidence import Sketches, is_near, verified_outputs
 from privbench.benchmark.submissions.verify import SubmissionResult, make_verification, verify_submission
 
@@ -256,6 +257,24 @@ def test_progress_is_reported_before_each_record(honest: Path, verifier: Path) -
     session = Session(Store(verifier), verifier, torch.device("cpu"))
     verify_submission(honest, session, begin=lambda i, n, record: seen.append((i, n, record.cell.attack.name)))
     assert seen == [(1, 1, "kedmi")]
+
+
+def test_features_of_equal_images_are_computed_once() -> None:
+    calls: list[torch.Tensor] = []
+
+    def double(name: str, values: torch.Tensor, transform: object = None) -> torch.Tensor:
+        calls.append(values)
+        return 2 * values
+
+    function, values = remembered(double), torch.arange(6)
+    function("a", values).zero_()
+    assert torch.equal(function("a", values.clone()), 2 * values)
+    assert len(calls) == 1
+    for other in (("b", values), ("a", values + 1), ("a", values.view(2, 3)), ("a", values.float())):
+        assert torch.equal(function(*other), 2 * other[1])
+    assert len(calls) == 5
+    function("a", values, print)
+    assert len(calls) == 6, "a function is not remembered"
 
 
 def test_curves_of_odd_names_raise_no_flag() -> None:
