@@ -75,24 +75,27 @@ def execute(
     if runner not in get_args(Runner):
         raise InvalidConfigurationError(f"expected runner to be one of {', '.join(get_args(Runner))}, got {runner!r}")
     require_writable(results)
-    plan = build_plan(cells, data)
+    plan, opened = build_plan(cells, data), Store(store)
     require_supported(plan.cells.values())
+    chosen = choose_device(device) if runner == "local" else None
     written: dict[str, tuple[Record, Path]] = {}
+    with opened.lease(plan.stages) as renew:
 
-    def on_scores(key: str, artifact: Artifact) -> None:
-        written[key] = write_record(plan, key, artifact, results)
+        def on_scores(key: str, artifact: Artifact) -> None:
+            written[key] = write_record(plan, key, artifact, results)
+            renew()
 
-    if runner == "ray":
-        from .runners import ray
-        from .runners.ray_cluster import Cluster
+        if chosen is None:
+            from .runners import ray
+            from .runners.ray_cluster import Cluster
 
-        cluster = Cluster(address, jobs, threads, stage_timeout)
-        outcome = ray.execute(plan, Store(store), data, device, cluster, listener, on_scores)
-    else:
-        session = Session(Store(store), data, choose_device(device))
-        outcome = local.execute(
-            plan, session, listener, jobs, threads=threads, stage_timeout=stage_timeout, on_scores=on_scores
-        )
+            cluster = Cluster(address, jobs, threads, stage_timeout)
+            outcome = ray.execute(plan, opened, data, device, cluster, listener, on_scores)
+        else:
+            session = Session(opened, data, chosen)
+            outcome = local.execute(
+                plan, session, listener, jobs, threads=threads, stage_timeout=stage_timeout, on_scores=on_scores
+            )
     return plan, outcome, [written[key] for key in outcome.scores]
 
 

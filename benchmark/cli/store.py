@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +14,8 @@ from rich.table import Table
 
 from ..core.paths import results_root
 from ..core.text import count
-from ..errors import InvalidConfigurationError
-from .options import Json, ResultsFolder, StoreFolder
+from ..errors import InvalidConfigurationError, PrivbenchError
+from .options import Json, StoreFolder
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -69,7 +68,12 @@ def check(
 @app.command()
 def gc(
     store: StoreFolder = None,
-    results: ResultsFolder = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--results", help="Folder of records; repeat for each that uses the store. Default: PRIVBENCH_RESULTS."
+        ),
+    ] = None,
     older_than: Annotated[
         float | None, typer.Option(min=0, metavar="DAYS", help="Keep artifacts and checkpoints younger than this.")
     ] = None,
@@ -85,9 +89,11 @@ def gc(
 ) -> None:
     """Remove artifacts that no record references.
 
-    Artifacts of the records in --results are kept. The quarantine and leftovers of interrupted runs are removed too.
+    Artifacts of the records in --results are kept, and those that a run uses now. The quarantine and leftovers of
+    interrupted runs are removed too.
     """
-    keep: set[str] = set() if everything else _referenced(results_root(results))
+    folders = [results_root(each) for each in results] if results else [results_root()]
+    keep: set[str] = set() if everything else _referenced(folders)
     opened = _open(store)
     if shared and opened.address.remote is None:
         raise InvalidConfigurationError(
@@ -110,27 +116,35 @@ def gc(
         typer.echo(done)
 
 
-def _referenced(results: Path) -> set[str]:
-    """Keys of the artifacts that the records below a folder reference.
+def _referenced(folders: Iterable[Path]) -> set[str]:
+    """Keys of the artifacts that the records below some folders reference.
 
     Raises:
-        InvalidConfigurationError: there are none; otherwise a wrong folder would empty the store.
+        InvalidConfigurationError: one has none; otherwise a wrong folder would empty the store.
     """
-    keys = {key for path in sorted((results / "records").rglob("*.json")) for key in _keys(path)}
-    if not keys:
-        raise InvalidConfigurationError(
-            f"expected --results to be a folder of records that reference artifacts, got {str(results)!r}; give "
-            f"another folder, or remove all artifacts with --all"
-        )
+    keys: set[str] = set()
+    for results in folders:
+        found = {key for path in sorted((results / "records").rglob("*.json")) for key in _keys(path)}
+        if not found:
+            raise InvalidConfigurationError(
+                f"expected --results to be a folder of records that reference artifacts, got {str(results)!r}; give "
+                f"another folder, or remove all artifacts with --all"
+            )
+        keys |= found
     return keys
 
 
 def _keys(path: Path) -> Iterator[str]:
     """Keys that one record references; a damaged record is skipped with a warning."""
+    from ..files.documents import parse_json
+    from ..files.untrusted import read_bounded
+    from ..records.record import MAX_BYTES
+
     try:
-        artifacts = json.loads(path.read_text(encoding="utf-8")).get("artifacts", {})
-        yield from [each["key"] for each in artifacts.values() if each is not None]
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as cause:
+        data = read_bounded(path, MAX_BYTES, follow_links=True)
+        artifacts = parse_json(data, str(path), MAX_BYTES).get("artifacts", {})
+        yield from [str(each["key"]) for each in artifacts.values() if each is not None]
+    except (PrivbenchError, AttributeError, TypeError, KeyError) as cause:
         reason = f"{type(cause).__name__}: {cause}"
         log.warning("%s is not a record (%s); artifacts only it references will be deleted", path, reason)
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import PrivbenchError, StorageError
-from .untrusted import open_regular
 
 _CHUNK = 1 << 24
 _REMEDIES = {
@@ -18,6 +17,7 @@ _REMEDIES = {
     errno.EDQUOT: "free some of your quota, or ",
     errno.EFBIG: "raise the limit on file size, or ",
     errno.EIO: "check the disk, or ",
+    errno.ELOOP: "remove the link, or ",
 }
 
 
@@ -40,7 +40,8 @@ def storage_errors(
     except PrivbenchError:
         raise
     except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
+        reason = cause.strerror or str(cause)
+        reason = reason[:1].lower() + reason[1:]
         remedy = _REMEDIES.get(cause.errno or 0, "")
         raise StorageError(f"cannot {action} {path}: {reason}; {remedy}{otherwise}") from cause
 
@@ -50,14 +51,13 @@ def is_denied(error: StorageError) -> bool:
     return getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def write_new(path: Path, data: bytes) -> str:
-    """Write and sync a file that does not exist yet; returns the SHA-256 of `data`."""
-    return write_chunks(path, [data])
+def write_new(path: Path, data: bytes) -> None:
+    """Write and sync a file that does not exist yet."""
+    write_chunks(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), [data])
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes]) -> str:
-    """Write and sync a file that does not exist yet; returns the SHA-256 of all chunks."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+def write_chunks(descriptor: int, chunks: Iterable[bytes], *, sync: bool = True) -> str:
+    """Write, sync and close a file that is open for writing; returns the SHA-256 of all chunks."""
     found = hashlib.sha256()
     try:
         for chunk in chunks:
@@ -65,7 +65,8 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> str:
             view = memoryview(chunk)
             while view:
                 view = view[os.write(descriptor, view[:_CHUNK]) :]
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     return found.hexdigest()
@@ -78,18 +79,17 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def replaced_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+def replaced_file(path: Path) -> Iterator[Path]:
     """Yield a path for the block to write a file to, which then replaces `path`; on failure `path` is unchanged.
 
     Args:
         path: of the file; its folder is made.
-        temporary: a new path on the same file system; by default a hidden one beside `path`.
 
     Raises:
         OSError: the file cannot be written.
     """
     path = path.absolute()
-    temporary = temporary or path.with_name(f".{secrets.token_hex(8)}.partial")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     make_folder(path.parent)
     try:
         yield temporary
@@ -118,18 +118,17 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def replaced_folder(folder: Path, temporary: Path | None = None) -> Iterator[Path]:
+def replaced_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder for the block to fill, which then replaces `folder`; on failure `folder` is unchanged.
 
     Args:
         folder: to replace or make; its parent is made.
-        temporary: a new path on the same file system; by default a hidden one beside `folder`.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder = folder.absolute()
-    temporary = temporary or folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     make_folder(temporary.parent)
     try:
         temporary.mkdir()
@@ -158,18 +157,6 @@ def _swap(temporary: Path, folder: Path) -> None:
     sync_folder(folder.parent)
     if existed:
         remove(earlier)
-
-
-def read(path: Path) -> bytes:
-    """Return the bytes of a regular file; a symbolic link is refused with `OSError`."""
-    with open_regular(path) as file:
-        return file.read()
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a regular file, 64 hexadecimal digits; a symbolic link is refused with `OSError`."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(path: Path) -> None:
@@ -209,18 +196,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def size(path: Path) -> int:
-    """Count the bytes of a file, or of all files below a folder, without those that cannot be read or vanish."""
-    files = [path]
-    if path.is_dir() and not path.is_symlink():
-        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    total = 0
-    for file in files:
-        with contextlib.suppress(OSError):
-            total += file.lstat().st_size
-    return total
 
 
 def children(folder: Path) -> list[Path]:

@@ -64,8 +64,9 @@ def compute(
     try:
         session = _session(config)
         session.progress = ThrottledProgress(send, PROGRESS_SECONDS)
-        _await_inputs(stage, session.store)
-        result = attempt(stage, session, on_start)
+        with session.store.lease([stage.key, *stage.inputs.values()], shared=False):
+            _await_inputs(stage, session.store)
+            result = attempt(stage, session, on_start)
     except PrivbenchError as cause:
         result = StageResult(str(cause))
     finally:

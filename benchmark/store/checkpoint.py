@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pydantic import Field
+
 from ..errors import CorruptArtifactError
 from ..files import atomic
 from ..files.tensors import pack, unpack
+from ..files.tree import Tree
 from .layout import StoreLayout
-from .manifest import Sealed
+from .manifest import MAX_BYTES, Sealed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("privbench")
 ENDING = ".checkpoint"
+#: Bytes of the first line.
+_MAX_HEADER = MAX_BYTES + 100
 Groups = dict[str, dict[str, "Tensor"]]
 
 
@@ -29,6 +35,7 @@ class Header(Sealed):
     name: str
     groups: list[str]
     info: dict[str, Any]
+    bytes: int = Field(ge=0, description="size of the tensors, so that a file of another size is not read")
     sha256: str
 
 
@@ -53,12 +60,12 @@ class Checkpoint:
         path = self._path(name)
         with atomic.storage_errors(path, "read"):
             try:
-                header, tensors = verify(atomic.read(path), self._kind, self._key, name)
+                header, tensors = read(self._layout.tree, path, self._kind, self._key, name)
                 return _grouped(header.groups, unpack(tensors)), header.info
             except FileNotFoundError:
                 return None
             except CorruptArtifactError as damage:
-                path.unlink(missing_ok=True)
+                self._layout.tree.remove(path)
                 log.warning("checkpoint %r of %s %s is damaged (%s); deleted", name, self._kind, self._key[:12], damage)
                 return None
 
@@ -76,38 +83,45 @@ class Checkpoint:
             name=name,
             groups=names,
             info=dict(info),
+            bytes=len(tensors),
             sha256=hashlib.sha256(tensors).hexdigest(),
         ).encode()
         self._layout.prepare()
         path, temporary = self._path(name), self._layout.temporary(self._kind, self._key)
-        with atomic.storage_errors(self._folder), atomic.replaced_file(path, temporary):
-            atomic.write_new(temporary, header + tensors)
+        with atomic.storage_errors(self._folder):
+            self._layout.tree.replace_file(path, temporary, [header, tensors])
 
     def clear(self) -> None:
         """Remove the checkpoints of all loops of the stage."""
         with atomic.storage_errors(self._folder, "remove"):
-            atomic.remove(self._folder)
+            self._layout.tree.remove(self._folder)
 
     def _path(self, name: str) -> Path:
         return self._folder / (quote(name, safe="") + ENDING)
 
 
-def verify(data: bytes, kind: str, key: str, name: str | None = None) -> tuple[Header, bytes]:
-    """Check a checkpoint; returns its header and its safetensors bytes.
+def read(tree: Tree, path: Path, kind: str, key: str, name: str | None = None) -> tuple[Header, bytes]:
+    """Read and check a checkpoint; returns its header and its safetensors bytes.
 
     Args:
-        data: content of the file.
+        tree: of the store.
+        path: of the file.
         kind: that the header must have.
         key: that the header must have.
         name: of the loop, that the header must have, if given.
 
     Raises:
-        CorruptArtifactError: a byte was changed, or the checkpoint belongs to another stage or loop.
+        CorruptArtifactError: it is not a regular file, a byte was changed, or it belongs to another stage or loop.
+        OSError: it cannot be read.
     """
-    line, _, tensors = data.partition(b"\n")
-    header = Header.decode(line + b"\n", kind, key)
-    if name not in (None, header.name):
-        raise CorruptArtifactError(f"it belongs to loop {header.name!r}")
+    with tree.open(path) as file:
+        line = file.readline(_MAX_HEADER)
+        header = Header.decode(line, kind, key)
+        if name not in (None, header.name):
+            raise CorruptArtifactError(f"it belongs to loop {header.name!r}")
+        if os.fstat(file.fileno()).st_size != len(line) + header.bytes:
+            raise CorruptArtifactError("its size does not match")
+        tensors = file.read(header.bytes)
     if hashlib.sha256(tensors).hexdigest() != header.sha256:
         raise CorruptArtifactError("its checksum does not match")
     return header, tensors

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from ..errors import InvalidConfigurationError, StorageError
-from ..files import atomic
+from ..errors import CorruptArtifactError, InvalidConfigurationError, StorageError
+from ..files import atomic, locks
 from ..files.documents import decode
+from ..files.tree import Tree
+from ..files.untrusted import shown
 from .manifest import FORMAT
 
 log = logging.getLogger("privbench")
@@ -35,6 +35,8 @@ DOWNLOAD = "download"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _KEY = re.compile(r"[0-9a-z_]{3,128}")
 _POLL_SECONDS = 0.1
+#: Bytes of a format file, and of the file that names the holder of a lock.
+_MAX_FORMAT = 4096
 
 
 def is_kind(name: str) -> bool:
@@ -65,6 +67,7 @@ class StoreLayout:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).expanduser().absolute()
+        self.tree = Tree(self.root)
         self._holders: dict[tuple[str, str], tuple[int, int]] = {}
 
     def folder(self, kind: str, key: str) -> Path:
@@ -85,7 +88,7 @@ class StoreLayout:
             found = self._format()
             if found is None:
                 # Children first: what is not a folder now cannot become one if another process makes the store.
-                if not atomic.children(self.root) and (not self.root.exists() or self.root.is_dir()):
+                if not self.tree.children(self.root) and (not self.root.exists() or self.root.is_dir()):
                     return False
                 # Another process may have made the store, this file first, in the meantime.
                 found = self._format()
@@ -99,20 +102,22 @@ class StoreLayout:
     def _format(self) -> bytes | None:
         """Content of the format file; `None` if it does not exist."""
         try:
-            return atomic.read(self.root / FORMAT_FILE)
+            return self.tree.read(self.root / FORMAT_FILE, _MAX_FORMAT)
         except FileNotFoundError:
             return None
+        except CorruptArtifactError as damage:
+            raise _damaged(str(self.root), shared=False) from damage
 
     def prepare(self) -> None:
         """Make the format file and the reserved folders if they are missing."""
         self.exists()
         with atomic.storage_errors(self.root):
             atomic.make_folder(self.root)
-            path = self.root / FORMAT_FILE
-            if not atomic.size(path):
-                path.write_text(format_text(shared=False), encoding="utf-8")
+            if not self.tree.size(self.root / FORMAT_FILE):
+                descriptor = self.tree.descriptor(self.root / FORMAT_FILE, os.O_WRONLY | os.O_CREAT)
+                atomic.write_chunks(descriptor, [format_text(shared=False).encode()])
             for name in RESERVED:
-                atomic.make_folder(self.root / name)
+                self.tree.make_folder(self.root / name)
 
     def temporary(self, kind: str, key: str) -> Path:
         """Name a new temporary file or folder of a key whose lock the caller holds."""
@@ -124,17 +129,17 @@ class StoreLayout:
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}{secrets.token_hex(3)}"
         target = self.root / QUARANTINE / f"{kind}-{key}-{stamp}"
         with atomic.storage_errors(path, "move"):
-            path.rename(target)
+            self.tree.rename(path, target)
         return target
 
     def discard(self, path: Path, kind: str, key: str) -> None:
         """Remove a file or folder of a key whose lock the caller holds; it is renamed first, so no one reads a part."""
         with atomic.storage_errors(path, "remove"):
-            if not os.path.lexists(path):
+            if not self.tree.exists(path):
                 return
             renamed = self.temporary(kind, key)
-            path.rename(renamed)
-            atomic.remove(renamed)
+            self.tree.rename(path, renamed)
+            self.tree.remove(renamed)
 
     def is_held(self, kind: str, key: str) -> bool:
         """Tell whether this thread holds the lock of a key."""
@@ -165,40 +170,44 @@ class StoreLayout:
         with self._holding(lock, kind, key):
             yield True
 
-    def _acquired(self, kind: str, key: str, *, wait: bool) -> FileLock | None:
+    def _acquired(self, kind: str, key: str, *, wait: bool) -> int | None:
+        """Take the lock of a key and return its descriptor; `None` if it is held and the caller does not wait."""
         self.folder(kind, key)
         self.prepare()
-        path = self.root / LOCKS / f"{kind}-{key}.lock"
-        lock, warned = FileLock(path), False
-        while not _try_acquire(lock, path):
-            if not wait:
-                return None
-            if not warned:
-                log.warning("waiting for the lock on %s, held by %s", _title(kind, key), self._owner(kind, key))
-                warned = True
-            time.sleep(_POLL_SECONDS)
-        return lock
+        path, warned = self.root / LOCKS / f"{kind}-{key}.lock", False
+        with atomic.storage_errors(path, "lock"):
+            while (descriptor := locks.lock(self.tree, path)) is None:
+                if not wait:
+                    return None
+                if not warned:
+                    log.warning("waiting for the lock on %s, held by %s", _title(kind, key), self._owner(kind, key))
+                    warned = True
+                time.sleep(_POLL_SECONDS)
+        return descriptor
 
     @contextlib.contextmanager
-    def _holding(self, lock: FileLock, kind: str, key: str) -> Iterator[None]:
+    def _holding(self, descriptor: int, kind: str, key: str) -> Iterator[None]:
         owner = self._owner_file(kind, key)
         try:
             self._holders[kind, key] = _current_thread()
             with atomic.storage_errors(owner):
-                owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+                facts = {"pid": os.getpid(), "host": socket.gethostname()}
+                self.tree.remove(owner)  # that of a killed process
+                self.tree.write_new(owner, [json.dumps(facts).encode()], sync=False)
             yield
         finally:
             self._holders.pop((kind, key), None)
             with contextlib.suppress(OSError):
-                owner.unlink()
-            lock.release()
+                self.tree.remove(owner)
+            os.close(descriptor)
 
     def _remove_leftovers(self, kind: str, key: str) -> None:
         """Remove temporary files of dead processes, of a key whose lock the caller holds."""
         folder = self.root / TEMPORARY
         with atomic.storage_errors(folder, "clean"):
-            for path in folder.glob(f"{kind}-{key}-*"):
-                atomic.remove(path)
+            for path in self.tree.children(folder):
+                if path.name.startswith(f"{kind}-{key}-"):
+                    self.tree.remove(path)
 
     def _owner_file(self, kind: str, key: str) -> Path:
         return self.root / LOCKS / f"{kind}-{key}.json"
@@ -206,9 +215,9 @@ class StoreLayout:
     def _owner(self, kind: str, key: str) -> str:
         """Describe the process that holds a lock."""
         try:
-            owner = json.loads(self._owner_file(kind, key).read_text(encoding="utf-8"))
-            return f"process {owner['pid']} on {owner['host']}"
-        except (OSError, ValueError, KeyError, TypeError):
+            owner = decode(self.tree.read(self._owner_file(kind, key), _MAX_FORMAT))
+            return f"process {int(owner['pid'])} on {shown(owner['host'])}"
+        except (OSError, ValueError, KeyError, TypeError, CorruptArtifactError):
             return "another process"
 
 
@@ -217,18 +226,6 @@ def split_name(name: str) -> tuple[str, str] | None:
     kind, _, rest = name.partition("-")
     key, dash, _ = rest.partition("-")
     return (kind, key) if dash and is_kind(kind) and is_key(key) else None
-
-
-def _try_acquire(lock: FileLock, path: Path) -> bool:
-    try:
-        with atomic.storage_errors(path, "lock"):
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                return False
-    except NotImplementedError as cause:
-        raise StorageError(f"cannot lock {path}: its file system has no locks; choose another folder") from cause
-    return True
 
 
 def _title(kind: str, key: str) -> str:
@@ -258,10 +255,7 @@ def check_format(data: bytes, address: str, *, shared: bool) -> None:
         if type(number) is not int or number < 1:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise StorageError(
-            f"{address}/{FORMAT_FILE} is damaged; write {format_text(shared=shared)} into it and run privbench store "
-            f"check"
-        ) from None
+        raise _damaged(address, shared=shared) from None
     if number > FORMAT:
         raise StorageError(
             f"the store {address} has format {number} and this privbench reads up to {FORMAT}; update privbench or "
@@ -273,6 +267,13 @@ def check_format(data: bytes, address: str, *, shared: bool) -> None:
         )
     if not shared and layout is not None:
         raise StorageError(f"{address} is a shared store; give it as file://{address} with --store")
+
+
+def _damaged(address: str, *, shared: bool) -> StorageError:
+    return StorageError(
+        f"{address}/{FORMAT_FILE} is damaged; replace it by a file that contains {format_text(shared=shared)} and run "
+        f"privbench store check"
+    )
 
 
 def not_a_store(address: Path | str) -> StorageError:

@@ -1,5 +1,7 @@
 """Maintenance of a store: list what it contains, find and repair damage, remove what is not needed."""
 
+import contextlib
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +11,8 @@ from typing import Literal, TypeAlias
 
 from ..errors import CorruptArtifactError
 from ..files import atomic
-from .checkpoint import ENDING, verify
+from ..files.tree import Tree
+from . import checkpoint, leases
 from .layout import (
     CHECKPOINTS,
     FORMAT_FILE,
@@ -26,7 +29,11 @@ from .manifest import examine
 
 Keep: TypeAlias = "Callable[[StoreEntry], bool] | Collection[str] | None"
 #: Describes the damage of the file or folder of a kind and key in one phrase; `None` if it is intact or was removed.
-DescribeDamage = Callable[[Path, str, str], str | None]
+DescribeDamage = Callable[[Tree, Path, str, str], str | None]
+
+
+#: States of what a lease keeps.
+_LEASED = ("artifact", "damaged", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -79,15 +86,14 @@ def entries(layout: StoreLayout) -> Iterator[StoreEntry]:
     """Yield every artifact, by kind and key, damaged ones included; only manifests are read."""
     if not layout.exists():
         return
-    for kind, key, path in _folders(layout.root):
-        bytes_ = atomic.size(path)
-        with atomic.storage_errors(path, "read"):
-            try:
-                manifest = examine(path, kind, key, contents=False)
-            except CorruptArtifactError:
-                if path.is_symlink() or path.exists():
-                    yield StoreEntry(kind, key, bytes_, None, path=path, state="damaged")
-                continue
+    for kind, key, path in _folders(layout.tree, layout.root):
+        bytes_ = layout.tree.size(path)
+        try:
+            manifest = examine(path, kind, key, contents=False)
+        except CorruptArtifactError:
+            if layout.tree.exists(path):
+                yield StoreEntry(kind, key, bytes_, None, path=path, state="damaged")
+            continue
         yield StoreEntry(kind, key, bytes_, manifest.created, manifest.inputs, path)
 
 
@@ -112,43 +118,60 @@ def collect(layout: StoreLayout, keep: Keep, older_than_days: float | None, dry_
     unwanted = [
         *_leftovers(layout),
         *_quarantined(layout),
-        *(entry for entry in entries(layout) if not is_kept(entry, keep) and _is_older(entry, limit)),
-        *(entry for entry in _checkpoints(layout) if _is_finished(layout, entry) or _is_abandoned(entry, keep, limit)),
+        *(entry for entry in entries(layout) if not is_kept(entry, keep) and _is_older(layout, entry, limit)),
+        *(entry for entry in _checkpoints(layout) if _is_done_with(layout, entry, keep, limit)),
     ]
-    return [entry for entry in unwanted if _remove_entry(layout, entry, dry_run)]
+    if not unwanted:
+        return []
+    with contextlib.nullcontext() if dry_run else leases.gate(layout):
+        leased = leases.local_keys(layout)
+        return [
+            entry
+            for entry in unwanted
+            if not (entry.key in leased and entry.state in _LEASED) and _remove_entry(layout, entry, dry_run)
+        ]
 
 
-def _folders(root: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield kind, key and path of everything at the path of an artifact or of checkpoints."""
-    for kind in atomic.children(root):
-        if not is_kind(kind.name):
+def _folders(tree: Tree, root: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield kind, key and path of everything at the path of an artifact or of checkpoints; links are strays."""
+    for kind in _listed(tree, root):
+        if not is_kind(kind.name) or not tree.is_folder(kind):
             continue
-        for prefix in atomic.children(kind):
-            for path in atomic.children(prefix):
+        for prefix in _listed(tree, kind):
+            for path in _listed(tree, prefix) if tree.is_folder(prefix) else []:
                 if _is_artifact_path(path):
                     yield kind.name, path.name, path
 
 
+def _listed(tree: Tree, folder: Path) -> list[Path]:
+    with atomic.storage_errors(folder, "read"):
+        return tree.children(folder)
+
+
 def _strays(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
     """Find what is not part of the layout."""
-    locks = (path for path in atomic.children(layout.root / LOCKS) if path.suffix not in {".lock", ".json"})
-    own = {FORMAT_FILE, *RESERVED}
-    for path in [*_misplaced(layout.root, own), *_misplaced(layout.root / CHECKPOINTS, set()), *locks]:
+    tree, own = layout.tree, {FORMAT_FILE, *RESERVED}
+    locks = [path for path in _listed(tree, layout.root / LOCKS) if not _is_lock(path, tree)]
+    for path in [*_misplaced(tree, layout.root, own), *_misplaced(tree, layout.root / CHECKPOINTS, set()), *locks]:
         if repair:
             layout.quarantine(path)
         yield Problem(path, "it is not part of a store", repaired=repair)
 
 
-def _misplaced(root: Path, known: Collection[str]) -> Iterator[Path]:
-    for path in atomic.children(root):
+def _is_lock(path: Path, tree: Tree) -> bool:
+    return path.suffix in {".lock", ".json"} and (not tree.exists(path) or stat.S_ISREG(tree.status(path).st_mode))
+
+
+def _misplaced(tree: Tree, root: Path, known: Collection[str]) -> Iterator[Path]:
+    for path in _listed(tree, root):
         if path.name in known:
             continue
-        if not is_kind(path.name) or not path.is_dir():
+        if not is_kind(path.name) or not tree.is_folder(path):
             yield path
             continue
-        for prefix in atomic.children(path):
-            if prefix.is_dir() and len(prefix.name) == 2:
-                yield from (child for child in atomic.children(prefix) if not _is_artifact_path(child))
+        for prefix in _listed(tree, path):
+            if tree.is_folder(prefix) and len(prefix.name) == 2:
+                yield from (child for child in _listed(tree, prefix) if not _is_artifact_path(child))
             else:
                 yield prefix
 
@@ -159,10 +182,11 @@ def _is_artifact_path(path: Path) -> bool:
 
 def _damaged(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
     """Find damaged artifacts and checkpoints."""
-    for kind, key, path in _folders(layout.root):
+    tree = layout.tree
+    for kind, key, path in _folders(tree, layout.root):
         yield from _problem(layout, path, kind, key, _damage, repair)
-    for kind, key, folder in _folders(layout.root / CHECKPOINTS):
-        for path in atomic.children(folder) if folder.is_dir() else [folder]:
+    for kind, key, folder in _folders(tree, layout.root / CHECKPOINTS):
+        for path in _listed(tree, folder) if tree.is_folder(folder) else [folder]:
             yield from _problem(layout, path, kind, key, _checkpoint_damage, repair)
 
 
@@ -170,33 +194,33 @@ def _problem(
     layout: StoreLayout, path: Path, kind: str, key: str, damage: DescribeDamage, repair: bool
 ) -> Iterator[Problem]:
     """Find the problem of one path, if any; before a repair it is checked again under the lock of its key."""
-    reason = damage(path, kind, key)
+    reason = damage(layout.tree, path, kind, key)
     if reason is None:
         return
     if not repair:
         yield Problem(path, reason, kind, key)
         return
     with layout.lock_if_free(kind, key) as free:
-        reason = damage(path, kind, key)
+        reason = damage(layout.tree, path, kind, key)
         if reason is not None and free:
             layout.quarantine(path, kind, key)
         if reason is not None:
             yield Problem(path, reason, kind, key, repaired=free)
 
 
-def _damage(path: Path, kind: str, key: str) -> str | None:
+def _damage(tree: Tree, path: Path, kind: str, key: str) -> str | None:
     try:
         examine(path, kind, key)
     except CorruptArtifactError as damage:
-        return str(damage) if path.is_symlink() or path.exists() else None
+        return str(damage) if tree.exists(path) else None
     return None
 
 
-def _checkpoint_damage(path: Path, kind: str, key: str) -> str | None:
-    if path.is_symlink() or path.is_dir() or not path.name.endswith(ENDING):
+def _checkpoint_damage(tree: Tree, path: Path, kind: str, key: str) -> str | None:
+    if not path.name.endswith(checkpoint.ENDING):
         return "it is not a checkpoint"
     try:
-        verify(atomic.read(path), kind, key)
+        checkpoint.read(tree, path, kind, key)
     except FileNotFoundError:
         return None
     except CorruptArtifactError as damage:
@@ -211,25 +235,27 @@ def _leftover_problems(layout: StoreLayout, repair: bool) -> Iterator[Problem]:
 
 
 def _leftovers(layout: StoreLayout) -> Iterator[StoreEntry]:
-    """Yield temporary files of keys that no process has locked."""
-    for path in atomic.children(layout.root / TEMPORARY):
+    """Yield temporary files of keys that nobody has locked."""
+    for path in _listed(layout.tree, layout.root / TEMPORARY):
         kind, key = split_name(path.name) or ("", "")
+        if layout.is_held(kind, key):
+            continue
         if kind:
             with layout.lock_if_free(kind, key) as free:
-                if not free or not path.exists():
+                if not free or not layout.tree.exists(path):
                     continue
-        yield StoreEntry(kind, key, atomic.size(path), None, path=path, state="leftover")
+        yield StoreEntry(kind, key, layout.tree.size(path), None, path=path, state="leftover")
 
 
 def _quarantined(layout: StoreLayout) -> Iterator[StoreEntry]:
-    for path in atomic.children(layout.root / QUARANTINE):
+    for path in _listed(layout.tree, layout.root / QUARANTINE):
         kind, key = split_name(path.name) or ("", "")
-        yield StoreEntry(kind, key, atomic.size(path), None, path=path, state="quarantined")
+        yield StoreEntry(kind, key, layout.tree.size(path), None, path=path, state="quarantined")
 
 
 def _checkpoints(layout: StoreLayout) -> Iterator[StoreEntry]:
-    for kind, key, path in _folders(layout.root / CHECKPOINTS):
-        yield StoreEntry(kind, key, atomic.size(path), None, path=path, state="checkpoint")
+    for kind, key, path in _folders(layout.tree, layout.root / CHECKPOINTS):
+        yield StoreEntry(kind, key, layout.tree.size(path), None, path=path, state="checkpoint")
 
 
 def is_kept(entry: StoreEntry, keep: Keep) -> bool:
@@ -239,13 +265,15 @@ def is_kept(entry: StoreEntry, keep: Keep) -> bool:
     return keep(entry) if callable(keep) else entry.key in keep
 
 
-def _is_older(entry: StoreEntry, limit: float | None) -> bool:
+def _is_older(layout: StoreLayout, entry: StoreEntry, limit: float | None) -> bool:
     if limit is None:
         return True
     written = seconds(entry.created)
     if written is not None:
         return written < limit
-    return max(path.lstat().st_mtime for path in (entry.path, *atomic.children(entry.path))) < limit
+    with atomic.storage_errors(entry.path, "read"):
+        times = [layout.tree.status(entry.path), *(facts for _, facts in layout.tree.entries(entry.path))]
+    return max(facts.st_mtime for facts in times) < limit
 
 
 def seconds(created: str | None) -> float | None:
@@ -256,16 +284,13 @@ def seconds(created: str | None) -> float | None:
         return None
 
 
-def _is_finished(layout: StoreLayout, entry: StoreEntry) -> bool:
+def _is_done_with(layout: StoreLayout, entry: StoreEntry, keep: Keep, limit: float | None) -> bool:
+    """Tell whether a checkpoint is of a finished artifact, or old and not kept."""
     try:
         examine(layout.folder(entry.kind, entry.key), entry.kind, entry.key, contents=False)
     except CorruptArtifactError:
-        return False
+        return limit is not None and not is_kept(entry, keep) and _is_older(layout, entry, limit)
     return True
-
-
-def _is_abandoned(entry: StoreEntry, keep: Keep, limit: float | None) -> bool:
-    return limit is not None and not is_kept(entry, keep) and _is_older(entry, limit)
 
 
 def _remove_entry(layout: StoreLayout, entry: StoreEntry, dry_run: bool) -> bool:
@@ -273,7 +298,7 @@ def _remove_entry(layout: StoreLayout, entry: StoreEntry, dry_run: bool) -> bool
     with atomic.storage_errors(entry.path, "remove"):
         if entry.state == "quarantined" or not entry.kind:
             if not dry_run:
-                atomic.remove(entry.path)
+                layout.tree.remove(entry.path)
             return True
         with layout.lock_if_free(entry.kind, entry.key) as free:
             if free and not dry_run:

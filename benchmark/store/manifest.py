@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..errors import CorruptArtifactError, InvalidConfigurationError
 from ..files import atomic
 from ..files.documents import MAX_DEPTH, decode, depth
 from ..files.tensors import pack, unpack
+from ..files.tree import Tree
 from ..files.untrusted import shown
 
 if TYPE_CHECKING:
@@ -143,12 +144,19 @@ class Artifact:
         path = self.path / name
         with atomic.storage_errors(path, "read"):
             try:
-                data = atomic.read(path)
+                data = tree_of(self.path).read(path, facts.bytes)
             except FileNotFoundError as cause:
                 raise CorruptArtifactError(f"{path} was removed while {title} was in use; run it again") from cause
-        if hashlib.sha256(data).hexdigest() != facts.sha256:
+            except CorruptArtifactError:
+                data = None
+        if data is None or hashlib.sha256(data).hexdigest() != facts.sha256:
             raise CorruptArtifactError(f"{path} does not match its manifest; run it again to recompute it")
         return data
+
+
+def tree_of(folder: Path) -> Tree:
+    """Return the store that contains the folder of an artifact, ROOT/KIND/KEY[:2]/KEY."""
+    return Tree(folder.parents[2])
 
 
 def seal(value: dict[str, Any]) -> bytes:
@@ -212,25 +220,31 @@ def check_file_names(files: Iterable[str], groups: Iterable[str]) -> None:
 
 
 def write_files(
-    folder: Path, manifest: Manifest, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, bytes]
+    tree: Tree,
+    folder: Path,
+    manifest: Manifest,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    files: Mapping[str, bytes],
 ) -> Manifest:
     """Write all files of an artifact to an existing folder, the manifest last; returns the complete manifest.
 
     Args:
+        tree: of the store.
         folder: of the artifact.
         manifest: without files.
         tensors: named tensors by group.
         files: other files by name.
     """
     facts = {
-        name: FileFacts(bytes=len(data), sha256=atomic.write_new(folder / name, data)) for name, data in files.items()
+        name: FileFacts(bytes=len(data), sha256=tree.write_new(folder / name, [data])) for name, data in files.items()
     }
     for group, members in tensors.items():
         data = pack(members)
         name = group + TENSORS
-        facts[name] = FileFacts(bytes=len(data), sha256=atomic.write_new(folder / name, data))
+        facts[name] = FileFacts(bytes=len(data), sha256=tree.write_new(folder / name, [data]))
     sealed = manifest.model_copy(update={"files": facts}).encode()
-    atomic.write_new(folder / NAME, sealed)
+    tree.write_new(folder / NAME, [sealed])
+    tree.sync_folder(folder)
     return Manifest.decode(sealed)
 
 
@@ -245,37 +259,36 @@ def examine(folder: Path, kind: str, key: str, *, contents: bool = True) -> Mani
 
     Raises:
         CorruptArtifactError: says in one phrase what does not match.
-        OSError: the folder cannot be read.
+        StorageError: the folder cannot be read.
     """
-    try:
-        return _examine(folder, kind, key, contents)
-    except FileNotFoundError as cause:
-        raise CorruptArtifactError(f"{Path(cause.filename or folder).name} is missing") from cause
+    with atomic.storage_errors(folder, "read"):
+        try:
+            return _examine(folder, kind, key, contents)
+        except FileNotFoundError as cause:
+            raise CorruptArtifactError(f"{Path(cause.filename or folder).name} is missing") from cause
 
 
 def _examine(folder: Path, kind: str, key: str, contents: bool) -> Manifest:
-    sizes = _sizes(folder)
-    if sizes.get(NAME, 0) > MAX_BYTES + _SEAL_BYTES:
-        raise CorruptArtifactError(f"{NAME} is too large")
+    tree = tree_of(folder)
+    sizes = _sizes(tree, folder)
     try:
-        manifest = Manifest.decode(atomic.read(folder / NAME), kind, key)
+        manifest = Manifest.decode(tree.read(folder / NAME, MAX_BYTES + _SEAL_BYTES), kind, key)
     except CorruptArtifactError as cause:
         raise CorruptArtifactError(f"{NAME} is damaged: {cause}") from cause
     for name in sorted(sizes.keys() ^ {NAME, *manifest.files}):
         raise CorruptArtifactError(f"{name} is {'not in the manifest' if name in sizes else 'missing'}")
     for name, facts in manifest.files.items():
-        if sizes[name] != facts.bytes or (contents and atomic.sha256(folder / name) != facts.sha256):
+        if sizes[name] != facts.bytes or (contents and tree.sha256(folder / name) != facts.sha256):
             raise CorruptArtifactError(f"{name} does not match the manifest")
     return manifest
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _sizes(tree: Tree, folder: Path) -> dict[str, int]:
     """Sizes of the files of an artifact; anything but regular files is refused."""
-    if folder.is_symlink() or not folder.is_dir():
+    if not tree.is_folder(folder):
         raise CorruptArtifactError(f"{folder.name} is not a folder")
-    with os.scandir(folder) as found:
-        entries = list(found)
-    for entry in entries:
-        if not entry.is_file(follow_symlinks=False):
-            raise CorruptArtifactError(f"{entry.name} is not a regular file")
-    return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
+    entries = tree.entries(folder)
+    for name, facts in entries:
+        if not stat.S_ISREG(facts.st_mode):
+            raise CorruptArtifactError(f"{name} is not a regular file")
+    return {name: facts.st_size for name, facts in entries}

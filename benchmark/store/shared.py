@@ -18,14 +18,15 @@ from pathlib import Path
 
 from ..errors import CorruptArtifactError, InvalidConfigurationError, StorageError
 from ..files import atomic
+from ..files.tree import Tree
 from .layout import BLOBS, FORMAT_FILE, QUARANTINE, TEMPORARY, check_format, format_text, not_a_store, relative_path
-from .manifest import MAX_BYTES, NAME, TENSORS, FileFacts, Manifest, check_file_names
+from .manifest import MAX_BYTES, NAME, TENSORS, FileFacts, Manifest, check_file_names, tree_of
 from .shared_files import RemoteFiles
 
 log = logging.getLogger("privbench")
 MAX_FILES = 1000
 #: Bytes of a manifest, checksum included.
-_LIMIT = MAX_BYTES + 100
+LIMIT = MAX_BYTES + 100
 
 
 class Remote:
@@ -51,7 +52,7 @@ class Remote:
         if not self.exists():
             return None
         try:
-            return self.files.read(name, _LIMIT)
+            return self.files.read(name, LIMIT)
         except CorruptArtifactError:  # a link, a folder or a device
             return b""
 
@@ -103,23 +104,25 @@ class Remote:
             StorageError: the tier cannot be written.
         """
         self.prepare()
-        data = atomic.read(folder / NAME)
+        tree = tree_of(folder)
+        data = tree.read(folder / NAME, LIMIT)
         for name, facts in checked(data, kind, key).files.items():
-            if atomic.sha256(folder / name) != facts.sha256:
+            if tree.sha256(folder / name) != facts.sha256:
                 raise CorruptArtifactError(f"{name} does not match the manifest")
             self.files.put(blob_name(facts.sha256), folder / name)
         self.files.create(manifest_name(kind, key), data)
         published = self.manifest(kind, key)
         return data if published is None else published
 
-    def download(self, data: bytes, kind: str, key: str, folder: Path) -> None:
+    def download(self, data: bytes, kind: str, key: str, tree: Tree, folder: Path) -> None:
         """Download a published artifact to a new folder and verify every byte.
 
         Args:
             data: the manifest.
             kind: that the manifest must have.
             key: that the manifest must have.
-            folder: does not exist yet; after an error the caller removes it.
+            tree: the local tier.
+            folder: below it; does not exist yet; after an error the caller removes it.
 
         Raises:
             CorruptArtifactError: the manifest or a blob is damaged.
@@ -127,11 +130,11 @@ class Remote:
         """
         files = checked(data, kind, key).files
         with atomic.storage_errors(folder):
-            folder.mkdir()
+            tree.new_folder(folder)
             for name, facts in files.items():
-                atomic.write_chunks(folder / name, self._blob(name, facts))
-            atomic.write_new(folder / NAME, data)
-            atomic.sync_folder(folder)
+                tree.write_new(folder / name, self._blob(name, facts))
+            tree.write_new(folder / NAME, [data])
+            tree.sync_folder(folder)
 
     def _blob(self, name: str, facts: FileFacts) -> Iterator[bytes]:
         """Yield the bytes of a blob; a mismatch with the manifest raises an error after the last byte at the latest."""
@@ -194,7 +197,7 @@ def checked(data: bytes, kind: str, key: str) -> Manifest:
     Raises:
         CorruptArtifactError: it is damaged, belongs to another key, or lists files that no artifact contains.
     """
-    if len(data) >= _LIMIT:
+    if len(data) >= LIMIT:
         raise CorruptArtifactError(f"{NAME} is too large")
     try:
         manifest = Manifest.decode(data, kind, key)

@@ -30,6 +30,7 @@ _PERMANENT = {
     errno.EEXIST,
     errno.ENAMETOOLONG,
     errno.EFBIG,
+    errno.ELOOP,
 }
 #: Errors of botocore for mistakes of the user, which derive from no built-in error.
 _USER_ERRORS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"}

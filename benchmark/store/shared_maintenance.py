@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import CorruptArtifactError
 from .layout import BLOBS, FORMAT_FILE, QUARANTINE, TEMPORARY, is_key, is_kind, split_name
+from .leases import SHARED, SHARED_SECONDS, shared_keys
 from .maintenance import Keep, Problem, StoreEntry, is_kept, seconds
 from .manifest import FileFacts, Manifest
 from .shared import Remote, blob_name, checked
@@ -85,22 +86,29 @@ def collect(
     now = datetime.now(UTC) if dry_run else remote.now()
     is_old = _age_check(remote, now)
     sizes = remote.files.sizes()
+    leased = {name for name in sizes if name.startswith(SHARED) and not is_old(name, SHARED_SECONDS)}
+    in_use = shared_keys(remote, leased)
     published = list(_published(remote, sizes))
     limit = None if older_than_days is None else time.time() - 86400 * older_than_days
     removed: list[StoreEntry] = []
     unwanted: set[str] = set()
     for each in published if artifacts else ():
         entry = each.entry()
-        if not is_kept(entry, keep) and _is_older(entry, limit) and is_old(each.name):
+        if (
+            not (is_kept(entry, keep) or entry.key in in_use)
+            and _is_older(entry, limit)
+            and is_old(each.name, GRACE_SECONDS)
+        ):
             if not dry_run:
                 remote.withdraw(each.kind, each.key, each.data)
             removed.append(entry)
             unwanted.add(each.name)
     named = {blob for each in published if each.name not in unwanted for blob in _blobs(each)}
     for entry in _unlisted(sizes, named):
-        if is_old(entry.path.as_posix()):
+        name = entry.path.as_posix()
+        if name not in leased and is_old(name, GRACE_SECONDS):
             if not dry_run:
-                remote.files.remove(entry.path.as_posix())
+                remote.files.remove(name)
             removed.append(entry)
     return removed
 
@@ -176,12 +184,12 @@ def _unlisted(sizes: dict[str, int], named: set[str]) -> Iterator[StoreEntry]:
             yield StoreEntry("", "", sizes[name], None, path=Path(name), state="leftover", tier="shared")
 
 
-def _age_check(remote: Remote, now: datetime | None) -> Callable[[str], bool]:
-    """Make a function that tells whether a file is older than the grace period; `False` if its age is unknown."""
+def _age_check(remote: Remote, now: datetime | None) -> Callable[[str, float], bool]:
+    """Make a function that tells whether a file is older than so many seconds; `False` if its age is unknown."""
 
-    def is_old(name: str) -> bool:
+    def is_old(name: str, seconds: float) -> bool:
         written = remote.files.modified(name)
-        return now is not None and written is not None and (now - written).total_seconds() > GRACE_SECONDS
+        return now is not None and written is not None and (now - written).total_seconds() > seconds
 
     if now is None:
         log.warning("%s keeps no times, so nothing is removed from it", remote.url)

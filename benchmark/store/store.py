@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -21,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.paths import Address, store_root
 from ..errors import CorruptArtifactError, StorageError
-from ..files import atomic
-from . import maintenance, shared_maintenance
+from . import leases, maintenance, shared_maintenance
 from .checkpoint import Checkpoint
 from .layout import DOWNLOAD, StoreLayout
+from .local import LocalTier
 from .maintenance import Problem, StoreEntry
-from .manifest import NAME, Artifact, Manifest, check_file_names, examine, seal, unseal, write_files
+from .manifest import Artifact, Manifest, check_file_names, seal, unseal
 from .shared import Remote, checked
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ class Store:
         #: Picklable, for `open_store` in another process.
         self.address = root if isinstance(root, Address) else Address(str(Path(root).expanduser().absolute()))
         self._layout = StoreLayout(Path(self.address.root))
+        self._local = LocalTier(self._layout)
         self._remote = Remote(self.address.remote) if self.address.remote else None
         self._agreed: set[tuple[str, str]] = set()
         self._publishes_late = True
@@ -79,7 +79,7 @@ class Store:
         Raises:
             StorageError: the store cannot be read, or is of a newer format.
         """
-        local = self._find_local(kind, key, verify)
+        local = self._local.find(kind, key, verify=verify)
         if self._remote is None or (local is not None and (kind, key) in self._agreed):
             return local
         published = self._remote.manifest(kind, key)
@@ -92,7 +92,7 @@ class Store:
     def manifest(self, kind: str, key: str) -> Manifest | None:
         """Read the manifest of an artifact in either tier, without reading its files or changing anything."""
         with contextlib.suppress(CorruptArtifactError):
-            found = self._read(kind, key, verify=False)
+            found = self._local.read(kind, key, verify=False)
             if found is not None:
                 return found.manifest
         published = None if self._remote is None else self._remote.manifest(kind, key)
@@ -100,75 +100,34 @@ class Store:
             return None if published is None else checked(published, kind, key)
         return None
 
-    def _find_local(self, kind: str, key: str, verify: bool) -> Artifact | None:
-        with contextlib.suppress(CorruptArtifactError):
-            return self._read(kind, key, verify)
-        try:
-            with self._layout.lock_if_free(kind, key) as free:
-                return self._find_locked(kind, key, verify) if free else None
-        except StorageError as cause:
-            if not atomic.is_denied(cause):
-                raise
-            log.warning("%s %s is damaged, but cannot be moved: %s", kind, key[:12], cause)
-            return None
-
-    def _find_locked(self, kind: str, key: str, verify: bool) -> Artifact | None:
-        """Find an artifact whose lock the caller holds; a damaged one is moved to the quarantine."""
-        try:
-            return self._read(kind, key, verify)
-        except CorruptArtifactError as damage:
-            moved = self._layout.quarantine(self._layout.folder(kind, key), kind, key)
-            log.warning("%s %s is damaged (%s); moved to %s; it will be recomputed", kind, key[:12], damage, moved)
-            return None
-
-    def _read(self, kind: str, key: str, verify: bool) -> Artifact | None:
-        folder = self._layout.folder(kind, key)
-        if not self._layout.exists() or not os.path.lexists(folder):
-            return None
-        with atomic.storage_errors(folder, "read"):
-            return Artifact(kind, key, folder, examine(folder, kind, key, contents=verify))
-
     def _is_published(self, local: Artifact, published: bytes) -> bool:
         """Tell whether the published manifest is that of the local artifact, and remember it if so."""
-        with atomic.storage_errors(local.path, "read"), contextlib.suppress(FileNotFoundError):
-            if atomic.read(local.path / NAME) == published:
-                self._agreed.add((local.kind, local.key))
-                return True
-        return False
+        if self._local.manifest(local.path) != published:
+            return False
+        self._agreed.add((local.kind, local.key))
+        return True
 
     def _download(self, remote: Remote, kind: str, key: str, published: bytes) -> Artifact | None:
         """Download a published artifact to the local tier; `None` if it is damaged."""
         pair = DOWNLOAD, f"{kind}_{key}"
         with self._layout.lock(*pair):
             with contextlib.suppress(CorruptArtifactError):
-                if (found := self._read(kind, key, verify=True)) is not None:  # another process downloaded it first
+                if (found := self._local.read(kind, key, verify=True)) is not None:  # another process was faster
                     self._is_published(found, published)
                     return found
             temporary = self._layout.temporary(*pair)
             try:
-                remote.download(published, kind, key, temporary)
-                self._put_in_place(temporary, kind, key)
+                remote.download(published, kind, key, self._layout.tree, temporary)
+                self._local.put_in_place(temporary, kind, key)
             except CorruptArtifactError as damage:
                 remote.quarantine(kind, key, published, damage)
                 return None
             finally:
-                _clear(temporary)
-        found = self._find_local(kind, key, verify=False)
+                self._local.clear(temporary)
+        found = self._local.find(kind, key, verify=False)
         if found is not None:
             self._is_published(found, published)
         return found
-
-    def _put_in_place(self, temporary: Path, kind: str, key: str) -> None:
-        """Rename a complete artifact into place; one that another process put there meanwhile is kept."""
-        folder = self._layout.folder(kind, key)
-        with atomic.storage_errors(folder):
-            atomic.make_folder(folder.parent)
-            try:
-                temporary.rename(folder)
-            except OSError:
-                if not os.path.lexists(folder):
-                    raise
-            atomic.sync_folder(folder.parent)
 
     def _publish_late(self, remote: Remote, local: Artifact, published: bytes | None) -> Artifact:
         """Publish an artifact that the shared tier lacks, or use the shared one; a failure does not stop reading."""
@@ -194,15 +153,15 @@ class Store:
                 return local
             temporary = self._layout.temporary(kind, key)
             try:
-                remote.download(published, kind, key, temporary)
+                remote.download(published, kind, key, self._layout.tree, temporary)
                 self._layout.discard(local.path, kind, key)
-                self._put_in_place(temporary, kind, key)
+                self._local.put_in_place(temporary, kind, key)
             except CorruptArtifactError as damage:
                 remote.quarantine(kind, key, published, damage)
                 published = remote.manifest(kind, key)
                 continue
             finally:
-                _clear(temporary)
+                self._local.clear(temporary)
             log.warning("another machine published %s %s first; its result is used", kind, key[:12])
             self._agreed.add((kind, key))
             return Artifact(kind, key, local.path, Manifest.decode(published))
@@ -243,24 +202,20 @@ class Store:
             found = self.find(kind, key)
             if found is not None:
                 return found
-            folder, temporary = self._layout.folder(kind, key), self._layout.temporary(kind, key)
             manifest = Manifest(kind=kind, key=key, created=_now(), inputs=dict(inputs or {}), info=facts, files={})
-            with atomic.storage_errors(folder), atomic.replaced_folder(folder, temporary):
-                manifest = write_files(temporary, manifest, tensors, contents)
-            artifact = Artifact(kind, key, folder, manifest)
+            artifact = self._local.write(manifest, tensors, contents)
             return artifact if self._remote is None else self._settle(self._remote, artifact, None)
 
     def exists(self, kind: str, key: str) -> bool:
         """Tell whether the local tier has something under the key, valid or damaged."""
-        return os.path.lexists(self._layout.folder(kind, key))
+        return self._local.exists(kind, key)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artifact so that it is recomputed; one that another machine published meanwhile is kept."""
         folder = self._layout.folder(kind, key)
         with self._layout.lock(kind, key):
             if self._remote is not None:
-                with atomic.storage_errors(folder, "read"):
-                    expected = atomic.read(folder / NAME) if (folder / NAME).is_file() else None
+                expected = self._local.manifest(folder)
                 self._remote.withdraw(kind, key, expected)
             self._agreed.discard((kind, key))
             self._layout.discard(folder, kind, key)
@@ -298,6 +253,27 @@ class Store:
         shared = [] if self._remote is None else shared_maintenance.check(self._remote, repair)
         return [*maintenance.check(self._layout, repair), *shared]
 
+    @contextlib.contextmanager
+    def lease(self, keys: Collection[str], *, shared: bool = True) -> Iterator[Callable[[], None]]:
+        """Keep artifacts from `gc` while the block runs; a killed process keeps nothing.
+
+        In the shared tier they are kept for some days from the last call of the yielded function, which is to be
+        called now and then.
+
+        Args:
+            keys: of the artifacts, whether or not they exist yet.
+            shared: keep them in the shared tier, too.
+
+        Raises:
+            StorageError: a tier cannot be read, or cannot be written for another reason than missing permissions.
+        """
+        with contextlib.ExitStack() as held:
+            held.enter_context(leases.local_lease(self._layout, keys))
+            if self._remote is None or not shared:
+                yield lambda: None
+            else:
+                yield held.enter_context(leases.shared_lease(self._remote, keys))
+
     def gc(
         self,
         keep: Callable[[StoreEntry], bool] | Collection[str] | None,
@@ -306,7 +282,7 @@ class Store:
         dry_run: bool = False,
         shared: bool = False,
     ) -> list[StoreEntry]:
-        """Remove what is not needed, except under keys that a process has locked.
+        """Remove what is not needed, except under keys that a process has locked or leased.
 
         The local tier loses temporary files of dead processes, the quarantine, checkpoints of finished artifacts, and
         artifacts that are not kept. `older_than_days` limits the artifacts to older ones, and adds older checkpoints
@@ -336,11 +312,6 @@ def open_store(address: str | Path | Address | None = None) -> Store:
         InvalidConfigurationError: the URL cannot be that of a store.
     """
     return Store(store_root(address))
-
-
-def _clear(temporary: Path) -> None:
-    with contextlib.suppress(OSError):
-        atomic.remove(temporary)
 
 
 def _now() -> str:

@@ -107,11 +107,11 @@ def test_a_failed_save_keeps_the_old_one(store, checkpoint, call, monkeypatch):
     save(checkpoint, step=1)
     real, calls = getattr(os, call), []
 
-    def failing(*args):
+    def failing(*args, **options):
         calls.append(1)
         if len(calls) == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(os, call, failing)
     with pytest.raises(StorageError, match="no space left on device; free some space"):

@@ -422,7 +422,7 @@ def test_a_newer_tier_is_not_changed(machines):
 def test_a_damaged_format_file(machines, text):
     write(machines.open())
     machines.replace("format.json", text.encode("latin-1"))
-    with pytest.raises(StorageError, match=r'damaged; write \{"format": 1, "layout": "blobs"\} into it'):
+    with pytest.raises(StorageError, match=r'replace it by a file that contains \{"format": 1, "layout": "blobs"\}'):
         machines.open("second").find("target", KEY)
 
 

@@ -219,7 +219,7 @@ def test_many_readers_download_once(machines, requests):
 def test_a_folder_without_hard_links(in_a_folder, monkeypatch):
     """The artifact is complete; machines that come later use it."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refuse)

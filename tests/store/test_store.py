@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from privbench.benchmark.errors import CorruptArtifactError, InvalidConfigurationError, StorageError
-from privbench.benchmark.files import atomic
+from privbench.benchmark.files.tree import Tree
 from privbench.benchmark.store.manifest import MAX_DEPTH, Artifact, seal, unseal
 from privbench.benchmark.store.store import Store
 
@@ -336,9 +336,9 @@ def test_files_are_synced_before_the_rename_and_the_folder_after(store, monkeypa
         events.append(paths[descriptor])
         real["fsync"](descriptor)
 
-    def renamed(source, target):
+    def renamed(source, target, **folders):
         events.append("rename")
-        real["rename"](source, target)
+        real["rename"](source, target, **folders)
 
     for name, function in {"open": opened, "fsync": synced, "rename": renamed}.items():
         monkeypatch.setattr(os, name, function)
@@ -455,7 +455,7 @@ BAD_FORMATS = ["{", "[]", '{"format": "1"}', '{"format": true}', '{"format": 0}'
 def test_a_damaged_format_file(store, text):
     write(store)
     (store.root / "format.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(StorageError, match=r'damaged; write \{"format": 1\} into it'):
+    with pytest.raises(StorageError, match=r'damaged; replace it by a file that contains \{"format": 1\}'):
         store.find("target", KEY)
 
 
@@ -470,15 +470,15 @@ def test_an_empty_format_file_is_filled(store):
 
 def test_a_store_that_another_process_makes_at_the_same_time(tmp_path, monkeypatch):
     """The other process makes it between the check for the format file and the listing of the folder."""
-    children = atomic.children
+    children = Tree.children
 
-    def made_before(folder):
-        monkeypatch.setattr(atomic, "children", children)
+    def made_before(tree, folder):
+        monkeypatch.setattr(Tree, "children", children)
         write(Store(tmp_path / "store"))
-        return children(folder)
+        return children(tree, folder)
 
     store = Store(tmp_path / "store")
-    monkeypatch.setattr(atomic, "children", made_before)
+    monkeypatch.setattr(Tree, "children", made_before)
     assert store.check() == []
     assert (tmp_path / "store" / "format.json").is_file()
 
