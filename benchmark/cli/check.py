@@ -8,7 +8,7 @@ import typer
 
 from ..registry import KINDS
 from . import options
-from .output import print_json, print_table, styled
+from .output import echo, print_json, print_table, styled
 
 if TYPE_CHECKING:
     from ..testing.check import CheckResult
@@ -38,7 +38,7 @@ def check(
         if name not in registry.names(chosen):
             registry.find(chosen, name)
     except UnknownComponentError as error:
-        typer.echo(f"privbench: {error}", err=True)
+        echo(f"privbench: {error}", err=True)
         raise typer.Exit(2) from None
     from ..pipeline.matrix import parse_settings
     from ..testing.checks import check as check_component
@@ -61,4 +61,4 @@ def _print(results: list[CheckResult]) -> None:
         [(each.check, styled(each.state, _STYLES[each.state]), each.message or each.about) for each in results],
     )
     counts = {state: sum(each.state == state for each in results) for state in _STYLES}
-    typer.echo(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    echo(", ".join(f"{count} {state}" for state, count in counts.items() if count))

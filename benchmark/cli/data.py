@@ -1,13 +1,12 @@
 """`privbench data prepare|check NAME`: prepare a data set, or list its missing files."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .options import Json
-from .output import print_json
+from .output import echo, print_json
 
 app = typer.Typer(help="Prepare and check data sets.", no_args_is_help=True)
 
@@ -22,9 +21,9 @@ Data = Annotated[
 def prepare(name: Name, data: Data = None) -> None:
     """Download or decode a data set, or print which files to put where."""
     dataset, root = _dataset(name), _root(data)
-    print(f"preparing {name} in {root}", file=sys.stderr)
+    echo(f"preparing {name} in {root}", err=True)
     dataset.prepare(root)
-    print(f"{name} is ready in {root}")
+    echo(f"{name} is ready in {root}")
 
 
 @app.command()
@@ -42,7 +41,7 @@ def check(
     if as_json:
         print_json({"dataset": name, "root": str(root), "problems": problems})
     else:
-        print("\n".join(problems) or f"{name} is complete in {root}")
+        echo("\n".join(problems) or f"{name} is complete in {root}")
     raise typer.Exit(1 if problems else 0)
 
 

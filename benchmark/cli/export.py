@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
+from .output import echo
 from .record_arguments import find_records
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def export(
 
     manifest = exporting.export(record, folder.expanduser(), Store(store_root(store)), data_root(data))
     if as_json:
-        typer.echo(manifest.text(), nl=False)
+        echo(manifest.text(), nl=False)
         return
-    typer.echo(
+    echo(
         f"{manifest.title}: accuracy {manifest.test_accuracy:.2%} on {manifest.n} test images, "
         f"{manifest.weights.bytes:,} bytes, SHA-256 {manifest.weights.sha256}\n{folder}"
     )

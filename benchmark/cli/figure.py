@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InvalidConfigurationError
 from . import options
-from .output import write_output
+from .output import echo, write_output
 from .record_arguments import exit_if_unreadable, load_all
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def reconstructions(
         private = [ImageRow((name,), each) for name, each in zip(names, images, strict=True)]
         caption = (*caption, f"private training images nearest in the features of {embedder}")
     else:
-        typer.echo("private images are omitted; --with-private-images shows them", err=True)
+        echo("private images are omitted; --with-private-images shows them", err=True)
     headings = [f"label {key}" for key in keys] if about == "labels" else []
     _save(image_grid([*private, *rows], caption, headings=headings, private_rows=len(private)), paths)
     exit_if_unreadable(records.problems)
@@ -153,7 +153,7 @@ def tradeoff(
     found = tradeoff_series(records, utility, leakage)
     _save(draw(found), paths)
     for reason in found.left_out:
-        typer.echo(f"omitted: {reason}", err=True)
+        echo(f"omitted: {reason}", err=True)
     exit_if_unreadable(records.problems)
 
 

@@ -10,7 +10,7 @@ import typer
 from ..errors import PrivbenchError
 from . import check, data, doctor, export, figure, new, paper, report, run, show, store, submit, verify, weights, zoo
 from .options import INTERRUPTED
-from .output import survive_encoding
+from .output import LogFormatter, echo, survive_encoding
 
 app = typer.Typer(
     name="privbench",
@@ -35,16 +35,18 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log details, and show tracebacks of errors.")] = False,
 ) -> None:
-    logging.basicConfig(format="%(message)s", level=logging.DEBUG if debug else logging.WARNING, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     if not debug:
         logging.getLogger("privbench").setLevel(logging.WARNING)
     if version:
         from ... import __version__
 
-        typer.echo(__version__)
+        echo(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        echo(context.get_help())
         raise typer.Exit(2)
 
 
@@ -60,10 +62,10 @@ def main() -> None:
     except PrivbenchError as error:
         if debug:
             raise
-        typer.echo(f"privbench: {error}", err=True)
+        echo(f"privbench: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo(INTERRUPTED, err=True)
+        echo(INTERRUPTED, err=True)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of the output has ended, as in `privbench list | head`; this is no error.

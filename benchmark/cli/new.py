@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..scaffold.scaffold import KINDS
+from .output import echo
 
 
 def new(
@@ -23,5 +24,5 @@ def new(
 
     folder = scaffold.create(kind, name, into or scaffold.folder_of(name))
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        typer.echo(str(path))
-    typer.echo(f"next: pip install -e '{folder}[test]', privbench check {kind} {name}, {folder}/README.md", err=True)
+        echo(str(path))
+    echo(f"next: pip install -e '{folder}[test]', privbench check {kind} {name}, {folder}/README.md", err=True)

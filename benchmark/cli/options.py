@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from .output import echo
+
 if TYPE_CHECKING:
     from ..analysis.record_set import Records
     from ..pipeline.cell import Cell
@@ -144,7 +146,7 @@ class RunOptions:
 
         for gap in unavailable_scores(cells):
             if "`privbench " in gap.reason:  # a command can fix it, which is best known before the run
-                typer.echo(f"n/a: {gap}", err=True)
+                echo(f"n/a: {gap}", err=True)
 
         try:
             with Display() as display:
@@ -162,7 +164,7 @@ class RunOptions:
                     listener=display,
                 )
         except KeyboardInterrupt:
-            typer.echo(INTERRUPTED, err=True)
+            echo(INTERRUPTED, err=True)
             raise typer.Exit(130) from None
         return plan, outcome, Records(tuple(record for record, _ in written), tuple(path for _, path in written))
 

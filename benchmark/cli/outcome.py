@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from ..core.text import count
+from .output import echo
 
 if TYPE_CHECKING:
     from ..analysis.record_set import Records
@@ -67,4 +66,4 @@ def print_totals(plan: Plan, outcome: Outcome, began: float, records: Records, r
     stages = (
         f"{len(outcome.computed)} of {count(len(plan.stages), 'stage')} computed in {time.monotonic() - began:.1f} s"
     )
-    typer.echo(f"{stages}; {count(len(records), 'record')} in {results_root(results)}", err=True)
+    echo(f"{stages}; {count(len(records), 'record')} in {results_root(results)}", err=True)

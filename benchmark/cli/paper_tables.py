@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .output import console
+
 if TYPE_CHECKING:
     from ..papers.table import Column, Published, Reproduction, Row, Table
 
@@ -28,11 +30,9 @@ def text(content: str, style: str = "") -> Any:
 
 def put(content: Any) -> None:
     """Print a table or a text, at most 110 characters wide."""
-    from rich.console import Console
-
-    console = Console()
-    width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    Console(width=width, highlight=False).print(text(content) if isinstance(content, str) else content)
+    found = console()
+    width = min(found.width, _WIDTH) if found.is_terminal else _WIDTH
+    console(width=width, highlight=False).print(text(content) if isinstance(content, str) else content)
 
 
 def heading(table: Table) -> None:

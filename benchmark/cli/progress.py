@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +17,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..core.text import printable
 from ..runners.scheduler import Listener
+from .output import console
 
 if TYPE_CHECKING:
     from ..pipeline.plan import Stage
@@ -36,13 +37,15 @@ class LoopBar:
         """Start a bar for a loop of `total` steps that is at step `done`."""
         self.end()
         self._name = name
-        self._task = self._bars.add_task(f"  {self._title}: {name}", total=total, completed=done)
+        self._task = self._bars.add_task(printable(f"  {self._title}: {name}"), total=total, completed=done)
 
     def advance(self, done: int, losses: Mapping[str, float]) -> None:
         """Show that `done` steps are finished."""
         if self._task is not None:
             shown = " ".join(f"{key} {value:.3g}" for key, value in losses.items())
-            self._bars.update(self._task, completed=done, description=f"  {self._title}: {self._name} {shown}")
+            self._bars.update(
+                self._task, completed=done, description=printable(f"  {self._title}: {self._name} {shown}")
+            )
 
     def end(self) -> None:
         """Remove the bar."""
@@ -55,7 +58,7 @@ class Display(Listener):
     """Shows stages and loops: live bars on a terminal, otherwise one line per stage."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InvalidConfigurationError, MissingDataError
 from . import options
-from .output import print_problems, survive_encoding, write_output
+from .output import console, echo, print_problems, survive_encoding, write_output
 from .record_arguments import exit_if_unreadable
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _private_images(records: Records, data: Path | None, store: str | None) -> d
 
     found = private_pictures(records, Store(store_root(store)), data_root(data))
     shown = sum(isinstance(each, bytes) for each in found.values())
-    typer.echo(
+    echo(
         f"privbench: the report contains private images of {shown} of {len(found)} cells; do not publish it without "
         "the consent of the people in them",
         err=True,
@@ -128,30 +128,26 @@ def _write_html(records: Records, path: Path, single: bool, private: Mapping[str
         write_output(path, render_single_page(records, private).encode(), "--output")
     else:
         write_report(path, render_folder(records, private))
-        typer.echo(str(path / "index.html"))
+        echo(str(path / "index.html"))
 
 
 def _write_table(records: Records, form: Format, output: Path | None) -> None:
     from ..report.tables import latex, tables
 
     if form == "console" and output is None:
-        from rich.console import Console
-
-        Console().print(tables.console(records))
+        console().print(tables.console(records))
         return
     text = {"console": _console_text, "md": tables.markdown, "csv": tables.csv, "latex": latex.latex}[form](records)
     if output is None:
-        typer.echo(text, nl=False)
+        echo(text, nl=False)
         return
     write_output(output, text.encode(), "--output")
 
 
 def _console_text(records: Records) -> str:
     """The console table as text, 100 characters wide."""
-    from rich.console import Console
-
     from ..report.tables import tables
 
     file = io.StringIO()
-    Console(file=file, width=100).print(tables.console(records))
+    console(file=file, width=100).print(tables.console(records))
     return file.getvalue()

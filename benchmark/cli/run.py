@@ -12,7 +12,7 @@ from ..core.config import is_placebo
 from ..core.text import count
 from .options import CellOptions, RunOptions, expand_groups
 from .outcome import failures, notes, print_totals, problems
-from .output import print_json, print_problems, print_table
+from .output import console, echo, print_json, print_problems, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,14 +36,12 @@ def run(selection: CellOptions, options: RunOptions) -> None:
     if options.as_json:
         print_json(_facts(plan, outcome, records))
     elif records:
-        from rich.console import Console
+        from ..report.tables import tables
 
-        from ..report.tables.tables import console
-
-        Console().print(console(records))
+        console().print(tables.console(records))
     for record in records:
         for note in notes(record):
-            typer.echo(note, err=True)
+            echo(note, err=True)
     found = [*undefined_scores(records), *problems(plan, outcome)]
     print_problems(found)
     print_totals(plan, outcome, began, records, options.results)
@@ -108,12 +106,12 @@ def _print_plan(facts: Mapping[str, list[dict[str, Any]]], cells: int) -> None:
         ],
     )
     missing = sum(not row["cached"] for row in facts["stages"])
-    typer.echo(f"{count(cells, 'cell')}, {count(len(facts['stages']), 'stage')}, {missing} to compute")
+    echo(f"{count(cells, 'cell')}, {count(len(facts['stages']), 'stage')}, {missing} to compute")
     for entry in facts["skipped"]:
-        typer.echo(f"n/a: {entry['what']}: {entry['reason']}")
+        echo(f"n/a: {entry['what']}: {entry['reason']}")
     for word, kind in (("n/a", "not_run"), ("cannot run", "missing")):
         for entry in facts[kind]:
-            typer.echo(f"{word}: {entry['what']} ({count(entry['cells'], 'cell')}): {entry['reason']}")
+            echo(f"{word}: {entry['what']} ({count(entry['cells'], 'cell')}): {entry['reason']}")
 
 
 def _plan_facts(made: Plan, store: Store) -> dict[str, list[dict[str, Any]]]:

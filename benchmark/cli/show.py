@@ -10,7 +10,7 @@ import typer
 
 from ..registry import KINDS, MODULES
 from .options import Json
-from .output import print_json, print_table
+from .output import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ..core.config import Configuration
@@ -99,7 +99,7 @@ def _descriptions(component: type[Configuration], prefix: str = "") -> Any:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    typer.echo(f"{facts['kind']} {facts['name']}, version {facts['version']}\n\n{facts['about']}\n")
+    echo(f"{facts['kind']} {facts['name']}, version {facts['version']}\n\n{facts['about']}\n")
     if facts["fields"]:
         rows = []
         for row in facts["fields"]:
@@ -107,6 +107,6 @@ def _print(facts: dict[str, Any]) -> None:
             rows.append((row["name"], str(row["full"]), quick, smoke, row["about"]))
         print_table(("field", "full", "quick", "smoke", "meaning"), rows, no_wrap=("field",))
     if facts["weights"]:
-        typer.echo(f"weights: {facts['weights']}, see `privbench weights show {facts['weights']}`")
+        echo(f"weights: {facts['weights']}, see `privbench weights show {facts['weights']}`")
     for name, values in facts["presets"].items():
-        typer.echo(f"preset {name}: {json.dumps(values, default=str)}")
+        echo(f"preset {name}: {json.dumps(values, default=str)}")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
@@ -16,7 +15,7 @@ from ..core.paths import results_root
 from ..core.text import count
 from ..errors import InvalidConfigurationError, PrivbenchError
 from .options import Json, StoreFolder
-from .output import print_json
+from .output import console, echo, print_json
 
 if TYPE_CHECKING:
     from ..store.maintenance import StoreEntry
@@ -35,7 +34,7 @@ def list_artifacts(store: StoreFolder = None, as_json: Json = False) -> None:
     if as_json:
         print_json([_facts(entry) for entry in found])
     elif not found:
-        typer.echo(f"no artifacts in {_location(opened)}")
+        echo(f"no artifacts in {_location(opened)}")
     else:
         _print(found, f"{count(len(found), 'artifact')}, {_total(found)} in {_location(opened)}")
 
@@ -59,8 +58,8 @@ def check(
     else:
         for each in problems:
             path = f"{opened.address.remote}/{each.path.as_posix()}" if each.tier == "shared" else each.path
-            typer.echo(f"{path}: {each.reason}{' (repaired)' if each.repaired else ''}")
-        typer.echo(f"{count(len(problems), 'problem') if problems else 'no problems'} in {_location(opened)}")
+            echo(f"{path}: {each.reason}{' (repaired)' if each.repaired else ''}")
+        echo(f"{count(len(problems), 'problem') if problems else 'no problems'} in {_location(opened)}")
     if not all(each.repaired for each in problems):
         raise typer.Exit(1)
 
@@ -113,7 +112,7 @@ def gc(
     if removed:
         _print(removed, done)
     else:
-        typer.echo(done)
+        echo(done)
 
 
 def _referenced(folders: Iterable[Path]) -> set[str]:
@@ -175,5 +174,5 @@ def _print(entries: list[StoreEntry], caption: str) -> None:
     for entry in entries:
         tier = [entry.tier] if tiers else []
         table.add_row(entry.kind, entry.key[:12], entry.state, *tier, decimal(entry.bytes), entry.created or "")
-    Console(highlight=False).print(table)
-    typer.echo(caption)
+    console(highlight=False).print(table)
+    echo(caption)

@@ -12,6 +12,7 @@ import typer
 from ..core.text import count
 from ..errors import InvalidConfigurationError
 from . import options
+from .output import echo
 from .record_arguments import find_records
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ def submit(
     session = Session(Store(store_root(store)), data_root(data), torch.device("cpu"))
     index = write_submission(found, folder, session, contact=contact, paper=paper)
     if as_json:
-        typer.echo(index.text(), nl=False)
+        echo(index.text(), nl=False)
         return
     size = sum(facts.bytes for facts in index.files.values())
     counts = f"{count(len(index.records), 'record')}, {count(len(index.files), 'file')}, {size:,} bytes"
-    typer.echo(f"{counts}\n{folder}")
+    echo(f"{counts}\n{folder}")
 
 
 def _records(arguments: list[str], results: Path) -> Records:

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InvalidConfigurationError, PrivbenchError
 from . import options
-from .output import print_json, print_problems
+from .output import echo, print_json, print_problems
 
 if TYPE_CHECKING:
     from ..records.record import Record
@@ -79,7 +79,7 @@ def _verify(folder: Path, data: Path | None, store: str | None, device: str | No
 
 def _say(number: int, total: int, record: Record) -> None:
     """Show on stderr which record is checked."""
-    typer.echo(f"[{number}/{total}] {_title(record)}", err=True)
+    echo(f"[{number}/{total}] {_title(record)}", err=True)
 
 
 def _title(record: Record) -> str:
@@ -96,18 +96,18 @@ def _facts(folder: Path, found: SubmissionResult | None, problems: tuple[str, ..
 def _print(found: SubmissionResult) -> None:
     for record in found.submission.records:
         checked = found.records.get(record.key)
-        typer.echo(f"{checked.level if checked else 'refused'}: {_title(record)}")
+        echo(f"{checked.level if checked else 'refused'}: {_title(record)}")
         if checked is None:
             continue
         outcomes = [score.outcome for score in checked.scores.values()]
         counts = [f"{outcomes.count(kind)} {kind}" for kind in ("equal", "within", "not compared") if kind in outcomes]
         if counts:
-            typer.echo(f"  scores: {', '.join(counts)}")
+            echo(f"  scores: {', '.join(counts)}")
         for name, score in checked.scores.items():
             if score.reason:
-                typer.echo(f"  {name} was not compared: {score.reason}")
+                echo(f"  {name} was not compared: {score.reason}")
         for note in checked.notes:
-            typer.echo(f"  {note}")
+            echo(f"  {note}")
     print_problems(found.problems)
 
 
@@ -119,4 +119,4 @@ def _write(found: SubmissionResult, by: str, results: Path | None, folder: Path)
 
     inside = folder.absolute().parent
     root = inside.parent if inside.name == FOLDER else results_root(results)
-    typer.echo(str(write_verification(make_verification(found, " ".join(by.split())), root, found.submission.name)))
+    echo(str(write_verification(make_verification(found, " ".join(by.split())), root, found.submission.name)))

@@ -1,6 +1,5 @@
 """`privbench weights`: weights of networks, imported by the user or downloaded."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from ..errors import UnknownComponentError
 from .options import Json
-from .output import print_json, print_table, styled
+from .output import echo, print_json, print_table, styled
 
 app = typer.Typer(help="Import, fetch and list the weights of networks.", no_args_is_help=True)
 
@@ -49,9 +48,9 @@ def show(name: Name, as_json: Json = False) -> None:
     for key in ("name", "for", "state", "problem", "origin", "url", "imported", "sha256", "licence", "path"):
         value = ", ".join(facts[key]) if key == "for" else facts[key]
         if value:
-            typer.echo(f"{key}: {value}")
+            echo(f"{key}: {value}")
     for tensor, shape in facts.get("tensors", {}).items():
-        typer.echo(f"  {tensor}  {importing.shown(shape)}")
+        echo(f"  {tensor}  {importing.shown(shape)}")
 
 
 @app.command("import")
@@ -63,7 +62,7 @@ def import_weights(
     from ..networks.weights import importing
 
     found = importing.import_weights(name, file.expanduser(), _using(name)[0][2])
-    typer.echo(f"{name} is ready: {found.path}, SHA-256 {found.sha256}")
+    echo(f"{name} is ready: {found.path}, SHA-256 {found.sha256}")
 
 
 @app.command()
@@ -72,9 +71,9 @@ def fetch(name: Name) -> None:
     from ..networks.weights import named
 
     _using(name)
-    print(f"fetching {name}", file=sys.stderr)
+    echo(f"fetching {name}", err=True)
     path = named.fetch(name)
-    typer.echo(f"{name} is ready: {path}, SHA-256 {named.digest(name)}")
+    echo(f"{name} is ready: {path}, SHA-256 {named.digest(name)}")
 
 
 def _using(name: str) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .options import Json
-from .output import print_json, print_table
+from .output import echo, print_json, print_table
 
 app = typer.Typer(help="List, add and fetch exported targets in a zoo.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def list_targets(zoo: ZooAddress, as_json: Json = False) -> None:
         print_json(rows)
         return
     if not found.targets:
-        typer.echo(f"no targets in {found.address}")
+        echo(f"no targets in {found.address}")
         return
     table = []
     for name, entry in sorted(found.targets.items()):
@@ -47,7 +47,7 @@ def add(
     from ..exports import zoo as zoos
 
     found, entry = zoos.add(export.expanduser(), zoo.expanduser(), name)
-    typer.echo(f"{found}: {entry.defense} on {entry.protocol}, SHA-256 {entry.weights.sha256}")
+    echo(f"{found}: {entry.defense} on {entry.protocol}, SHA-256 {entry.weights.sha256}")
 
 
 @app.command()
@@ -60,4 +60,4 @@ def fetch(
     from ..exports import zoo as zoos
 
     manifest = zoos.fetch(zoos.open_zoo(zoo), name, folder.expanduser())
-    typer.echo(f"{manifest.title}: SHA-256 {manifest.weights.sha256}\n{folder}")
+    echo(f"{manifest.title}: SHA-256 {manifest.weights.sha256}\n{folder}")

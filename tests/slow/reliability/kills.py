@@ -1,4 +1,4 @@
-"""Kills of runs, `gc`, `check --repair`, `submit` and `verify` at random moments on one store; then nothing may be lost.
+"""Kills of runs, `gc`, `check --repair`, `submit` and `verify` at random moments on one store; nothing may be lost.
 
     python tests/slow/reliability/kills.py --kills 1000 --folder /tmp/kills
 
