@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import IncompatibleRecordError, MissingDataError
+from ..errors import IncompatibleRecordError, MissingDataError, PrivbenchError
 from ..files.png import MAX_BYTES, fault_of_png
+from ..files.untrusted import read_bounded
 from ..records.record import Choice, Record, RecordedScore, read
 from ..records.submitted import Provenance, is_of_submission, load, results_of, submissions
 from ..records.verification import LEVELS, Level, lowest
@@ -66,9 +67,8 @@ class Records:
         if record.picture is None:
             return None
         try:
-            with (self._path_of[record.key].parent / record.picture).open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError:
+            content = read_bounded(self._path_of[record.key].parent / record.picture, MAX_BYTES, follow_links=True)
+        except PrivbenchError:
             return None
         return None if fault_of_png(content) else content
 

@@ -52,7 +52,7 @@ def decoded(path: Path, key: str, part: str, shapes: Shapes, decode: Decode) -> 
     Raises:
         StorageError: the file cannot be written.
     """
-    found = _read(path, key, part, shapes[part]) if path.exists() else None
+    found = _read(path, key, part, shapes[part]) if path.is_file() else None
     if found is None:
         _write(path, key, shapes, decode)
         found = _read(path, key, part, shapes[part])

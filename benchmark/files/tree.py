@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -172,6 +173,10 @@ class Tree:
         finally:
             with contextlib.suppress(OSError):
                 self.remove(temporary)
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a file in place of an earlier one or none, through a hidden file beside it; see `replace_file`."""
+        self.replace_file(path, path.with_name(f".{secrets.token_hex(8)}.partial"), [content])
 
     def rename(self, path: Path, target: Path) -> None:
         """Rename a file, folder or link; the folder of `target` must exist."""

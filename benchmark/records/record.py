@@ -16,6 +16,7 @@ from ..core.config import Access, Budget, Configuration, Definition
 from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError, StorageError
 from ..files import atomic
 from ..files.documents import Document
+from ..files.tree import Tree
 from . import bounds, installed, schema1
 
 #: Raised when the meaning or set of fields changes; older readers refuse newer records.
@@ -243,7 +244,7 @@ def location(record: Record, results_root: Path) -> Path:
 
 
 def save(record: Record, results_root: Path, picture_png: bytes | None = None) -> Path:
-    """Write a picture, then its record, each atomically.
+    """Write a picture, then its record, each atomically and through no link inside the results folder.
 
     Args:
         record: to write.
@@ -261,10 +262,11 @@ def save(record: Record, results_root: Path, picture_png: bytes | None = None) -
     content = record.text().encode()
     if len(content) > MAX_BYTES:
         raise StorageError(f"expected a record of at most {MAX_BYTES} bytes, got {len(content)}; record fewer curves")
+    tree = Tree(results_root)
     with atomic.storage_errors(path, otherwise="choose another results folder"):
         if picture_png is not None:
-            atomic.write_file(path.with_suffix(".png"), picture_png)
-        atomic.write_file(path, content)
+            tree.write_file(path.with_suffix(".png"), picture_png)
+        tree.write_file(path, content)
     return path
 
 

@@ -16,6 +16,7 @@ from ..core.config import Configuration
 from ..errors import PrivbenchError
 from ..files import atomic
 from ..files.documents import Document
+from ..files.tree import Tree
 from .record import ArtifactReference, Cost, Environment, Flag, Hash, Name, NotRun, Record, RecordedScore
 from .submission import Text
 
@@ -147,7 +148,7 @@ def verification_path(results: Path, name: str) -> Path:
 
 
 def write_verification(found: Verification, results: Path, name: str) -> Path:
-    """Write the verification of a submission atomically; returns its path.
+    """Write the verification of a submission, atomically and through no link inside the results; returns its path.
 
     A record keeps the time at which it was first verified, which decides who owns it.
 
@@ -166,5 +167,5 @@ def write_verification(found: Verification, results: Path, name: str) -> Path:
     }
     found = found.model_copy(update={"records": records})
     with atomic.storage_errors(path, otherwise="choose another results folder"):
-        atomic.write_file(path, found.text().encode())
+        Tree(results).write_file(path, found.text().encode())
     return path

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import command_line
+from helpers.special import SPECIAL
 from privbench.benchmark.errors import CorruptArtifactError, PrivbenchError, StorageError
 from privbench.benchmark.store.store import Store
 
@@ -183,30 +183,6 @@ def test_no_command_reaches_through_a_link_of_the_shared_folder(in_a_folder, tmp
 
 # Pipes, devices, sockets, and files that do not end
 
-
-def pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def listening(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made:
-        here = os.open(path.parent, os.O_RDONLY)
-        try:
-            made.bind(f"/proc/self/fd/{here}/{path.name}")  # the path of a socket must be short
-        finally:
-            os.close(here)
-
-
-def sparse(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 10 << 30)
-
-
-SPECIAL = {"pipe": pipe, "link to a device": device, "socket": listening, "sparse": sparse, "folder": Path.mkdir}
 FILES = [place for place in PLACES if place.rpartition("/")[2] in ("gan.checkpoint", "manifest.json", "a")]
 FILES += ["format.json", f"locks/target-{KEY}.lock", f"locks/target-{KEY}.json", f"tmp/target-{KEY}-12345678"]
 

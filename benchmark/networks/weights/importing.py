@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from ...errors import (
 from ...files import atomic
 from ...files.safetensors_header import other_kind
 from ...files.tensors import pack, unpack
+from ...files.untrusted import open_regular
 from ...registry import Kind, load, names
 from .named import Manifest, published
 from .published import unwrapped
@@ -30,6 +32,8 @@ log = logging.getLogger("privbench")
 KINDS: tuple[Kind, ...] = ("embedder", "perceptual", "network", "evaluator")
 #: Kinds among them whose weights can be imported: they are built without arguments.
 IMPORTABLE: tuple[Kind, ...] = ("embedder", "perceptual")
+#: Larger files are refused; the largest published weights of a classifier take 600 MB.
+MAX_BYTES = 4 << 30
 _COUNTER = "num_batches_tracked"
 _ADVICE = "see docs/weights.md"
 
@@ -91,10 +95,14 @@ def expected(network: type[Any]) -> dict[str, tuple[int, ...]]:
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     try:
-        data = file.read_bytes()
+        with open_regular(file, follow_links=True) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            data = opened.read() if size <= MAX_BYTES else b""
     except OSError as cause:
         reason = (cause.strerror or str(cause)).lower()
         raise MissingDataError(f"expected {file} to be a safetensors file, got none: {reason}; {_ADVICE}") from cause
+    if size > MAX_BYTES:
+        raise MissingDataError(f"expected {file} to have at most {MAX_BYTES:,} bytes, got {size:,}; {_ADVICE}")
     fault = other_kind(file, data[:512])
     if fault:
         raise MissingDataError(f"expected {file} to be a safetensors file, got {fault}; {_ADVICE}")

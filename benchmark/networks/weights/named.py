@@ -22,6 +22,7 @@ from ...errors import CorruptArtifactError, InvalidConfigurationError, MissingDa
 from ...files.documents import Document
 from ...files.hashing import hash_file
 from ...files.stand_ins import HEAD, stand_in
+from ...files.untrusted import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -160,7 +161,7 @@ def _examine(name: str) -> tuple[str | None, str | None]:
             return "is missing", f"{message} {_remedy(name)}"
         if hash_file(found.path) == found.sha256:
             return None, None
-        with found.path.open("rb") as file:
+        with open_regular(found.path, follow_links=True) as file:
             kind = stand_in(file.read(HEAD))
         fault = f"is {kind}, not weights" if kind else "does not match its manifest"
         return fault, f"{found.path} {fault}; {_remedy(name)}"
@@ -196,7 +197,8 @@ def read(name: str) -> dict[str, Tensor]:
     _require(name)
     found = manifest(name)
     assert found is not None
-    data = found.path.read_bytes()
+    with open_regular(found.path, follow_links=True) as file:
+        data = file.read()
     try:
         if hashlib.sha256(data).hexdigest() != found.sha256:
             raise CorruptArtifactError("another SHA-256")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...errors import StorageError
 from ...files.atomic import replaced_folder, storage_errors
+from ...files.untrusted import open_regular
 
 #: An element near the start of every report's index.
 GENERATOR_TAG = '<meta name="generator" content="privbench report">'
@@ -40,7 +41,7 @@ def require_replaceable(path: Path) -> None:
 
 def _is_report(index: Path) -> bool:
     try:
-        with index.open("rb") as file:
+        with open_regular(index, follow_links=True) as file:
             return GENERATOR_TAG.encode() in file.read(_HEAD_BYTES)
     except OSError:
         return False

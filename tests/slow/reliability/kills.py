@@ -15,6 +15,7 @@ Processes are forks of one that has imported everything. The same command contin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -66,7 +67,7 @@ class Kills:
     choice: random.Random
     events: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-    #: Time in seconds that finished commands took, a moving mean by kind.
+    #: Time in seconds that commands take, by kind: longer after each that was killed, a moving mean of the others.
     seconds: dict[str, float] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     running: list[Running] = field(default_factory=list)
@@ -160,7 +161,7 @@ class Kills:
             self.faults.append(f"{each.kind} printed a traceback, see {each.log}")
         elif os.WIFSIGNALED(status):
             self.events[f"killed: {each.kind}"] += 1
-            self.seconds[each.kind] = max(self.seconds.get(each.kind, 3.0), 0.5)
+            self.seconds[each.kind] = 1.05 * self.seconds.get(each.kind, 3.0)  # until some are not killed
         else:
             code = os.WEXITSTATUS(status)
             self.events[f"ended with {code}: {each.kind}"] += 1
@@ -229,11 +230,12 @@ def run_words(parts: dict[str, tuple[str, ...]], store: Path, results: Path) -> 
 def fork(words: list[str], log: Path) -> int:
     """Start a command in a process group of its own; returns its process."""
     pid = os.fork()
+    with contextlib.suppress(PermissionError, ProcessLookupError):  # both do it, since either may be first
+        os.setpgid(pid, 0)
     if pid:
         return pid
     code = 70
     try:
-        os.setsid()
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
