@@ -92,13 +92,14 @@ def gc(
     interrupted runs are removed too.
     """
     folders = [results_root(each) for each in results] if results else [results_root()]
-    keep: set[str] = set() if everything else _referenced(folders)
     opened = _open(store)
     if shared and opened.address.remote is None:
         raise InvalidConfigurationError(
             f"expected --store to be a URL with --shared, got {str(opened.root)!r}; give the URL or omit --shared"
         )
-    removed = opened.gc(keep, older_than_days=older_than, dry_run=dry_run, shared=shared)
+    with opened.in_use(dry_run=dry_run) as used:
+        keep = used if everything else used | _referenced(folders)
+        removed = opened.gc(keep, older_than_days=older_than, dry_run=dry_run, shared=shared)
     if as_json:
         facts = {
             "dry_run": dry_run,

@@ -46,7 +46,7 @@ def local_lease(layout: StoreLayout, keys: Collection[str]) -> Iterator[None]:
     path: Path | None = None
     with contextlib.ExitStack() as held:
         try:
-            with gate(layout):
+            with _gate(layout):
                 list(_live(layout, remove=True))
                 slot = _slot(layout, held)
                 path = layout.temporary(LEASE, slot)
@@ -63,7 +63,30 @@ def local_lease(layout: StoreLayout, keys: Collection[str]) -> Iterator[None]:
                     layout.tree.remove(path)
 
 
-def gate(layout: StoreLayout) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def in_use(layout: StoreLayout, *, dry_run: bool = False) -> Iterator[set[str]]:
+    """Let no run start while the block runs; yields the keys that live runs use, or used until a moment ago.
+
+    Whoever reads records after that has the keys of all runs: one that is no longer live has written its records.
+
+    Args:
+        layout: of the store.
+        dry_run: nothing will be removed, so runs may start.
+
+    Raises:
+        StorageError: the store cannot be read, or a lease is damaged.
+    """
+    with contextlib.ExitStack() as held:
+        if not dry_run and layout.exists():
+            try:
+                held.enter_context(_gate(layout))
+            except StorageError as cause:
+                if not atomic.is_denied(cause):  # without permission nothing can be removed
+                    raise
+        yield _keys(layout)
+
+
+def _gate(layout: StoreLayout) -> contextlib.AbstractContextManager[None]:
     """Hold the lock under which leases are made, and under which `gc` reads them and removes the rest."""
     return layout.lock(LEASE, _GATE)
 
@@ -77,12 +100,8 @@ def _slot(layout: StoreLayout, held: contextlib.ExitStack) -> str:
     )
 
 
-def local_keys(layout: StoreLayout) -> set[str]:
-    """Read the keys that live processes have leased in the local tier.
-
-    Raises:
-        StorageError: a lease is damaged, so that nobody knows what is in use.
-    """
+def _keys(layout: StoreLayout) -> set[str]:
+    """Read the keys that live processes have leased in the local tier."""
     keys: set[str] = set()
     for path in _live(layout, remove=False):
         with atomic.storage_errors(path, "read"):

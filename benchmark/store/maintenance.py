@@ -1,6 +1,5 @@
 """Maintenance of a store: list what it contains, find and repair damage, remove what is not needed."""
 
-import contextlib
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -115,16 +114,13 @@ def collect(layout: StoreLayout, keep: Keep, older_than_days: float | None, dry_
     if not layout.exists():
         return []
     limit = None if older_than_days is None else time.time() - 86400 * older_than_days
-    unwanted = [
-        *_leftovers(layout),
-        *_quarantined(layout),
-        *(entry for entry in entries(layout) if not is_kept(entry, keep) and _is_older(layout, entry, limit)),
-        *(entry for entry in _checkpoints(layout) if _is_done_with(layout, entry, keep, limit)),
-    ]
-    if not unwanted:
-        return []
-    with contextlib.nullcontext() if dry_run else leases.gate(layout):
-        leased = leases.local_keys(layout)
+    with leases.in_use(layout, dry_run=dry_run) as leased:
+        unwanted = [
+            *_leftovers(layout),
+            *_quarantined(layout),
+            *(entry for entry in entries(layout) if not is_kept(entry, keep) and _is_older(layout, entry, limit)),
+            *(entry for entry in _checkpoints(layout) if _is_done_with(layout, entry, keep, limit)),
+        ]
         return [
             entry
             for entry in unwanted
@@ -272,7 +268,10 @@ def _is_older(layout: StoreLayout, entry: StoreEntry, limit: float | None) -> bo
     if written is not None:
         return written < limit
     with atomic.storage_errors(entry.path, "read"):
-        times = [layout.tree.status(entry.path), *(facts for _, facts in layout.tree.entries(entry.path))]
+        try:
+            times = [layout.tree.status(entry.path), *(facts for _, facts in layout.tree.entries(entry.path))]
+        except FileNotFoundError:  # somebody else removed it
+            return False
     return max(facts.st_mtime for facts in times) < limit
 
 

@@ -236,6 +236,14 @@ class Store:
         """Checkpoints of an unfinished stage, to be used while the caller holds its lock."""
         return Checkpoint(self._layout, kind, key)
 
+    def in_use(self, *, dry_run: bool = False) -> AbstractContextManager[set[str]]:
+        """Let no run start in the local tier while the block runs; yields the keys that live runs use.
+
+        To keep all that records reference, read the records in this block, and call `gc` there: a run that is no
+        longer live has written them.
+        """
+        return leases.in_use(self._layout, dry_run=dry_run)
+
     def entries(self) -> Iterator[StoreEntry]:
         """Yield every artifact of the local tier, by kind and key, damaged ones included."""
         return maintenance.entries(self._layout)

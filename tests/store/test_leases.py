@@ -95,25 +95,43 @@ def test_a_damaged_lease_of_a_live_run_stops_gc(store):
 
 def test_a_run_that_starts_during_gc_finds_what_is_left(store, monkeypatch):
     """Its lease waits until `gc` is done, and no artifact that it found afterwards is removed."""
-    local_keys, started, found = leases.local_keys, threading.Event(), []
+    started, found = threading.Event(), []
 
     def run():
         started.set()
         with Store(store.root).lease([USED]):
             found.append(store.find("target", USED))
 
-    def read_then_start(layout):
-        read = local_keys(layout)
+    thread = threading.Thread(target=run)
+    with store.in_use() as used:
         thread.start()
         started.wait()
         time.sleep(0.2)
-        return read
-
-    thread = threading.Thread(target=run)
-    monkeypatch.setattr(leases, "local_keys", read_then_start)
-    store.gc(set())
+        assert (used, found) == (set(), [])
+        store.gc(set())
     thread.join()
     assert found == [None]
+
+
+def test_a_run_that_ends_during_gc_has_written_its_records(store, tmp_path, monkeypatch):
+    """Records are read after the leases: what ends in between is in both, and never in neither."""
+    records = tmp_path / "results" / "records"
+    records.mkdir(parents=True)
+    (records / "a.json").write_text(json.dumps({"artifacts": {"target": {"key": UNUSED}}}))
+    lease = store.lease([USED])
+    lease.__enter__()
+    real = leases._keys
+
+    def ends_then(layout):
+        found = real(layout)
+        if len(list(records.iterdir())) == 1:
+            (records / "b.json").write_text(json.dumps({"artifacts": {"target": {"key": USED}}}))
+            lease.__exit__(None, None, None)
+        return found
+
+    monkeypatch.setattr(leases, "_keys", ends_then)
+    assert command_line.run("store", "gc", "--store", store.root, "--results", tmp_path / "results").code == 0
+    assert keys(store) == {USED, UNUSED}
 
 
 def test_a_store_that_cannot_be_written_needs_no_lease(store, monkeypatch):

@@ -126,7 +126,7 @@ class Kills:
         return [*words, "--write", "--by", "somebody"] if self.choice.random() < 0.5 else words
 
     def _some(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(self.choice.sample(values, self.choice.randint(1, len(values))))
+        return tuple(self.choice.sample(values, self.choice.choice([1, 1, 1, 2])))
 
     def start(self) -> None:
         """Start a random command, which will be killed at a random moment."""
