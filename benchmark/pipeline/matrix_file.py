@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InvalidConfigurationError, UnknownComponentError
 from ..files.documents import MAX_DEPTH, depth
+from ..files.untrusted import open_regular
 from .cell import Selection
 from .given import check_given
 from .matrix import Matrix
@@ -53,7 +54,7 @@ def read_matrix(path: Path) -> Matrix:
 def _read_toml(path: Path) -> dict[str, Any]:
     """Read the table in a file of bounded size and depth."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow_links=True) as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InvalidConfigurationError(f"expected matrix file {path} to exist; give the path of a TOML file") from None
