@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import samples
@@ -13,9 +15,10 @@ from privbench.benchmark.analysis.aggregate import sections
 from privbench.benchmark.analysis.record_set import Records
 from privbench.benchmark.cli.run import undefined_scores
 from privbench.benchmark.errors import IncompatibleRecordError, MissingDataError, StorageError
-from privbench.benchmark.files import atomic
+from privbench.benchmark.files.tree import Tree
 from privbench.benchmark.records import bounds
 from privbench.benchmark.records.record import MAX_BYTES, SCHEMA, Record, location, read, save
+from privbench.benchmark.records.verification import write_verification
 from privbench.benchmark.report.formatting import format_score
 from pydantic import ValidationError
 from scipy import stats
@@ -180,10 +183,10 @@ def test_failed_write_keeps_the_old_record(tmp_path, monkeypatch):
     path = save(make_record(), tmp_path)
     before = path.read_bytes()
 
-    def full(self, target):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(
         StorageError, match="no space left on device; free some space, or choose another results folder"
     ):
@@ -193,17 +196,37 @@ def test_failed_write_keeps_the_old_record(tmp_path, monkeypatch):
 
 
 def test_a_record_is_not_written_before_its_picture(tmp_path, monkeypatch):
-    real = atomic.write_file
+    real = Tree.write_file
 
-    def full(path, content):
+    def full(tree, path, content):
         if path.suffix == ".png":
             raise OSError(28, "No space left on device")
-        real(path, content)
+        real(tree, path, content)
 
-    monkeypatch.setattr(atomic, "write_file", full)
+    monkeypatch.setattr(Tree, "write_file", full)
     with pytest.raises(StorageError, match="no space left on device"):
         save(make_record(picture=True), tmp_path, samples.random_picture())
     assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("place", ["records", "records/digits-v1", "records/digits-v1/none", "verifications"])
+def test_nothing_is_written_through_a_link_of_the_results(tmp_path, place):
+    """The results folder itself may be one."""
+    results, outside = tmp_path / "results", tmp_path / "outside"
+    save(make_record(), results)
+    (results / "verifications").mkdir()
+    (results / place).rename(outside)
+    (results / place).symlink_to(outside)
+    before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    with pytest.raises(StorageError, match=r"is a symbolic link; remove the link, or choose another results folder"):
+        if place == "verifications":
+            write_verification(SimpleNamespace(text=lambda: "{}"), results, "name")
+        else:
+            save(make_record(), results)
+    assert {path: path.stat().st_mtime_ns for path in outside.rglob("*")} == before
+    (tmp_path / "alias").symlink_to(tmp_path / "new")
+    (tmp_path / "new").mkdir()
+    assert save(make_record(), tmp_path / "alias").resolve().is_relative_to(tmp_path / "new")
 
 
 def test_picture_is_a_png_beside_the_record_or_none(tmp_path):

@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import random
 import shutil
@@ -37,6 +38,8 @@ EVALUATORS = ("accuracy", "attack_acc", "verified_acc", "knn_distance")
 FOLDERS = ("results-a", "results-b", "results-c")
 #: Share of commands of each kind.
 WEIGHTS = {"run": 10, "run --jobs 2": 1, "gc": 4, "check": 3, "submit": 3, "verify": 4}
+#: Latest moment of a kill in seconds, and share of commands that are not killed. What is killed early continues later.
+LONGEST, SPARED = 15.0, 0.1
 #: Seconds after which a command that nobody killed is stuck.
 STUCK = 1800.0
 #: What a command may answer besides success, and when.
@@ -136,8 +139,9 @@ class Kills:
             return
         self.started += 1
         log = self.folder / "logs" / f"{self.started}.txt"
-        length = self.seconds.get(kind, 3.0)
-        deadline = time.monotonic() + self.choice.uniform(0.0, 1.1 * length)
+        length = min(self.seconds.get(kind, 3.0), LONGEST)
+        spared = self.choice.random() < SPARED
+        deadline = math.inf if spared else time.monotonic() + self.choice.uniform(0.0, 1.1 * length)
         self.running.append(Running(kind, fork(words, log), time.monotonic(), deadline, log))
 
     def tend(self) -> None:
