@@ -233,6 +233,7 @@ def run_words(parts: dict[str, tuple[str, ...]], store: Path, results: Path) -> 
 
 def fork(words: list[str], log: Path) -> int:
     """Start a command in a process group of its own; returns its process."""
+    log.touch()
     pid = os.fork()
     with contextlib.suppress(PermissionError, ProcessLookupError):  # both do it, since either may be first
         os.setpgid(pid, 0)
