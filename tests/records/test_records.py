@@ -220,7 +220,8 @@ def test_nothing_is_written_through_a_link_of_the_results(tmp_path, place):
     before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
     with pytest.raises(StorageError, match=r"is a symbolic link; remove the link, or choose another results folder"):
         if place == "verifications":
-            write_verification(SimpleNamespace(text=lambda: "{}"), results, "name")
+            found = SimpleNamespace(text=lambda: "{}", records={}, model_copy=lambda update: found)
+            write_verification(found, results, "name")
         else:
             save(make_record(), results)
     assert {path: path.stat().st_mtime_ns for path in outside.rglob("*")} == before
