@@ -65,10 +65,11 @@ class Choice:
 
     def networks(self, stage: StageKind | None = None) -> dict[str, dict[str, Any]]:
         """Return what identifies the embedders and perceptual networks that `stage` uses, by name."""
-        return {
-            name: {"kind": kind, "distribution": find(kind, name).distribution, "version": load(kind, name).version}
-            for kind, name in self.component.networks(stage)
-        }
+        found: dict[str, dict[str, Any]] = {}
+        for kind, name in self.component.networks(stage):
+            facts = {"kind": kind, "distribution": find(kind, name).distribution, "version": load(kind, name).version}
+            found[_unused(name, facts, found, kind)] = facts
+        return found
 
     def files(self, stage: StageKind | None = None) -> dict[str, str]:
         """Return the SHA-256 of files that the component and its networks read in `stage`, by name; not the data set's.
@@ -78,8 +79,14 @@ class Choice:
         """
         found = dict(self.component.files(stage))
         for kind, name in self.component.networks(stage):
-            found |= load(kind, name).files()
+            for file, sha256 in load(kind, name).files().items():
+                found[_unused(file, sha256, found, f"{kind} {name}")] = sha256
         return found
+
+
+def _unused(name: str, value: Any, found: Mapping[str, Any], owner: str) -> str:
+    """Return a name for a value: its own, or one with its owner where something else has its own."""
+    return name if found.get(name, value) == value else f"{owner}: {name}"
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def artifact(record: Record, role: str, store: Store) -> Artifact:
 
     Raises:
         MissingDataError: it is not there any more.
+        IncompatibleRecordError: it was computed again and holds another result than the record's.
     """
     reference = record.artifacts.get(role)
     again = f"make it with `{shlex.join(record.command)}`"
@@ -98,6 +99,11 @@ def artifact(record: Record, role: str, store: Store) -> Artifact:
     found = store.find(role, reference.key)
     if found is None:
         raise MissingDataError(f"the {role} of {name_of(record)} is not in the store {store.root}; {again}")
+    if found.digest != reference.digest:
+        raise IncompatibleRecordError(
+            f"the {role} of {name_of(record)} in the store differs from the one behind the record; create the record "
+            f"again with `{shlex.join(record.command)}`"
+        )
     return found
 
 

@@ -333,6 +333,30 @@ def test_the_kind_of_a_stage_is_in_its_key_under_the_name_that_it_had_at_first()
     assert found["second_judge"] == "45bd74c98393823d495db9af96e7038944e2a5eb59fe2fd1d0703199ec788056"
 
 
+def test_files_and_networks_of_one_name_are_all_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two networks may both call their file `weights`; an embedder and a perceptual network may both be `vgg16`."""
+    hashes = {"own": "a" * 64, "embedder": "b" * 64, "perceptual": "c" * 64}
+    versions = {"embedder": 1, "perceptual": 1}
+
+    def network(kind: str, name: str) -> Any:
+        files = {"weights": hashes[kind]}
+        return SimpleNamespace(version=versions[kind], distribution="ours", files=lambda: files)
+
+    monkeypatch.setattr(cells, "load", network)
+    monkeypatch.setattr(cells, "find", network)
+    monkeypatch.setattr(First, "files", lambda self, stage=None: {"weights": hashes["own"]})
+    monkeypatch.setattr(First, "networks", lambda self, stage=None: (("embedder", "vgg16"), ("perceptual", "vgg16")))
+    choice = toy_cell().evaluators[0]
+    seen = [choice.identity("scores")]
+    for values in (hashes, versions):
+        for name in values:
+            monkeypatch.setitem(values, name, "d" * 64 if values is hashes else 2)  # type: ignore[arg-type]
+            seen.append(choice.identity("scores"))
+    assert all(found not in seen[:place] for place, found in enumerate(seen))
+    assert len(seen[0]["files"]) == 3
+    assert len(seen[0]["networks"]) == 2
+
+
 ROLES: tuple[Any, ...] = ("target", "judge", "second_judge")
 
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
+from helpers.toy_cell import ToyAttack
 from hypothesis import given
 from hypothesis import strategies as st
 from privbench.benchmark import registry
@@ -64,6 +67,32 @@ def test_layers_win_in_order_class_preset_budget_user() -> None:
         "defense", Selection("bido_hsic"), "quick", {"defense.lambda_x": 7, "bido_hsic.recipe.max_steps": 3}, digits
     )
     assert (user.component.lambda_x, user.component.recipe.max_steps, user.component.lambda_y) == (7, 3, 20)
+
+
+class Layered(ToyAttack):
+    """An attack whose field has a value in every layer."""
+
+    presets: ClassVar = {"named": {"iterations": 50}, "digits@smoke": {"iterations": 3}}
+    iterations: int = setting(100, "of the attack", smoke=2, ge=1)
+
+
+def test_every_layer_wins_over_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset that names the published number of steps is still cut to the budget's."""
+    digits = resolve("dataset", Selection("digits"), "smoke", {})
+    monkeypatch.setattr(registry, "load", lambda kind, name: Layered)
+    monkeypatch.setattr(registry, "find", lambda kind, name: SimpleNamespace(distribution="tests"))
+
+    def steps(preset: str | None, budget: Budget, dataset: object = None, **settings: int) -> int:
+        scoped = {f"{scope}.iterations": value for scope, value in settings.items()}
+        found = resolve("attack", Selection("layered", preset), budget, scoped, dataset)  # type: ignore[arg-type]
+        return int(found.component.iterations)
+
+    assert steps(None, "full") == 100
+    assert steps("named", "full") == 50
+    assert steps("named", "smoke") == 2
+    assert steps("named", "smoke", digits) == 3
+    assert steps("named", "smoke", digits, attack=4) == 4
+    assert steps("named", "smoke", digits, layered=5, attack=4) == 5
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "celeba", "celeba_subset", "celeba_vmi"])

@@ -99,23 +99,22 @@ def record_of(
     identity = cell.identity()
     del identity["evaluators"]
     keys = {role: samples.key_of(role, identity) for role in ("evidence", "target")}
-    store = Store(Path("store"))
+    store, digests = Store(Path("store")), dict(keys)
     if evidence is not None:
-        store.write("evidence", keys["evidence"], tensors=evidence, info={})
+        digests["evidence"] = store.write("evidence", keys["evidence"], tensors=evidence, info={}).digest
     if target is not None:
         test = cell.dataset.component.load("private_test", Path())
         logits = predict(target, test.pixels, CPU, 0)
         tensors = {"network": state(target), "predictions": {"logits": logits, "labels": logits.argmax(1)}}
-        store.write(
-            "target", keys["target"], tensors=tensors, info={"prediction_seed": 0, "test_accuracy": 0.5, "n": N}
-        )
+        facts = {"prediction_seed": 0, "test_accuracy": 0.5, "n": N}
+        digests["target"] = store.write("target", keys["target"], tensors=tensors, info=facts).digest
     record = samples.make_record(
         defense,
         attack,
         protocol=cell.dataset.component.protocol.id,
         cell=identity,
         budget="smoke",
-        artifacts={role: {"key": key, "digest": key} for role, key in keys.items()},
+        artifacts={role: {"key": key, "digest": digests[role]} for role, key in keys.items()},
     )
     save(record, Path("results"))
     return record
