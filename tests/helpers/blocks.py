@@ -213,7 +213,9 @@ class Session:
             if (Path(name) / "pyproject.toml").is_file():
                 self.install(Path(name))
             elif not word.startswith("-"):
-                assert name in (".", "privbench"), f"{word} is neither a folder of the session nor privbench"
+                assert name in (".", "privbench", "~/privbench"), (
+                    f"{word} is neither a folder of the session nor privbench"
+                )
                 project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
                 known = set(project["optional-dependencies"])
                 assert not extra or set(extra.split(",")) <= known, f"privbench has no extra {extra}"

@@ -16,6 +16,8 @@ import pytest
 from helpers import blocks as code
 
 LIMIT = 15 * 60
+#: The clone that the page installs; a wheel of this checkout stands for it.
+CLONE = "~/privbench"
 SOURCES = ("attacks", "benchmark", "defenses", "evaluators", "__init__.py", "__main__.py", "py.typed")
 FACTS = ("pyproject.toml", "README.md", "LICENSE")
 #: From here on the environment sees the packages of this one, as if pip had fetched them. Its own setuptools may be
@@ -49,8 +51,9 @@ def script(page: str) -> str:
             found += [f"cat > {block.title} << 'END_OF_FILE'", block.text.rstrip("\n"), "END_OF_FILE"]
         elif block.language == "bash":
             ends = int(block.mode[-1]) if block.mode.startswith("exit") else 0
-            found += [f"( {block.text} ) || test $? = {ends}" if ends else block.text.rstrip("\n")]
-            found += PREPARE if "pip install privbench" in block.text else []
+            text = block.text.replace(CLONE, "privbench")
+            found += [f"( {text} ) || test $? = {ends}" if ends else text.rstrip("\n")]
+            found += PREPARE if CLONE in block.text else []
     return "\n".join(found) + "\n"
 
 
