@@ -67,10 +67,13 @@ def test_a_label_keeps_what_training_and_fid_need(changes, held):
 
 
 def test_the_images_of_an_attribute_task_count_as_one_label():
-    images = Images(torch.zeros(95, 1, 1, 1, dtype=torch.uint8), attributes=torch.zeros(95, 2, dtype=torch.bool))
+    images = Images(
+        torch.arange(95, dtype=torch.uint8).view(-1, 1, 1, 1), attributes=torch.arange(190).view(95, 2) > 99
+    )
     train, validation = split(images, task="attributes", reference=1)
     assert (len(train), len(validation)) == (85, 10)
-    assert validation.attributes.shape == (10, 2)
+    assert torch.equal(validation.attributes, images.attributes[85:])
+    assert torch.equal(torch.cat([train.pixels, validation.pixels]), images.pixels), "the last ones are held out"
     storage = {part.pixels.untyped_storage().data_ptr() for part in (images, train, validation)}
     assert len(storage) == 1, "pixels that are mapped from a file are not copied into memory"
     few = Images(images.pixels[:4], attributes=images.attributes[:4])

@@ -202,8 +202,7 @@ class KilledError(BaseException):
     """The end of a process."""
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-def test_a_killed_training_ends_with_the_same_bytes(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+def test_a_killed_training_ends_with_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoder, discriminator, their optimisers and the best network so far are part of a checkpoint."""
     monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("privbench.benchmark.training.monitor.CHECKPOINT_SHARE", 1e9)
@@ -212,7 +211,7 @@ def test_a_killed_training_ends_with_the_same_bytes(monkeypatch: pytest.MonkeyPa
     step: Callable = adversarial_reconstruction._AdversarialTraining.step
 
     def killed(self, i, generator):
-        if i == stop:
+        if i == 3:
             raise KilledError
         return step(self, i, generator)
 
@@ -220,7 +219,7 @@ def test_a_killed_training_ends_with_the_same_bytes(monkeypatch: pytest.MonkeyPa
         patch.setattr(adversarial_reconstruction._AdversarialTraining, "step", killed)
         with pytest.raises(KilledError):
             chosen.train(PRIVATE, context(memory=memory))
-    assert memory.kept["target"][1]["done"] == stop
+    assert memory.kept["target"][1]["done"] == 3
     resumed = context(memory=memory)
     by_hand.assert_equal(chosen.train(PRIVATE, resumed), expected, 0)
     assert (resumed.notes, resumed.curves) == (whole.notes, whole.curves)
@@ -270,3 +269,8 @@ def test_the_perceptual_network_is_part_of_the_key_where_it_is_used() -> None:
             expected = (("perceptual", "vgg16"),) if used and reads else ()
             assert defense(**fields).networks(stage) == expected
     assert defense(lambda_2=1.0, perceptual="efficientnet_lite0").networks() == (("perceptual", "efficientnet_lite0"),)
+
+
+def test_the_attacked_layer_is_the_protected_one() -> None:
+    """Attacks on features observe the layer that the defense names."""
+    assert [defense(layer=layer).cut_layer for layer in ("layer1", None)] == ["layer1", None]

@@ -41,14 +41,16 @@ def augmented(images: Tensor, kind: str, drawn: torch.Generator) -> Tensor:
         down, right = offsets[0].flatten().tolist(), offsets[1].flatten().tolist()
     if kind == "cutout":
         rows, columns = box(n, height, drawn), box(n, width, drawn)
-    found = torch.zeros_like(images)
-    for i in range(n):
-        for r in range(height):
-            for c in range(width):
-                y, x = r + down[i], (width - 1 - c if mirrored[i] else c) + right[i]
-                if 0 <= y < height and 0 <= x < width and not (r in rows[i] and c in columns[i]):
-                    found[i, :, r, c] = images[i, :, y, x]
-    return found
+    found = []
+    for i, image in enumerate(images.tolist()):
+        erased = {(r, c) for r in rows[i] for c in columns[i]}
+
+        def pixel(channel: list[list[float]], r: int, c: int, i: int = i, erased: set = erased) -> float:
+            y, x = r + down[i], (width - 1 - c if mirrored[i] else c) + right[i]
+            return channel[y][x] if 0 <= y < height and 0 <= x < width and (r, c) not in erased else 0
+
+        found.append([[[pixel(ch, r, c) for c in range(width)] for r in range(height)] for ch in image])
+    return torch.tensor(found, dtype=images.dtype)
 
 
 def box(n: int, side: int, drawn: torch.Generator) -> list[range]:

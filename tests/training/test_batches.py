@@ -91,6 +91,15 @@ def test_identity_sampler_shuffles_identities_in_every_epoch():
     assert len({tuple(batch) for epoch in range(4) for batch in epoch_of(made, epoch)}) == 4 * made.steps_per_epoch
 
 
+def test_identity_sampler_uses_other_images_in_every_epoch():
+    """Of an identity's 5 images an epoch uses two pairs: every image at some time, and with every other."""
+    labels = [identity for identity in range(6) for _ in range(5)]
+    made = Batches(numbered(30, labels), 4, 1, "identity", 2)
+    found = [indices(made.at(step)[0]) for step in range(60 * made.steps_per_epoch)]
+    pairs = {frozenset(batch[i : i + 2]) for batch in found for i in (0, 2)}
+    assert len(pairs) == 6 * 10
+
+
 def test_identity_sampler_prefers_identities_to_labels():
     images = Images(numbered(16).pixels, torch.zeros(16, dtype=torch.int64), torch.arange(16) // 4)
     batch, _ = Batches(images, 8, 0, "identity", 4).at(0)

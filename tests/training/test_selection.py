@@ -155,7 +155,7 @@ def test_last_keeps_the_network_of_the_last_step_and_records_the_same_looks():
     assert "selection" not in plain[0].notes and ACCURACY not in plain[0].curves["target"]
 
 
-@pytest.mark.parametrize(("epochs", "looks"), [(1, 3), (4, 12), (10, 10), (40, 40)])
+@pytest.mark.parametrize(("epochs", "looks"), [(1, 3), (4, 12), (7, 11), (10, 10), (40, 40)])
 def test_a_training_is_looked_at_ten_times_and_once_an_epoch(epochs, looks):
     context, _, _ = fit(epochs=epochs)
     steps = [i for i, _ in context.curves["target"][ACCURACY]]

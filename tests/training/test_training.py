@@ -243,3 +243,11 @@ def test_losses_on_an_accelerator_are_read_every_25_steps() -> None:
         for i in range(301):  # the curve has every hundredth step
             monitor.after_step(i, {"loss": Loss(i)})
         assert read == list(range(0, 301, interval))
+
+
+@pytest.mark.parametrize(("halvings", "counts"), [(0, (60, 7, 1)), (1, (30, 3, 1)), (3, (7, 1, 1))])
+def test_images_at_once_are_halved_as_often_as_memory_ran_out(halvings: int, counts: tuple[int, ...]) -> None:
+    context = Context(PROTOCOL, torch.device("cpu"), 5, batch_halvings=halvings)
+    assert not context.can_halve
+    assert tuple(context.chunk_size(usual) for usual in (60, 7, 1)) == counts
+    assert context.images_at_once == counts[0] and context.can_halve
