@@ -17,9 +17,9 @@ Reader = Callable[[Mapping[str, Tensor]], None]
 
 
 class Tiny(Perceptual):
-    """Two smooth layers."""
+    """Two smooth layers, whose activations are divided by 1/2 and 3."""
 
-    smallest = 4
+    smallest, scales = 4, (0.5, 3.0)
 
     def __init__(self) -> None:
         super().__init__(pretrained=False)
@@ -109,8 +109,8 @@ def test_distance_equals_a_slow_loop(tiny: Tiny, generator: torch.Generator) -> 
     expected = []
     for i in range(3):
         total = 0.0
-        for p, q in zip(tiny.layers(a[i : i + 1]), tiny.layers(b[i : i + 1]), strict=True):
-            squares = [(float(u) - float(v)) ** 2 for u, v in zip(p.flatten(), q.flatten(), strict=True)]
+        for p, q, scale in zip(tiny.layers(a[i : i + 1]), tiny.layers(b[i : i + 1]), (0.5, 3), strict=True):
+            squares = [((float(u) - float(v)) / scale) ** 2 for u, v in zip(p.flatten(), q.flatten(), strict=True)]
             total += sum(squares) / len(squares)
         expected.append(total)
     assert tiny.distance(a, b).tolist() == pytest.approx(expected, rel=1e-12)
