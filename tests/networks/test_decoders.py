@@ -52,6 +52,11 @@ def test_the_decoder_starts_with_the_channels_of_the_cut_layer(latent, first):
     assert [m.in_features for m in wide.modules() if isinstance(m, nn.Linear)] == [2048]
 
 
+def test_no_layer_is_wider_than_allowed():
+    layers = [m for m in Decoder((6,), (1, 64, 64), max_channels=8).modules() if isinstance(m, nn.ConvTranspose2d)]
+    assert [m.in_channels for m in layers] == [8, 8, 8, 8]
+
+
 def weights_of(module):
     """Layers with weights, in order; norms get statistics, scales and shifts that differ."""
     torch.manual_seed(2)
