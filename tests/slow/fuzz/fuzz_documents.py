@@ -1,10 +1,15 @@
 """Valid documents of every kind that strangers give, and changes that make them wrong."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
+from PIL import Image
 from privbench.benchmark.files.tensors import pack
 from privbench.benchmark.records.record import read
 from privbench.benchmark.store.manifest import FileFacts, Manifest
@@ -89,6 +94,56 @@ def exported() -> bytes:
     return json.dumps(dict.fromkeys(Exported.model_fields) | {"format": "privbench target"}).encode()
 
 
+def pictures() -> list[bytes]:
+    """Small images of every form: modes, depths, transparency, metadata, several pictures."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype=np.uint8)
+    whole, grey = Image.fromarray(noise), Image.fromarray(noise[..., 0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    flat, deep = whole.convert("RGB"), Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+    given: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        (whole, "PNG", {"exif": exif}),
+        (flat, "PNG", {"transparency": (1, 2, 3)}),
+        (grey, "PNG", {"transparency": 7}),
+        (deep, "PNG", {"transparency": 7}),
+        (whole.convert("LA"), "PNG", {}),
+        (grey.convert("1"), "PNG", {}),
+        (flat.quantize(4), "PNG", {"transparency": b"\0\7\xff", "bits": 2}),
+        (flat, "PNG", {"save_all": True, "append_images": [flat]}),
+        (flat, "JPEG", {"exif": exif}),
+        (grey, "JPEG", {"progressive": True}),
+        (flat.convert("CMYK"), "JPEG", {}),
+        (flat, "MPO", {"save_all": True, "append_images": [flat]}),
+    ]
+    found = []
+    for image, kind, options in given:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        found.append(buffer.getvalue())
+    return found
+
+
+def archives() -> list[bytes]:
+    """Archives of two images, stored and deflated."""
+    found = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as opened:
+            for name, content in zip(("img_align_celeba/000001.jpg", "000002.png"), pictures()[:2], strict=True):
+                opened.writestr(name, content)
+        found.append(buffer.getvalue())
+    return found
+
+
+_LISTS = [
+    b"000001.jpg 2880\n000002.jpg 2937\n",
+    b"\xef\xbb\xbf000001.jpg 2880\r\n",
+    "000001.jpg 2880\n".encode("utf-16"),
+    b"2\nBald Smiling \n000001.jpg -1  1\n000002.jpg  1 -1\n",
+    b"image_id,Bald,Smiling\n000001.jpg,-1,1\n000002.jpg,1,-1\n",
+]
+
+
 def documents() -> dict[str, list[bytes]]:
     """By reader, what it takes."""
     tensors = pack({"x": torch.arange(6.0).reshape(2, 3), "y": torch.zeros(0, dtype=torch.int64)})
@@ -104,6 +159,9 @@ def documents() -> dict[str, list[bytes]]:
         "tensors": [tensors],
         "submission": [json.dumps(_SUBMISSION).encode()],
         "finding": [json.dumps(_FINDING).encode()],
+        "picture": pictures(),
+        "archive": archives(),
+        "lists": _LISTS,
     }
 
 
@@ -124,6 +182,9 @@ _HOSTILE = st.sampled_from(
         "1e999",
         "__class__",
         "-" * 300,
+        "9" * 4400,
+        "[" * 1100,
+        "a." * 1100,
     ]
 )
 _VALUES = st.recursive(

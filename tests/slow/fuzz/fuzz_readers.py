@@ -122,6 +122,50 @@ def read_finding(data: bytes, folder: Path) -> None:
     assert Verification.read(write_verification(found, folder, "again")) == found
 
 
+def read_picture(data: bytes, folder: Path) -> None:
+    """An image of any form."""
+    from privbench.benchmark.datasets import _decoding
+    from privbench.benchmark.errors import MissingDataError
+
+    found = _decoding.try_decode(["a"], lambda _: data, lambda image: image, lambda name, fault: f"{name}.png {fault}")
+    for pixels in found:
+        if isinstance(pixels, str):
+            raise MissingDataError(pixels)
+        assert pixels.shape[0] == 3
+
+
+def read_archive(data: bytes, folder: Path) -> None:
+    """The aligned images of CelebA as an archive."""
+    from privbench.benchmark.datasets._celeba_pictures import find_pictures
+
+    (folder / "celeba").mkdir()
+    (folder / "celeba" / "img_align_celeba.zip").write_bytes(data)
+    pictures = find_pictures(folder)
+    for name in [f"{number:06d}.jpg" for number in range(1, 5)]:
+        if pictures.file(name) is not None:
+            facts = pictures.identify([name])[name]
+            assert facts.startswith(f"{len(pictures.read(name))}-")
+
+
+def read_lists(data: bytes, folder: Path) -> None:
+    """Both lists of CelebA, in the forms that people have."""
+    from privbench.benchmark.datasets import _celeba_files as release
+    from privbench.benchmark.datasets.files import read_text
+
+    (folder / "celeba").mkdir()
+    for name in (release.IDENTITIES, release.ATTRIBUTES):
+        (folder / "celeba" / name).write_bytes(data)
+        text = read_text(folder, release.source(folder, name))
+        try:
+            if name == release.IDENTITIES:
+                assert all(identity >= 0 for identity in release.read_identities(folder / name, text).values())
+            else:
+                found = release.read_attributes(folder / name, text)
+                found.of(list(found.rows))
+        except PrivbenchError as error:
+            refused(error)
+
+
 READERS: dict[str, Callable[[bytes, Path], None]] = {
     "record": read_record,
     "manifest": read_artifact,
@@ -134,6 +178,9 @@ READERS: dict[str, Callable[[bytes, Path], None]] = {
     "tensors": read_tensors,
     "submission": read_submission,
     "finding": read_finding,
+    "picture": read_picture,
+    "archive": read_archive,
+    "lists": read_lists,
 }
 
 

@@ -26,7 +26,9 @@ def test_every_reader_has_a_document() -> None:
     assert VALID.keys() == READERS.keys()
 
 
-@pytest.mark.parametrize("name", ["record", "manifest", "matrix", "settings", "selection", "zoo", "tensors", "finding"])
+@pytest.mark.parametrize(
+    "name", ["record", "manifest", "matrix", "settings", "selection", "zoo", "tensors", "finding", "archive", "lists"]
+)
 def test_valid_documents_are_taken(name: str) -> None:
     assert all(_read(name, data) for data in VALID[name])
 
