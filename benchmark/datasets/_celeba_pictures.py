@@ -156,9 +156,12 @@ class Archive(Pictures[zipfile.ZipInfo]):
         self._identify(member)
         try:
             with self._lock, self._zip.open(member) as file:
-                return file.read(MAX_BYTES + 1)
+                content = file.read(MAX_BYTES + 1)
         except _UNREADABLE as error:
             raise MissingDataError(self._fault(member, f"is damaged at {name} ({error})")) from None
+        if len(content) != member.file_size:
+            raise MissingDataError(self._fault(member, f"is damaged at {name} (it has another size)"))
+        return content
 
     def _identify(self, item: zipfile.ZipInfo) -> str:
         """Return what the archive states, which `read` verifies."""

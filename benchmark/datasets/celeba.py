@@ -39,7 +39,7 @@ class CelebA(IdentityFaces):
         differ from the lists, and the public images come from more identities than their 6,453.
 
     Note:
-        The released lists name PNG conversions of the images; we read the JPEG files of the release.
+        The released lists name PNG conversions of the images; we read the JPEG files of the release, or a PNG copy.
 
     Note:
         The papers have one judge. The second judge is a ResNet-34 that starts from random weights: it has another
