@@ -140,3 +140,11 @@ def test_protocols_without_a_face_box_are_rejected() -> None:
     assert require_face_box("mobilefacenet", protocol(BOX)) == BOX
     with pytest.raises(InvalidConfigurationError, match=r"mobilefacenet to be aligned faces .* synthetic/v1"):
         require_face_box("mobilefacenet", protocol(None))
+
+
+def test_a_fine_image_of_another_shape_is_reduced_to_the_pixels_of_the_chip() -> None:
+    box = (0, 0, 178, 218)
+    x = torch.rand(1, 3, 872, 712, generator=torch.Generator().manual_seed(0))
+    scale = abs(ARCFACE.transform.turn)
+    smaller = functional.interpolate(x, (round(218 * scale), round(178 * scale)), mode="bilinear", antialias=True)
+    torch.testing.assert_close(align(x, box, ARCFACE), align(smaller, box, ARCFACE))
