@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,20 +79,21 @@ def prepare_judges(record: Record, components: Components, session: Session, sha
     artifacts: dict[str, Artifact] = {}
     roles: frozenset[str] = frozenset()
     missing = ""
-    if not components.missing or any(choice.component.judges for choice in components.evaluators):
-        try:
-            plan = build_plan([components.cell(record)], session.data_root)
-            for skipped in plan.skipped:
-                raise UnsupportedCellError(f"{name_of(record)} cannot be run: {skipped.reason}")
-            if record.key_format == KEY_FORMAT:
-                roles = _require_keys(record, components, plan)
-            artifacts |= {
-                stage.kind: _judge_artifact(stage, session) for stage in plan.stages.values() if stage.kind in JUDGES
-            }
-        except MissingDataError as cause:
-            artifacts, missing = {}, str(cause)
-    _require_judges(record, artifacts)
-    return VerifierJudges(shared.get(artifacts, components.protocol), artifacts, roles, missing)
+    with contextlib.ExitStack() as held:
+        if not components.missing or any(choice.component.judges for choice in components.evaluators):
+            try:
+                plan = build_plan([components.cell(record)], session.data_root)
+                for skipped in plan.skipped:
+                    raise UnsupportedCellError(f"{name_of(record)} cannot be run: {skipped.reason}")
+                if record.key_format == KEY_FORMAT:
+                    roles = _require_keys(record, components, plan)
+                judges = [stage for stage in plan.stages.values() if stage.kind in JUDGES]
+                held.enter_context(session.store.lease([stage.key for stage in judges], shared=False))
+                artifacts |= {stage.kind: _judge_artifact(stage, session) for stage in judges}
+            except MissingDataError as cause:
+                artifacts, missing = {}, str(cause)
+        _require_judges(record, artifacts)
+        return VerifierJudges(shared.get(artifacts, components.protocol), artifacts, roles, missing)
 
 
 def _judge_artifact(stage: Stage, session: Session) -> Artifact:

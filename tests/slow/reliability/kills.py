@@ -280,7 +280,8 @@ def whole(store: Path, results: Path, folder: Path, run: Callable[[list[str]], N
     index = json.loads((submission / "submission.json").read_text(encoding="utf-8"))
     verified = json.loads((folder / "verifications" / "all.json").read_text(encoding="utf-8"))
     evidence = {name: facts for name, facts in index["files"].items() if name.startswith("evidence/")}
-    return {"records": findings(results), "evidence": evidence, "verification": verified["records"]}
+    checked = {key: [each[part] for part in ("level", "scores", "notes")] for key, each in verified["records"].items()}
+    return {"records": findings(results), "evidence": evidence, "verification": checked}
 
 
 def kill(folder: Path, kills: int, seed: int, processes: int) -> Kills:
