@@ -31,8 +31,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers import tiny
-
 DEFENSES, ATTACKS, SEEDS = ("none", "bido_hsic"), ("gmi", "kedmi"), ("0", "1")
 EVALUATORS = ("accuracy", "attack_acc", "verified_acc", "knn_distance")
 FOLDERS = ("results-a", "results-b", "results-c")
@@ -225,6 +223,8 @@ class Kills:
 
 def run_words(parts: dict[str, tuple[str, ...]], store: Path, results: Path) -> list[str]:
     """The words of a run."""
+    from helpers import tiny
+
     words = ["run", "--no-controls", "--budget", "smoke", "--device", "cpu", "--threads", "1", *tiny.words()]
     for option, values in {**parts, "evaluator": EVALUATORS}.items():
         words += [word for value in values for word in (f"--{option}", value)]
@@ -356,4 +356,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))  # for `helpers`
     sys.exit(main())

@@ -1,5 +1,7 @@
-"""The soak itself, at a length that shows that it works; `soak.py` runs as long as one likes."""
+"""The soaks, at a length that shows that they work; `soak.py` and `kills.py` run as long as one likes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,13 @@ def test_nothing_is_lost_in_twenty_minutes(tmp_path: Path, monkeypatch: pytest.M
     assert not done.faults
     assert done.events["runs killed"] > 10
     assert any(event.startswith("files damaged") for event in done.events)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_by_a_hundred_kills(tmp_path: Path) -> None:
+    """In a process of its own, which forks."""
+    command = [sys.executable, str(Path(__file__).with_name("kills.py")), "--kills", "100", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no fault" in done.stdout
