@@ -16,6 +16,9 @@ from privbench.benchmark.records.submission import read_submission
 from privbench.benchmark.records.verification import Verification
 from privbench.benchmark.report.html.output_folder import require_replaceable
 
+#: A reader that waits for a pipe waits for ever.
+pytestmark = pytest.mark.timeout(60)
+
 RECORD = next((Path(__file__).parents[2] / "results" / "records").glob("digits-v2/none/kedmi/*.png")).with_suffix(
     ".json"
 )

@@ -15,6 +15,9 @@ from helpers.special import SPECIAL
 from privbench.benchmark.errors import CorruptArtifactError, PrivbenchError, StorageError
 from privbench.benchmark.store.store import Store
 
+#: A reader that waits for a pipe waits for ever.
+pytestmark = pytest.mark.timeout(60)
+
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 #: What commands do with a store.
 ACTIONS: dict[str, Callable[[Store], object]] = {
