@@ -7,7 +7,9 @@ ZOO/NAME/manifest.json  ZOO/NAME/target.safetensors
 import contextlib
 import hashlib
 import logging
+import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ from ..errors import (
 from ..files import atomic, downloads
 from ..files.atomic import write_folder
 from ..files.documents import Document
+from ..files.locks import lock
+from ..files.tree import Tree
 from ..files.untrusted import inside, is_relative_folder, read_bounded, shown
 from ..records.record import Hash, Name
 from . import manifest as exported
@@ -40,7 +44,7 @@ log = logging.getLogger("privbench")
 SCHEMA = 1
 INDEX = "zoo.json"
 _NAME = r"^[a-z0-9]([a-z0-9_.-]{0,98}[a-z0-9_-])?$"
-_LOCK_SECONDS = 60.0
+_LOCK_SECONDS, _POLL_SECONDS = 60.0, 0.1
 
 
 class ManifestFacts(Configuration):
@@ -301,8 +305,6 @@ def _default_name(manifest: Exported) -> str:
 @contextlib.contextmanager
 def _locked_index(root: Path) -> Iterator[Index]:
     """Yield the index of a zoo while holding the lock of the zoo."""
-    from filelock import FileLock, Timeout
-
     if root.exists() and not (root / INDEX).exists():
         others = [path.name for path in atomic.children(root) if not path.name.startswith(".")]
         if others or not root.is_dir():
@@ -310,11 +312,15 @@ def _locked_index(root: Path) -> Iterator[Index]:
                 f"expected ZOO to be a zoo or a new folder, got {root}, which has no {INDEX}; choose another"
             )
     atomic.make_folder(root.absolute())
+    until = time.monotonic() + _LOCK_SECONDS
+    while (held := lock(Tree(root), root / ".zoo.lock")) is None:
+        if time.monotonic() > until:
+            raise StorageError(f"another process has been changing {root} for {_LOCK_SECONDS:.0f} s; try again")
+        time.sleep(_POLL_SECONDS)
     try:
-        with FileLock(root / ".zoo.lock", timeout=_LOCK_SECONDS):
-            yield Index.read(root / INDEX) if (root / INDEX).exists() else Index()
-    except Timeout as cause:
-        raise StorageError(f"another process has been changing {root} for {_LOCK_SECONDS:.0f} s; try again") from cause
+        yield Index.read(root / INDEX) if (root / INDEX).exists() else Index()
+    finally:
+        os.close(held)
 
 
 def _storage_errors(path: Path) -> AbstractContextManager[None]:

@@ -31,9 +31,7 @@ def lock(tree: Tree, path: Path) -> int | None:
             return None
         if cause.errno not in _UNSUPPORTED:
             raise
-        raise StorageError(
-            f"cannot lock {path}: its file system has no locks; choose another folder with --store or PRIVBENCH_STORE"
-        ) from cause
+        raise StorageError(f"cannot lock {path}: its file system has no locks; choose another folder") from cause
     except BaseException:
         os.close(descriptor)
         raise

@@ -720,3 +720,19 @@ def test_predictions_are_those_of_the_manifest(made: Path) -> None:
     )
     assert tuple(logits.argmax(1).tolist()) == manifest.decisions.said
     assert float((logits.argmax(1) == test.labels).double().mean()) == manifest.test_accuracy
+
+
+def test_the_lock_of_a_zoo_is_held_by_one_and_is_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "_LOCK_SECONDS", 0.0)
+    with (
+        zoo._locked_index(tmp_path / "zoo"),
+        pytest.raises(StorageError, match="another process has been changing"),
+        zoo._locked_index(tmp_path / "zoo"),
+    ):
+        pytest.fail("two have the lock")
+    (tmp_path / "victim").write_text("not empty")
+    (tmp_path / "zoo" / ".zoo.lock").unlink()
+    (tmp_path / "zoo" / ".zoo.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="is a symbolic link"), zoo._locked_index(tmp_path / "zoo"):
+        pytest.fail("a link was locked")
+    assert (tmp_path / "victim").read_text() == "not empty"
