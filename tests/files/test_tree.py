@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.special import SPECIAL
 from privbench.benchmark.errors import CorruptArtifactError, StorageError
 from privbench.benchmark.files import tree as tree_module
 from privbench.benchmark.files.locks import lock
@@ -86,6 +87,17 @@ def test_links_are_refused(tree: Tree) -> None:
         assert cause.errno == errno.ELOOP, name
         assert [path.name for path in outside.iterdir()] == ["file"], name
         assert (outside / "file").read_bytes() == b"outside", name
+
+
+def test_only_regular_files_are_opened(tree: Tree) -> None:
+    for kind in ("pipe", "socket", "folder"):
+        path = tree.root / "a" / kind
+        SPECIAL[kind](path)
+        for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+            with pytest.raises(OSError, match=r"not a regular file|No such device|Is a directory"):
+                tree.descriptor(path, flags)
+        with pytest.raises(CorruptArtifactError, match=f"{kind} is not a regular file"):
+            tree.read(path, 10)
 
 
 def test_a_link_itself_can_be_moved_and_removed(tree: Tree) -> None:
