@@ -15,6 +15,7 @@ from .output import print_problems
 if TYPE_CHECKING:
     from ..analysis.record_set import Records
     from ..records.record import Record
+    from ..records.submitted import Provenance
 
 
 def find_records(argument: str, value: str, results: Path) -> Records:
@@ -61,9 +62,11 @@ def load_all(paths: Sequence[Path]) -> Records:
 
     found: dict[str, tuple[Record, Path]] = {}
     problems: list[str] = []
+    sources: dict[str, Provenance] = {}
     for path in paths:
         records = load_records(path)
         problems += records.problems
+        sources |= records.sources
         if not records and not records.problems:
             raise MissingDataError(f"expected {path} to contain records, found none; make one with `privbench run`")
         for record, file in zip(records, records.paths, strict=True):
@@ -73,7 +76,7 @@ def load_all(paths: Sequence[Path]) -> Records:
     if not found:
         raise IncompatibleRecordError("; ".join(dict.fromkeys(problems)))
     items, files = zip(*found.values(), strict=True)
-    return Records(items, files, tuple(problems))
+    return Records(items, files, tuple(problems), sources)
 
 
 def exit_if_unreadable(problems: Sequence[str]) -> None:

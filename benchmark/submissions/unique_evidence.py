@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import PrivbenchError
 from ..pipeline.record_artifacts import name_of
 from ..records.record import Record
-from ..records.submission import INDEX, Index, SubmittedRecord, group_of
+from ..records.submission import FOLDER, INDEX, Index, SubmittedRecord, group_of
 from ..records.submitted import read_verified
 from ..records.verification import LEVELS
 
@@ -78,11 +78,12 @@ def copy_problem(record: Record, other: Record, kind: str) -> str:
 def verified_outputs(folder: Path) -> dict[str, tuple[str, str]]:
     """Map the SHA-256 of attack outputs in the other verified submissions beside a folder to submission and key."""
     found: dict[str, tuple[str, str]] = {}
-    for sibling in sorted(folder.resolve().parent.iterdir()):
-        if sibling.name == folder.resolve().name or not (sibling / INDEX).is_file():
+    inside = folder.absolute().parent
+    for sibling in sorted(inside.iterdir()) if inside.name == FOLDER else ():
+        if sibling.name == folder.name or not (sibling / INDEX).is_file():
             continue
         try:
-            index, verification = read_verified(sibling, sibling.parent.parent)
+            index, verification = read_verified(sibling, inside.parent)
         except PrivbenchError:
             continue  # the report names it
         levels = {key: each.level for key, each in verification.records.items()} if verification else {}

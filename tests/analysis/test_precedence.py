@@ -169,10 +169,11 @@ def test_definitions_are_those_of_the_installed_evaluators(tmp_path: Path) -> No
 
 def test_a_score_of_another_package_is_defined_by_the_record_that_counts_first() -> None:
     first, second = flipped("mine", "my_score", better="lower"), flipped("mine", "my_score")
-    second = second.model_copy(update={"key": "0" * 64})
+    attack = second.cell.model_copy(update={"attack": second.cell.attack.model_copy(update={"name": "gmi"})})
+    second = second.model_copy(update={"key": "0" * 64, "cell": attack})
     for group in ([sent(second, "a"), own(first)], [own(second), sent(first, "b", "recomputed")]):
         items = choose(group).items
-        assert {item.record.scores["my_score"].definition.better for item in items} == {"lower"}
+        assert [item.record.scores["my_score"].definition.better for item in items] == ["lower", "lower"]
 
 
 # Findings.
@@ -223,6 +224,15 @@ def test_only_verifications_of_the_results_folder_count(tmp_path: Path) -> None:
     assert level(load_records(tmp_path / "other" / "mine")) == NEVER
     (item,) = load(moved, None)
     assert not isinstance(item, str) and item.source.level == NEVER
+
+
+def test_a_finding_about_another_state_of_a_submission_does_not_count(tmp_path: Path) -> None:
+    folder, _ = results(tmp_path)
+    index = folder / "submissions" / "one" / INDEX
+    index.write_text(index.read_text() + " ")
+    records = load_records(folder)
+    assert level(records) == NEVER
+    assert "got a verification of another state, which is ignored" in records.problems[0]
 
 
 def test_a_record_keeps_the_time_of_its_first_verification(tmp_path: Path) -> None:

