@@ -109,6 +109,7 @@ def run(
     budget: Budget = "quick",
     settings: Mapping[str, Any] | None = None,
     controls: bool = True,
+    sandbox: bool | None = None,
     data: str | Path | None = None,
     store: str | Path | None = None,
     results: str | Path | None = None,
@@ -128,6 +129,7 @@ def run(
         budget: `smoke`, `quick` or `full`.
         settings: `scope.field` to value, such as `{"attack.iterations": 500}`.
         controls: also attack a placebo, a target trained on permuted labels, under the first seed.
+        sandbox: run every attack (or none) in a process of its own; by default those of plugins.
         data: folder of the data sets; by default `PRIVBENCH_DATA` or the user's data folder.
         store: folder of artifacts or URL of a shared store; by default `PRIVBENCH_STORE` or the user's cache folder.
         results: folder of records; by default `PRIVBENCH_RESULTS` or `results`.
@@ -148,6 +150,7 @@ def run(
         budget,
         dict(settings or {}),
         controls,
+        sandbox=sandbox,
     )
     plan, outcome, records = execute(
         matrix.cells(),
@@ -267,10 +270,10 @@ def _from_store(
     """Load the target of a defense from the store and check its stored predictions."""
     task = resolve("dataset", Selection.parse(dataset), budget, fields).component.protocol.task
     attacks = _selections(_ATTACKS[task])
-    matrix = Matrix(_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields, controls=False)
-    cell = matrix.cells()[0]
-    root, chosen = data_root(data), choose_device(device)
-    session = Session(Store(store_root(store)), root, chosen)
+    chosen = (_selections(dataset), _selections(defense), attacks, None, (seed,), budget, fields)
+    cell = Matrix(*chosen, controls=False, sandbox=False).cells()[0]
+    root, place = data_root(data), choose_device(device)
+    session = Session(Store(store_root(store)), root, place)
     plan = build_plan([cell], root)
     if plan.skipped:
         raise UnsupportedCellError(plan.skipped[0].reason)
@@ -283,13 +286,13 @@ def _from_store(
         )
         raise PrivbenchError(f"expected {stage.title} to be in the store; train it with `{command}`")
     test = session.images(cell.dataset, "private_test")
-    network = _load_target(artifact, cell, test, chosen)
+    network = _load_target(artifact, cell, test, place)
     if check_accuracy:
         from .exports.load import recheck
 
         claim = (artifact.info["test_accuracy"], artifact.info["n"])
         protocol = cell.dataset.component.protocol
-        recheck(network, test, protocol, claim, artifact.info["prediction_seed"], chosen, str(artifact.path))
+        recheck(network, test, protocol, claim, artifact.info["prediction_seed"], place, str(artifact.path))
     return network
 
 

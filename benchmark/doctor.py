@@ -10,6 +10,7 @@ import torch
 from . import registry
 from .core.paths import Address
 from .errors import PrivbenchError
+from .isolation import sandbox
 from .networks.weights import named
 from .networks.weights.importing import users
 from .store.shared import Remote
@@ -34,7 +35,7 @@ def diagnose(data_root: Path, store: Address) -> list[Diagnosis]:
     """Check everything that a run may need, without writing anything."""
     folders = [_folder("data folder", data_root), _folder("store folder", Path(store.root))]
     shared = [_shared(store.remote)] if store.remote else []
-    return [*_devices(), _ray(), *folders, *shared, *_datasets(data_root), *_weights(), *_components()]
+    return [*_devices(), _ray(), _isolation(), *folders, *shared, *_datasets(data_root), *_weights(), *_components()]
 
 
 def _devices() -> list[Diagnosis]:
@@ -53,6 +54,16 @@ def _ray() -> Diagnosis:
         return Diagnosis("Ray", True, importlib.metadata.version("ray"))
     except importlib.metadata.PackageNotFoundError:
         return Diagnosis("Ray", False, "would enable --runner ray; pip install 'privbench[ray]'")
+
+
+def _isolation() -> Diagnosis:
+    """How attacks of plugins, and all with --sandbox, are kept from private data."""
+    if sandbox.method() == "bubblewrap":
+        return Diagnosis("isolation of attacks", True, "bubblewrap: no files of yours, no other process, no network")
+    lack = (
+        "attacks of plugins run as you, in a process of their own; bubblewrap (bwrap) would hide your files from them"
+    )
+    return Diagnosis("isolation of attacks", False, lack)
 
 
 def _folder(what: str, folder: Path) -> Diagnosis:

@@ -35,6 +35,7 @@ ORDER = (
     "attacks",
     "defenses",
     "evaluators",
+    "benchmark/isolation",
     "benchmark/pipeline",
     "benchmark/runners",
     "benchmark/exports",

@@ -13,7 +13,6 @@ target that it could reach by Python's garbage collector, frames, closures or at
 the images (else `InvalidConfigurationError`) and counts the queries; when it has ended, a query raises
 `LostTargetError`. A white-box attack must not change the network: `unchanged` detects it.
 
-Not enforced: the attack runs as the same operating-system user as the harness. It could read the files of the store,
-attach a debugger to the other process, search freed memory of its own process, or replace the methods that report the
-query counts. Only the operating system (another user, a container) can prevent that.
+Not enforced here: an attack in the harness's process could read the files of the store, search freed memory of that
+process, or replace the methods that report the query counts. `isolation` runs it in a process of its own.
 """

@@ -15,6 +15,7 @@ from ..errors import MissingDataError
 from ..networks.classifiers.network import Network
 from ..registry import load
 from .process import TargetProcess
+from .settings import current_settings
 from .views import FeaturesView, LabelsView, ScoresView, View, WhiteBoxView
 
 
@@ -119,9 +120,7 @@ def _open(access: Access, source: TargetSource, device: torch.device, seed: int,
         "device": str(device),
         "seed": seed,
         "layer": layer,
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "precision": torch.get_float32_matmul_precision(),
+        **current_settings(),
     }
     process = TargetProcess(header, source.state())
     gc.collect()

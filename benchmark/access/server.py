@@ -17,8 +17,10 @@ from ..core.config import Protocol
 from ..core.seeds import derive, seed_layers
 from ..errors import InvalidConfigurationError, PrivbenchError
 from .open import TargetSource, rebuild_target
+from .protection import hide_memory
+from .settings import apply_settings
 from .views import check_images
-from .wire import read_message, write_message
+from .wire import read_message, take_streams, write_message
 
 #: Images per forward pass.
 CHUNK = 256
@@ -86,7 +88,7 @@ def serve(reader: IO[bytes], writer: IO[bytes]) -> None:
     """
     header, state = read_message(reader)
     try:
-        _apply_settings(header)
+        apply_settings(header)
         server = TargetServer(header, state)
     except Exception as error:
         write_message(writer, _error_header(error))
@@ -112,12 +114,6 @@ def _handle(server: TargetServer, header: Mapping[str, Any], tensors: Mapping[st
     raise InvalidConfigurationError("expected a query with images x; this target answers nothing else")
 
 
-def _apply_settings(header: Mapping[str, Any]) -> None:
-    torch.set_num_threads(header["threads"])
-    torch.set_deterministic_debug_mode("error" if header["deterministic"] else "default")
-    torch.set_float32_matmul_precision(header["precision"])
-
-
 def _error_header(error: Exception) -> dict[str, str]:
     if isinstance(error, PrivbenchError):
         return {"error": str(error), "kind": type(error).__name__}
@@ -127,9 +123,8 @@ def _error_header(error: Exception) -> dict[str, str]:
 
 def main() -> None:
     """Serve over standard input and output; the output of a network goes to standard error."""
-    reader, writer = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
+    hide_memory()
+    reader, writer = take_streams()
     with suppress(EOFError, BrokenPipeError):
         serve(reader, writer)
     os._exit(0)

@@ -145,7 +145,7 @@ def _checksum(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class _RemoteView(View):
+class RemoteView(View):
     """A view of a target in another process, which answers one kind of query."""
 
     def __init__(self, access: Access, protocol: Protocol, process: TargetProcess) -> None:
@@ -157,6 +157,11 @@ class _RemoteView(View):
     def queries(self) -> dict[str, int]:
         """Number of images so far, by kind of query; the target's process counts them."""
         return {"forward": self._answered, "backward": 0, "head": 0}
+
+    @property
+    def empty_answer(self) -> Tensor:
+        """Answer to a query without images, which has the shape and dtype of every answer."""
+        return self._process.empty_answer
 
     def resume(self, queries: Mapping[str, int]) -> None:
         """Continue the counts, and the noise of a stochastic target, of an interrupted attack."""
@@ -182,7 +187,7 @@ class _RemoteView(View):
         return tensors["answer"].to(x.device)
 
 
-class ScoresView(_RemoteView):
+class ScoresView(RemoteView):
     """Score access: class probabilities, nothing else."""
 
     def scores(self, x: Tensor) -> Tensor:
@@ -190,7 +195,7 @@ class ScoresView(_RemoteView):
         return self._query(x)
 
 
-class LabelsView(_RemoteView):
+class LabelsView(RemoteView):
     """Label-only access: predicted labels, nothing else."""
 
     def labels(self, x: Tensor) -> Tensor:
@@ -198,7 +203,7 @@ class LabelsView(_RemoteView):
         return self._query(x)
 
 
-class FeaturesView(_RemoteView):
+class FeaturesView(RemoteView):
     """Feature access: latents of one cut layer, `layer` (`None`: the last), nothing else."""
 
     def __init__(self, access: Access, protocol: Protocol, process: TargetProcess, layer: str | None) -> None:

@@ -55,6 +55,10 @@ Controls = Annotated[
     bool | None,
     typer.Option("--controls/--no-controls", help="Also attack a placebo, trained on permuted labels. Default: yes."),
 ]
+Sandbox = Annotated[
+    bool | None,
+    typer.Option("--sandbox/--no-sandbox", help="Isolate every attack (or none). Default: attacks of plugins."),
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Parallel stages on a machine, sharing its CPU.")]
 Runner = Annotated[Literal["local", "ray"], typer.Option("--runner", help="local: this machine; ray: a Ray cluster.")]
 Address = Annotated[
@@ -83,6 +87,7 @@ class CellOptions:
     budget: BudgetOption = None
     setting: Settings = field(default_factory=list)
     controls: Controls = None
+    sandbox: Sandbox = None
 
     def cells(self) -> list[Cell]:
         """The selected cells; options replace values of the matrix file.
@@ -112,6 +117,7 @@ class CellOptions:
             budget=self.budget or base.budget,  # type: ignore[arg-type]
             settings={**base.settings, **parse_settings(self.setting)},
             controls=base.controls if self.controls is None else self.controls,
+            sandbox=self.sandbox,
         ).cells()
 
 

@@ -101,6 +101,7 @@ def run(
     dataset: Substitute = None,
     setting: options.Settings = [],  # noqa: B006
     controls: options.Controls = None,
+    sandbox: options.Sandbox = None,
     *,
     where: options.RunOptions,
 ) -> None:
@@ -123,6 +124,7 @@ def run(
         dataset=dataset,
         settings=settings,
         controls=controls is not False,
+        sandbox=sandbox,
     )
     began = time.monotonic()
     plan, outcome, records = where.execute(cells_of(planned))

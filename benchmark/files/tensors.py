@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptArtifactError, InvalidConfigurationError
@@ -49,6 +49,27 @@ def unpack(data: bytes) -> dict[str, Tensor]:
     except SafetensorError as cause:
         raise CorruptArtifactError(f"not a safetensors file: {cause}") from cause
     return {name: found[name] for name in sorted(found)}
+
+
+def flatten(groups: Mapping[str, Mapping[str, Tensor]]) -> tuple[list[str], dict[str, Tensor]]:
+    """Return the names of groups of tensors, sorted, and all tensors, named by the number of the group and the name."""
+    names = sorted(groups)
+    return names, {f"{i}/{key}": value for i, name in enumerate(names) for key, value in groups[name].items()}
+
+
+def unflatten(names: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the groups that `flatten` got.
+
+    Raises:
+        CorruptArtifactError: a tensor belongs to no group.
+    """
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    for key, value in tensors.items():
+        index, _, name = key.partition("/")
+        if not index.isdecimal() or int(index[:9]) >= len(names):
+            raise CorruptArtifactError(f"expected each tensor to belong to a group, got {key[:80]!r}")
+        groups[names[int(index)]][name] = value
+    return groups
 
 
 def _check_name(name: Any) -> None:

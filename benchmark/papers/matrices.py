@@ -21,6 +21,7 @@ def matrices(
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     controls: bool = True,
+    sandbox: bool | None = None,
 ) -> tuple[Matrix, ...]:
     """Return the matrices of a table: one for each configured data set and attack, so that they share stages.
 
@@ -33,6 +34,7 @@ def matrices(
         settings: values by `scope.field`. A setting that one row needs applies only to that row. Settings that the
             table fixes cannot be given.
         controls: as of `Matrix`.
+        sandbox: as of `Matrix`.
 
     Raises:
         InvalidConfigurationError: the table has settings, no row can be run, or `settings` has a field that the table
@@ -60,6 +62,7 @@ def matrices(
             group.settings,
             controls,
             baselines=False,
+            sandbox=sandbox,
         )
         for group in _groups(table, rows, dataset, settings)
     )

@@ -92,9 +92,13 @@ class NegativesFacts(Facts):
 
 
 class AttackFacts(Facts):
-    """Facts of a prior or of evidence: images that the attack sent to the target, by kind of query."""
+    """Facts of a prior or of evidence: images that the attack sent to the target, by kind of query, and its isolation.
+
+    `isolation` is `none` in the harness's process, else how the attack's own process was started.
+    """
 
     queries: dict[str, int] = Field(default_factory=dict)
+    isolation: str = "none"
 
 
 class ScoresFacts(Facts):

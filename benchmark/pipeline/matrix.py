@@ -42,6 +42,7 @@ class Matrix:
         controls: add the placebo under the first seed, unless it is among `defenses`, whose cells come last, and `none`
             under the recipe of each defense whose recipe is not the data set's.
         baselines: whether the controls include the latter; the recipes of published tables differ on purpose.
+        sandbox: run every attack (or none) in a process of its own; by default those of plugins, see `isolation`.
     """
 
     datasets: tuple[Selection, ...]
@@ -53,6 +54,7 @@ class Matrix:
     settings: Mapping[str, Any] = field(default_factory=dict)
     controls: bool = True
     baselines: bool = True
+    sandbox: bool | None = None
 
     def cells(self) -> list[Cell]:
         """Resolve into cells, in the order given, controls last.
@@ -69,7 +71,7 @@ class Matrix:
             dataset = resolve("dataset", data, self.budget, settings)
             defenses = [resolve("defense", name, self.budget, settings, dataset) for name in self.defenses]
             defenses += _baselines(dataset, defenses, self.budget) if self.controls and self.baselines else []
-            attacks = [resolve("attack", name, self.budget, settings, dataset) for name in self.attacks]
+            attacks = [self._attack(name, dataset) for name in self.attacks]
             scored = [(attack, *applicable_evaluators(self, dataset, attack, settings)) for attack in attacks]
             found += [
                 Cell(dataset, defense, attack, evaluators, seed, self.budget, not_run)
@@ -84,6 +86,17 @@ class Matrix:
                     if attack.component.yields == "ClassReconstructions"
                 ]
         return found + [cell for cell in controls if unsupported(cell) is None]
+
+    def _attack(self, selection: Selection, dataset: Choice) -> Choice:
+        """Resolve an attack; one that runs in a process of its own is not imported here."""
+        isolated = self.sandbox
+        if isolated is None:
+            isolated = registry.find("attack", selection.name).distribution != "privbench"
+        if not isolated:
+            return resolve("attack", selection, self.budget, self.settings, dataset)
+        from .choose_attack import choose_attack
+
+        return choose_attack(selection, self.budget, self.settings, dataset)
 
     @property
     def has_placebo(self) -> bool:

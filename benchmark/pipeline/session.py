@@ -105,7 +105,7 @@ class Session:
             self.progress,
             lambda: self.images(stage.cell.dataset, "public"),
             self.batch_halvings,
-            lambda: self.images(stage.cell.dataset, "private_val"),
+            (lambda: self.images(stage.cell.dataset, "private_val")) if stage.kind == "target" else None,
         )
         return self._context
 

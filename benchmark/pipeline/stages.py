@@ -16,6 +16,7 @@ from ..core import evidence as evidence_kinds
 from ..core.canonical import canonical
 from ..core.evidence import Encodings, Evidence, Negatives, Predictions, Request
 from ..errors import PrivbenchError
+from ..isolation.declared import description_of
 from ..networks.classifiers.network import Network
 from ..networks.judges import Judge, accuracy
 from ..records.record import ArtifactReference, Cost, Environment
@@ -23,7 +24,7 @@ from ..store.manifest import Artifact
 from ..training.batches import Augmentation
 from ..training.context import Context
 from ..training.optimisation import cross_entropy
-from . import gradient_masking
+from . import gradient_masking, isolated_attack
 from .cell import Cell
 from .environment import environment, host_peak_memory, peak_memory, reset_peak_memory
 from .facts import AttackFacts, Facts, JudgeFacts, NegativesFacts, RunFacts, ScoresFacts, TargetFacts, TrainedJudgeFacts
@@ -170,6 +171,8 @@ def _negatives(stage: Stage, session: Session, context: Context) -> StageOutput:
 
 def _prior(stage: Stage, session: Session, context: Context) -> StageOutput:
     cell, attack = stage.cell, stage.cell.attack.component
+    if description_of(attack) is not None:
+        return StageOutput(*isolated_attack.learn(stage, session, context))
     public = session.images(cell.dataset, "public")
     if attack.prior == "public":
         return StageOutput(AttackFacts(), attack.learn(None, public, context))
@@ -193,6 +196,8 @@ def _evidence(stage: Stage, session: Session, context: Context) -> StageOutput:
         observed.z if observed else None,
         observed.items if observed else None,
     )
+    if description_of(attack) is not None:
+        return StageOutput(*isolated_attack.run(stage, session, context, prior, request))
     with _view(stage, session, context) as view:
         found = attack.run(view, prior, request, context)
         facts = _attack_facts(view, cell)
@@ -307,7 +312,7 @@ def _scores_facts(
         target=TargetFacts.of(read["target"]).selection,
         judge=judges.pop("judge", {}) | judges,
         queries=queries,
-        environment=Environment(**environment(device)),
+        environment=Environment(**environment(device), isolation=AttackFacts.of(read["evidence"]).isolation),
         probe=dict(probe),
     )
 

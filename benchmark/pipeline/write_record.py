@@ -11,6 +11,7 @@ from ..contracts import Attack
 from ..core.canonical import digest
 from ..core.config import Budget, Protocol, is_placebo
 from ..errors import IncompatibleRecordError
+from ..isolation.declared import description_of
 from ..records.record import SCHEMA, ArtifactReference, CellIdentity, Record, location, read, save
 from ..registry import load
 from ..store.manifest import Artifact
@@ -145,8 +146,13 @@ def scope_of(choice: Choice) -> str:
 
 def changed_fields(choice: Choice, budget: Budget, dataset: Choice) -> dict[str, Any]:
     """Return the fields of a component whose values its name, the budget and the data set do not imply."""
-    usual = resolve(choice.kind, Selection(choice.name), budget, {}, dataset).component
-    return dict(_differences(choice.component.model_dump(mode="json"), usual.model_dump(mode="json")))
+    described = description_of(choice.component)
+    if described is not None:
+        usual = {name: field.usual for name, field in described.fields.items()}
+    else:
+        component = resolve(choice.kind, Selection(choice.name), budget, {}, dataset).component
+        usual = component.model_dump(mode="json")
+    return dict(_differences(choice.component.model_dump(mode="json"), usual))
 
 
 def _differences(values: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

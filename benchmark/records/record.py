@@ -118,6 +118,7 @@ class Environment(Configuration):
     device: str
     threads: int
     commit: str | None = Field(None, description="commit of the checkout, if there was one")
+    isolation: str = Field("none", description="of the attack: none, process or bubblewrap")
 
 
 class ArtifactReference(Configuration):

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..errors import CorruptArtifactError
 from ..files import atomic
-from ..files.tensors import pack, unpack
+from ..files.tensors import flatten, pack, unflatten, unpack
 from ..files.tree import Tree
 from .layout import StoreLayout
 from .manifest import MAX_BYTES, Sealed
@@ -61,7 +61,7 @@ class Checkpoint:
         with atomic.storage_errors(path, "read"):
             try:
                 header, tensors = read(self._layout.tree, path, self._kind, self._key, name)
-                return _grouped(header.groups, unpack(tensors)), header.info
+                return unflatten(header.groups, unpack(tensors)), header.info
             except FileNotFoundError:
                 return None
             except CorruptArtifactError as damage:
@@ -75,8 +75,8 @@ class Checkpoint:
         Raises:
             StorageError: it cannot be written; the old one is kept.
         """
-        names = sorted(groups)
-        tensors = pack({f"{i}/{key}": value for i, group in enumerate(names) for key, value in groups[group].items()})
+        names, flat = flatten(groups)
+        tensors = pack(flat)
         header = Header(
             kind=self._kind,
             key=self._key,
@@ -125,11 +125,3 @@ def read(tree: Tree, path: Path, kind: str, key: str, name: str | None = None) -
     if hashlib.sha256(tensors).hexdigest() != header.sha256:
         raise CorruptArtifactError("its checksum does not match")
     return header, tensors
-
-
-def _grouped(names: list[str], tensors: dict[str, Tensor]) -> Groups:
-    groups: Groups = {name: {} for name in names}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition("/")
-        groups[names[int(index)]][key] = tensor
-    return groups

@@ -27,7 +27,7 @@ from .monitor import LoopMonitor
 from .optimisation import learning_rate, make_optimizer, update
 from .progress import NullProgress, Progress
 from .selection import Selection
-from .state import Checkpoint, State, current_tensors, extract, non_finite, restore
+from .state import Checkpoint, Groups, State, current_tensors, extract, non_finite, restore
 
 if TYPE_CHECKING:
     from ..access.views import View
@@ -79,7 +79,7 @@ class Context:
         self.view: View | None = None
         #: Largest result of `chunk_size` so far; 0 if it was not called.
         self.images_at_once = 0
-        self._batch_halvings = batch_halvings
+        self.batch_halvings = batch_halvings
         self._checkpoint = checkpoint
         self._began = time.monotonic()
         self._seconds_before = 0.0
@@ -95,7 +95,7 @@ class Context:
         When memory runs out, the stage restarts from its last checkpoint with half as many. The result of the attack
         may depend on this number only by rounding.
         """
-        count = max(1, usual >> self._batch_halvings)
+        count = max(1, usual >> self.batch_halvings)
         self.images_at_once = max(self.images_at_once, count)
         return count
 
@@ -144,7 +144,7 @@ class Context:
 
     def _resume(self, name: str, state: State) -> int:
         """Restore the checkpoint of loop `name` and return the number of finished steps; 0 without a checkpoint."""
-        found = self._checkpoint.load(name) if self._checkpoint else None
+        found = self.load_checkpoint(name)
         if found is None:
             return 0
         groups, info = found
@@ -153,10 +153,21 @@ class Context:
             log.warning("checkpoint of loop %s %s; restarting the loop", name, problem)
             return 0
         self.curves[name] = info["curves"]
-        self._seconds_before = max(self._seconds_before, info["seconds"])
         if self.view is not None:
             self.view.resume(info["queries"])
         return int(info["done"])
+
+    def load_checkpoint(self, name: str) -> tuple[Groups, dict[str, Any]] | None:
+        """Return what `save` stored for loop `name`, whose time counts as spent; `None` without a checkpoint."""
+        found = self._checkpoint.load(name) if self._checkpoint else None
+        if found is not None:
+            self._seconds_before = max(self._seconds_before, found[1]["seconds"])
+        return found
+
+    def save_checkpoint(self, name: str, groups: Mapping[str, Mapping[str, Tensor]], info: Mapping[str, Any]) -> None:
+        """Store the checkpoint of loop `name`, if this stage keeps any."""
+        if self._checkpoint is not None:
+            self._checkpoint.save(name, groups, info)
 
     def save(self, name: str, done: int, state: State) -> None:
         """Write a checkpoint of loop `name` after `done` steps."""

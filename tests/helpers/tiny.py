@@ -19,6 +19,7 @@ SETTINGS: dict[str, object] = {
 #: Words of a command after `run`: the cell of the plugin of tests/runners, alone.
 FAULTY_CELL = [
     "--no-controls",
+    "--no-sandbox",
     "--defense",
     "blank",
     "--attack",

@@ -95,7 +95,7 @@ SETTINGS = {"defense.recipe.optimizer": "adam", "defense.recipe.learning_rate": 
 
 
 def cells(*defenses: str, attack: str = "toy_attack", dataset: str = "halves", **more: Any) -> list[Cell]:
-    values = {"evaluators": (), "settings": SETTINGS, "controls": False, **more}
+    values = {"evaluators": (), "settings": SETTINGS, "controls": False, "sandbox": False, **more}
     selected = tuple(Selection.parse(name) for name in defenses)
     return Matrix((Selection(dataset),), selected, (Selection(attack),), **values).cells()
 

@@ -110,6 +110,7 @@ def run(faulty, tmp_path) -> Callable[..., RunResult]:
             seeds,
             "smoke",
             controls=False,
+            sandbox=False,
         )
         events = RecordingListener()
         plan, outcome, records = api.execute(

@@ -17,7 +17,7 @@ privbench.__version__ = "0.99.0"
 import faulty_runs
 faulty_runs.Faulty.version = 2
 """
-CELLS = ["run", "--no-controls", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy"]
+CELLS = ["run", "--no-controls", "--no-sandbox", "--defense", "blank", "--attack", "faulty", "--evaluator", "accuracy"]
 VERSIONS = {privbench.__version__: 1, "0.99.0": 2}
 
 

@@ -95,7 +95,7 @@ def record_of(
 ) -> Record:
     """A record in results, with its evidence (and target) in the store."""
     selected = [(Selection(name),) for name in (dataset, defense, attack)]
-    (cell,) = Matrix(*selected, (), budget="smoke", settings=settings, controls=False).cells()
+    (cell,) = Matrix(*selected, (), budget="smoke", settings=settings, controls=False, sandbox=False).cells()
     identity = cell.identity()
     del identity["evaluators"]
     keys = {role: samples.key_of(role, identity) for role in ("evidence", "target")}
