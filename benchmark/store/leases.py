@@ -43,24 +43,24 @@ def local_lease(layout: StoreLayout, keys: Collection[str]) -> Iterator[None]:
     Raises:
         StorageError: the store cannot be read, or is full.
     """
-    path: Path | None = None
     with contextlib.ExitStack() as held:
         try:
             with _gate(layout):
                 list(_live(layout, remove=True))
                 slot = _slot(layout, held)
                 path = layout.temporary(LEASE, slot)
+                held.callback(_remove, layout, path)
                 with atomic.storage_errors(path):
                     layout.tree.write_new(path, [_encoded(keys)], sync=False)
         except StorageError as cause:
             if not atomic.is_denied(cause):
                 raise
-        try:
-            yield
-        finally:
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    layout.tree.remove(path)
+        yield
+
+
+def _remove(layout: StoreLayout, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        layout.tree.remove(path)
 
 
 @contextlib.contextmanager

@@ -254,6 +254,19 @@ def test_a_lock(tmp_path, monkeypatch):
     each_moment(monkeypatch, lambda: Store(tmp_path / f"store{next(names)}"), act, lambda store: store.check() == [])
 
 
+def test_a_lease(tmp_path, monkeypatch):
+    names = counter()
+
+    def act(store):
+        with store.lease([KEY]):
+            pass
+
+    def look(store):
+        assert store.check() == []
+
+    each_moment(monkeypatch, lambda: Store(tmp_path / f"store{next(names)}"), act, look)
+
+
 def test_a_record_and_its_picture(tmp_path, monkeypatch):
     names = counter()
     samples = sorted((Path(__file__).parents[2] / "results" / "records").rglob("*.json"))
