@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import PrivbenchError
 from ..pipeline.record_artifacts import name_of
 from ..records.record import Record
-from ..records.submission import FOLDER, INDEX, Index, SubmittedRecord, group_of
+from ..records.submission import FOLDER, INDEX, Index, SubmittedRecord
 from ..records.submitted import read_verified
 from ..records.verification import LEVELS
 
@@ -54,10 +54,14 @@ class Sketches:
 
 
 def _must_differ(record: Record, other: Record, kind: str) -> bool:
-    """Return whether two records cannot share a kind of evidence: one target has the same answers in all its cells."""
+    """Return whether two records cannot share a kind of evidence.
+
+    One target has the same answers in all its cells, and cells of two budgets with the same fields are the same work.
+    """
     if record.cell.seed != other.cell.seed:
         return True
-    return kind != "Predictions" and group_of(record) != group_of(other)
+    first, second = ((each.cell.dataset, each.cell.defense, each.cell.attack) for each in (record, other))
+    return kind != "Predictions" and first != second
 
 
 def is_near(values: Tensor, others: Tensor) -> bool:

@@ -240,7 +240,10 @@ def test_evidence_is_of_one_seed_and_defense() -> None:
     assert copies(sketch(zero, pixels), sketch(one, noisy)) == [(one.key, "ClassReconstructions")]
     assert copies(sketch(zero, pixels), sketch(other, pixels)) == [(other.key, "ClassReconstructions")]
     assert copies(sketch(zero, pixels), sketch(one, pixels.flip(-1))) == []
+    full = make_record(budget="full")
+    assert copies(sketch(zero, pixels), sketch(full, pixels)) == [], "the same fields under two budgets"
     second = make_record(attack="gmi")
+    assert copies(sketch(zero, pixels), sketch(second, pixels)) == [(second.key, "ClassReconstructions")]
     logits = [sketch(record, pixels.float(), "Predictions") for record in (zero, second, one)]
     assert copies(*logits[:2]) == [], "one target under two attacks"
     assert [key for key, _ in copies(*logits)] == [one.key, one.key]
