@@ -69,7 +69,7 @@ def test_a_verified_target_that_an_attack_must_not_see_is_not_kept(tmp_path: Pat
 
 
 def test_every_stage_has_a_seed_and_images_of_its_own(tmp_path: Path) -> None:
-    """The judges' seed is the same for all cells; validation images are neither trained on nor tested on."""
+    """The judges' seed is the same for all cells; validation images are given to targets alone."""
     matrix = Matrix((Selection("digits"),), (Selection("none"),), (Selection("gmi"),), None, (3,), "smoke", SETTINGS)
     session = Session(Store(tmp_path), Path("nowhere"), torch.device("cpu"))
     for stage in build_plan(matrix.cells()[:1], Path("nowhere")).stages.values():
@@ -77,8 +77,10 @@ def test_every_stage_has_a_seed_and_images_of_its_own(tmp_path: Path) -> None:
         judge = stage.kind in ("judge", "second_judge")
         assert context.seed == by_hand.seed_of(0 if judge else 3, stage.key)
         assert context.protocol == dataset.component.protocol
-        assert context.validation is not None and context.public is not None
-        for found, part in ((context.validation(), "private_val"), (context.public(), "public")):
+        assert context.public is not None
+        assert (context.validation is not None) == (stage.kind == "target")
+        parts = [(context.public(), "public")] + ([(context.validation(), "private_val")] if context.validation else [])
+        for found, part in parts:
             assert found is session.images(dataset, part)  # type: ignore[arg-type]
             assert torch.equal(found.pixels, dataset.component.part(part, Path("nowhere")).pixels)
     assert len(session.images(dataset, "private_train")) + 75 == 718

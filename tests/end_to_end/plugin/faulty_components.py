@@ -372,6 +372,15 @@ class Pairwise(Still):
         return super().loss(view, x, labels)
 
 
+class Narrow(Still):
+    """An attack that fails on images of another size without saying before which it supports."""
+
+    def learn(self, view, public, context):
+        if public.pixels.shape[-1] == 48:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        return super().learn(view, public, context)
+
+
 class Unfiled(Still):
     """Files whose hashes are none."""
 

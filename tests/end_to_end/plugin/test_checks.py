@@ -84,6 +84,7 @@ FAULTY = {
     ("attack", "resume"): {"Momentary": ("after an interruption", "`state`")},
     ("attack", "decreasing_losses"): {"Riser": ("'error'", "descend: loss")},
     ("attack", "one_class"): {"Pairwise": ("there is but one label", "PrivbenchError")},
+    ("attack", "support"): {"Narrow": ("48 x 48 pixels are not attacked", "require(protocol)")},
     ("attack", "record"): {"Unfiled": ("ValidationError", "correct it")},
     ("evaluator", "registered"): {},
     ("evaluator", "described"): {},
