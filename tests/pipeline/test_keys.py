@@ -416,6 +416,7 @@ def test_what_must_not_decide_changes_no_key(name: str, monkeypatch: pytest.Monk
 
 def test_folders_and_ways_to_run_change_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "execute", lambda *args, **options: Outcome())
+    monkeypatch.setattr(api, "require_supported", lambda cells: None)  # the toy's networks are not registered
     from privbench.benchmark.runners import ray
 
     monkeypatch.setattr(ray, "execute", lambda *args, **options: Outcome())

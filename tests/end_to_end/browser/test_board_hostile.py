@@ -68,7 +68,8 @@ def test_pages_show_hostile_texts_as_texts(visit, hostile, samples, name):
         assert words(sanitize(samples.HOSTILE["image"], 60)) in shown
         assert "tobearecord,gotanotherfile" in shown
     for text in samples.HOSTILE.values():
-        assert name == "published" or words(sanitize(text, 40)).rstrip("…")[:34] in shown, text[:40]
+        # The definitions are those of the installed evaluators, and published values are ours.
+        assert name != "index" or words(sanitize(text, 40)).rstrip("…")[:34] in shown, text[:40]
     page.locator("table").first.scroll_into_view_if_needed()
     assert page.locator("h1").bounding_box()["height"] < 200
 

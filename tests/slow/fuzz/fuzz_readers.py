@@ -220,7 +220,15 @@ class _Guard:
     installed = False
 
 
-_WRITES = {"os.mkdir": 0, "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.symlink": 1, "os.link": 1}
+#: Positions of the written path and of the folder that it is relative to, a descriptor or -1.
+_WRITES = {
+    "os.mkdir": (0, 2),
+    "os.rename": (1, 3),
+    "os.remove": (0, 1),
+    "os.rmdir": (0, 1),
+    "os.symlink": (1, 2),
+    "os.link": (1, 3),
+}
 _FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "socket.connect", "pickle.find_class", "os.fork")
 
 
@@ -230,12 +238,16 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
     if event in _FORBIDDEN:
         _Guard.outside.append(event)
     path: object = None
+    folder = Path()
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         path = arguments[0]
     elif event in _WRITES:
-        path = arguments[_WRITES[event]]
+        where, descriptor = (arguments[position] for position in _WRITES[event])
+        path = where
+        if isinstance(descriptor, int) and descriptor >= 0:
+            folder = Path(f"/proc/self/fd/{descriptor}").resolve()
     if isinstance(path, str | bytes | Path):
-        written = Path(path.decode() if isinstance(path, bytes) else path).absolute()
+        written = (folder / (path.decode() if isinstance(path, bytes) else path)).absolute()
         if not written.is_relative_to(_Guard.folder) and "__pycache__" not in written.parts:
             _Guard.outside.append(f"{event} {written}")
 
