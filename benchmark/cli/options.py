@@ -57,7 +57,11 @@ Controls = Annotated[
 ]
 Sandbox = Annotated[
     bool | None,
-    typer.Option("--sandbox/--no-sandbox", help="Isolate every attack (or none). Default: attacks of plugins."),
+    typer.Option(
+        "--sandbox/--no-sandbox",
+        envvar="PRIVBENCH_SANDBOX",
+        help="Isolate every attack (or none). Default: attacks of plugins.",
+    ),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Parallel stages on a machine, sharing its CPU.")]
 Runner = Annotated[Literal["local", "ray"], typer.Option("--runner", help="local: this machine; ray: a Ray cluster.")]

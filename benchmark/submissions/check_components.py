@@ -12,6 +12,7 @@ from ..core.config import Definition, Protocol
 from ..errors import IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..pipeline.cell import Cell, Choice, Selection
+from ..pipeline.choose_attack import configured_attack
 from ..pipeline.record_artifacts import name_of
 from ..pipeline.resolve import build, defaults, resolve
 from ..pipeline.write_record import changed_fields, command, scope_of
@@ -95,7 +96,7 @@ def check_components(record: Record) -> Components:
     found: dict[Kind, Choice | None] = {}
     recorded: tuple[tuple[Kind, RecordedChoice], ...] = (("defense", cell.defense), ("attack", cell.attack))
     for kind, each in recorded:
-        choice = _installed_component(kind, each, record)
+        choice = _installed_component(kind, each, record, dataset)
         installed += [choice] if choice is not None else []
         reason = _not_installed(each) if choice is None else _different_files(choice, each)
         found[kind] = choice if reason is None else None
@@ -107,8 +108,10 @@ def check_components(record: Record) -> Components:
     return components
 
 
-def _installed_component(kind: Kind, recorded: RecordedChoice, record: Record) -> Choice | None:
-    """Return a component, or `None` if its package is not installed."""
+def _installed_component(
+    kind: Kind, recorded: RecordedChoice, record: Record, dataset: Choice | None = None
+) -> Choice | None:
+    """Return a component, or `None` if its package is not installed; the attack of a plugin is not imported."""
     entries = [entry for entry in registry.entries(kind) if entry.name == recorded.name]
     if not any(entry.distribution == recorded.distribution for entry in entries):
         if recorded.distribution == _OURS or any(entry.distribution == _OURS for entry in entries):
@@ -119,13 +122,18 @@ def _installed_component(kind: Kind, recorded: RecordedChoice, record: Record) -
                 f"{installed}; run its cell again with this privbench"
             )
         return None
-    cls = registry.load(kind, recorded.name)
-    if cls.version != recorded.version:
+    if kind == "attack" and recorded.distribution != _OURS:
+        component = configured_attack(recorded.name, recorded.fields, record.cell.budget, dataset).component
+        version = type(component).version
+    else:
+        cls = registry.load(kind, recorded.name)
+        component, version = None, cls.version
+    if version != recorded.version:
         raise IncompatibleRecordError(
             f"{name_of(record)} was made with version {recorded.version} of {kind} {recorded.name}, but version "
-            f"{cls.version} is installed; run its cell again with this privbench"
+            f"{version} is installed; run its cell again with this privbench"
         )
-    component = build(cls, recorded.fields, kind, recorded.name)
+    component = component or build(cls, recorded.fields, kind, recorded.name)
     if component.model_dump(mode="json") != recorded.fields:
         reject(record, f"have the fields of {kind} {recorded.name}", "others")
     return Choice(kind, recorded.name, recorded.distribution, component)

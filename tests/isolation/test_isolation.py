@@ -28,6 +28,7 @@ from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.pipeline.resolve import resolve
 from privbench.benchmark.store.store import Store
+from privbench.benchmark.submissions.check_components import check_components
 from privbench.benchmark.training.context import Context
 
 SETTINGS = {"defense.recipe.max_steps": 2, "defense.recipe.batch_size": 16, "dataset.draws": 2, "dataset.trials": 1}
@@ -107,6 +108,7 @@ def test_an_attack_on_features_gives_the_same_bytes_and_is_not_imported(run) -> 
     outcome, there, record = run("plain_features", results="isolated")
     assert not outcome.failures
     assert record.access == "features"
+    assert check_components(record).attack.component.model_dump() == record.cell.attack.fields
     assert "prying_attacks" not in sys.modules
     _, here, _ = run("plain_features", isolated=False)
     assert there.digest == here.digest

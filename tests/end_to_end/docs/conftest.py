@@ -24,6 +24,7 @@ def _session(root: Path, shared: Path) -> Iterator[Any]:
         patch.setattr(resolve, "budget_values", _limited(resolve.budget_values))
         patch.setattr(resolve, "_of_dataset", _of_dataset(resolve._of_dataset))
         targets.keep_here(patch)
+        patch.setenv("PRIVBENCH_SANDBOX", "0")  # a process of an attack would not have these budgets
         for name in ("STORE", "CACHE", "WEIGHTS", "DATA"):
             patch.setenv(f"PRIVBENCH_{name}", str(shared / name.lower()))
         for name in ("RESULTS", "ZOO"):
