@@ -9,8 +9,10 @@ import torch
 from ... import __version__
 from ..core.text import count
 from ..errors import InvalidConfigurationError, PrivbenchError
+from ..isolation.declared import description_of
 from ..pipeline.cell import Choice
 from ..pipeline.plan import Stage
+from ..registry import find
 from ..store.store import Store, open_store
 from .ray_cluster import Cluster, ClusterError
 from .ray_tasks import privbench_environment, set_environment, version_mismatch
@@ -94,7 +96,7 @@ def check_machines(ray: Any, todo: Sequence[Stage], store: Store, config: Worker
         privbench_environment(),
         creation_time(store),
         [(dataset, dataset.component.fingerprint(config.data_root)) for dataset in datasets.values()],
-        {type(choice.component): choice.component for choice in choices},
+        list({type(choice.component): choice.component for choice in choices}.values()),
     )
     names = {}
     for node in _computing_nodes(ray):
@@ -119,7 +121,7 @@ def find_problem(
     environment: Mapping[str, str],
     created: int | None,
     datasets: Sequence[tuple[Choice, str]],
-    components: object,
+    components: Sequence[object],
 ) -> str | None:
     """Reason why this machine cannot compute the stages, in one phrase; `None` if it can.
 
@@ -129,13 +131,16 @@ def find_problem(
         environment: variables that this machine takes over.
         created: creation time of the store, which tells it from another folder of the same name.
         datasets: data sets, each with the fingerprint of its files.
-        components: not used; unpickling them fails if this machine lacks their package.
+        components: unpickling them fails if this machine lacks their package; of an attack in a process of its own,
+            the name is looked up instead.
     """
     mismatch = version_mismatch(version)
     if mismatch:
         return mismatch
     set_environment(environment)
     try:
+        for described in filter(None, map(description_of, components)):
+            find("attack", described.name)
         store = open_store(config.store)
         if created is not None and creation_time(store) != created:
             return (
