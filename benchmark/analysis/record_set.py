@@ -63,14 +63,21 @@ class Records:
         return lowest(LEVELS[0] if source is None else source.level for source in found)
 
     def picture(self, record: Record) -> bytes | None:
-        """Return the PNG of a record; `None` if it has none, or the file is missing or invalid."""
+        """Return the PNG of a record; `None` if it has none, or the file is missing or invalid.
+
+        The picture of a verified record is drawn from its evidence.
+        """
         if record.picture is None:
             return None
+        source = self.sources.get(record.key)
         try:
-            content = read_bounded(self._path_of[record.key].parent / record.picture, MAX_BYTES, follow_links=True)
+            if source is not None:
+                content = source.picture.png() if source.picture else None
+            else:
+                content = read_bounded(self._path_of[record.key].parent / record.picture, MAX_BYTES, follow_links=True)
         except PrivbenchError:
             return None
-        return None if fault_of_png(content) else content
+        return None if content is None or fault_of_png(content) else content
 
     @cached_property
     def _path_of(self) -> dict[str, Path]:

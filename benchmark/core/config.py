@@ -99,6 +99,11 @@ class Recipe(Configuration):
     milestones: tuple[int, ...] = setting((), "epochs after which the learning rate is multiplied by gamma")
     gamma: float = setting(0.1, "factor of the learning rate at each milestone", gt=0)
 
+    def steps(self, images: int) -> int:
+        """Return the number of steps with shuffled batches of at least one image."""
+        steps = self.epochs * (images // min(self.batch_size, images))
+        return min(steps, self.max_steps or steps)
+
 
 #: Stages that evaluators read, and what attacks alone read before them. Evaluators see the whole protocol, so that
 #: every field of it decides `scores`.

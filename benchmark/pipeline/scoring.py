@@ -1,10 +1,9 @@
-"""Score evidence with an evaluator, and draw the picture beside a record."""
+"""Score evidence with an evaluator."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.config import Definition
@@ -12,17 +11,11 @@ from ..core.evidence import Evidence, Score
 from ..errors import PrivbenchError
 from ..records import bounds
 from .cell import Choice
-from .picture import grid_png
 
 if TYPE_CHECKING:
     from ..networks.judges import Judges
 
 log = logging.getLogger("privbench")
-
-#: Rows of a record's picture: draws per label, or lines of single images.
-PICTURE_ROWS = 4
-#: Columns of a record's picture.
-PICTURE_COLUMNS = 10
 
 
 def score_with(choice: Choice, evidence: Evidence, judges: Judges) -> tuple[dict[str, Any], bool]:
@@ -55,23 +48,6 @@ def _require_bounds(definition: Definition, score: Score) -> None:
     fault = bounds.fault(definition.unit, score.value, **{name: getattr(score, name) for name in names})
     if fault:
         raise ValueError(f"{definition.name}: {fault}")
-
-
-def picture_of(items: Mapping[str, Any]) -> bytes | None:
-    """Draw a grid of reconstructions: for labels the first trial, a row per draw; for single images the first ones."""
-    if "ClassReconstructions" in items:
-        found = items["ClassReconstructions"]
-        pixels = found.pixels[0, :PICTURE_ROWS, :PICTURE_COLUMNS]
-        labels = [str(int(label)) for label in found.labels[:PICTURE_COLUMNS]]
-    elif "PairedReconstructions" in items:
-        found = items["PairedReconstructions"]
-        columns = max(1, min(PICTURE_COLUMNS, len(found.pixels)))
-        rows = min(PICTURE_ROWS, len(found.pixels) // columns)
-        pixels = found.pixels[: rows * columns].unflatten(0, (rows, columns))
-        labels = [""] * columns
-    else:
-        return None
-    return grid_png(pixels.numpy(), labels) if pixels.numel() else None
 
 
 def _error_message(cause: BaseException) -> str:

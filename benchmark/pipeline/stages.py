@@ -19,6 +19,7 @@ from ..errors import PrivbenchError
 from ..isolation.declared import description_of
 from ..networks.classifiers.network import Network
 from ..networks.judges import Judge, accuracy
+from ..records.picture import picture_of
 from ..records.record import ArtifactReference, Cost, Environment
 from ..store.manifest import Artifact
 from ..training.batches import Augmentation
@@ -31,7 +32,7 @@ from .facts import AttackFacts, Facts, JudgeFacts, NegativesFacts, RunFacts, Sco
 from .failures import is_out_of_memory
 from .negatives import make_negatives
 from .plan import JUDGES, Stage
-from .scoring import picture_of, score_with
+from .scoring import score_with
 from .session import Session
 from .trained_models import judge_name, judge_network, load_judges, predict, state
 from .victim_encodings import observe

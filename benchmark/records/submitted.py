@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from pydantic import ValidationError
 
@@ -11,8 +12,43 @@ from ..errors import CorruptArtifactError, PrivbenchError
 from . import submission
 from .record import Record
 from .signatures import read_signed
-from .submission import INDEX, Index, picture_path, read_index, read_listed, read_record
+from .submission import INDEX, Facts, Index, SubmittedRecord, picture_path, read_index, read_listed, read_record
 from .verification import FOLDER, LEVELS, Level, Verification, verification_path
+
+#: Kinds of evidence that pictures show.
+_PICTURED = ("ClassReconstructions", "PairedReconstructions")
+
+
+@dataclass(frozen=True)
+class SubmittedPicture:
+    """The picture of a record of a submission: the author's file, or drawn from the evidence of a verified record.
+
+    Args:
+        folder: the submission.
+        path: the PNG, or the evidence.
+        facts: that the file must match.
+        kind: of the evidence; empty for a PNG.
+    """
+
+    folder: Path
+    path: str
+    facts: Facts
+    kind: str = ""
+
+    def png(self) -> bytes | None:
+        """Return the PNG; `None` if the evidence has no image.
+
+        Raises:
+            PrivbenchError: the file does not match the index any more.
+        """
+        data = read_listed(self.folder, self.path, self.facts)
+        if not self.kind:
+            return data
+        from safetensors.numpy import load
+
+        from .picture import picture_of
+
+        return picture_of({self.kind: SimpleNamespace(**load(data))})
 
 
 @dataclass(frozen=True)
@@ -28,6 +64,7 @@ class Provenance:
         verified: time of the verification, UTC; empty if there is none.
         since: when it first reached a level above the lowest, UTC; empty if it did not.
         notes: what was not checked.
+        picture: `None` if the submission has none.
     """
 
     submission: str
@@ -38,6 +75,7 @@ class Provenance:
     verified: str = ""
     since: str = ""
     notes: tuple[str, ...] = ()
+    picture: SubmittedPicture | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +109,8 @@ def is_of_submission(file: Path, root: Path, folders: Sequence[Path]) -> bool:
 def load(folder: Path, results: Path | None) -> Iterator[Submitted | str]:
     """Yield the records of a submission that match its index, and an error message for each that does not.
 
-    A verified record has the numbers and texts of its verification in place of the submitter's. Evidence is not read.
+    A verified record has the numbers and texts of its verification in place of the submitter's, and a picture that is
+    drawn from its evidence. Evidence is read when its picture is asked for.
 
     Args:
         folder: the submission.
@@ -91,15 +130,17 @@ def load(folder: Path, results: Path | None) -> Iterator[Submitted | str]:
     for entry in index.records:
         try:
             claim = read_record(folder, entry, index)
-            picture = picture_path(entry)
-            if picture in index.files:
-                read_listed(folder, picture, index.files[picture])
+            picture = _picture(folder, entry, index)
+            if picture is not None:
+                picture.png()
             checked = found.records.get(claim.key) if found else None
             record = checked.published.replace(claim) if checked and checked.published else claim
+            if picture is None:
+                record = record.model_copy(update={"picture": None})
         except (PrivbenchError, ValidationError) as problem:
             yield str(problem)
             continue
-        source = Provenance(folder.name, index.contact, index.paper)
+        source = Provenance(folder.name, index.contact, index.paper, picture=picture)
         if found is not None and checked is not None:
             source = replace(
                 source,
@@ -108,8 +149,26 @@ def load(folder: Path, results: Path | None) -> Iterator[Submitted | str]:
                 verified=found.created,
                 since=checked.since,
                 notes=checked.notes,
+                picture=None if picture is None else _drawn(picture, entry, index, checked.level),
             )
         yield Submitted(record, claim, folder / entry.record, source)
+
+
+def _picture(folder: Path, entry: SubmittedRecord, index: Index) -> SubmittedPicture | None:
+    """Return the author's picture of a record; `None` if the index lists none."""
+    path = picture_path(entry)
+    return SubmittedPicture(folder, path, index.files[path]) if path in index.files else None
+
+
+def _drawn(picture: SubmittedPicture, entry: SubmittedRecord, index: Index, level: Level) -> SubmittedPicture | None:
+    """Replace the picture of a verified record by one of the evidence, which the verifier read."""
+    if level == LEVELS[0]:
+        return picture
+    for kind in entry.evidence:
+        if kind in _PICTURED:
+            path = entry.evidence[kind]
+            return SubmittedPicture(picture.folder, path, index.files[path], kind)
+    return None
 
 
 def results_of(folder: Path, path: Path) -> Path | None:

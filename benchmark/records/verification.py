@@ -33,6 +33,7 @@ EXPLANATIONS: dict[Level, str] = {
     "self-reported": "The numbers and texts are the author's. Nobody else has confirmed all of them.",
     "recomputed": "Someone else computed the scores, intervals, values by label and flags that are shown here, from "
     "the submitted reconstructions and predictions and with their own judges, and the author's scores agree with them. "
+    "The picture is drawn again from the reconstructions. "
     "What the author states about the training and the attack (curves, queries, times) is left out. This level cannot "
     "show that the attack produced the reconstructions, or that the target was trained as described: reconstructions "
     "and predictions that were made up consistently reach it, too.",
@@ -42,7 +43,8 @@ EXPLANATIONS: dict[Level, str] = {
 #: The same in one line, for tables.
 LEGEND = (
     "Level: self-reported by the author; recomputed by a verifier from the stored reconstructions and predictions; "
-    "re-run by a verifier from scratch; the lowest of a row's seeds."
+    "re-run by a verifier from scratch; the lowest of a row's seeds. Recomputed does not show that the attack made the "
+    "reconstructions."
 )
 Outcome = Literal["equal", "within", "not compared"]
 

@@ -119,8 +119,7 @@ class Artifact:
     @property
     def digest(self) -> str:
         """SHA-256 of the names and SHA-256 of its files; equal for equal results, whenever and wherever computed."""
-        pairs = sorted((name, facts.sha256) for name, facts in self.manifest.files.items())
-        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+        return digest_of({name: facts.sha256 for name, facts in self.manifest.files.items()})
 
     def tensors(self, group: str) -> dict[str, Tensor]:
         """Read the tensors of a group, on the CPU, sorted by name.
@@ -152,6 +151,11 @@ class Artifact:
         if data is None or hashlib.sha256(data).hexdigest() != facts.sha256:
             raise CorruptArtifactError(f"{path} does not match its manifest; run it again to recompute it")
         return data
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """Return the digest of an artifact from the SHA-256 of its files by name."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 
 def tree_of(folder: Path) -> Tree:

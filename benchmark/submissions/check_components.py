@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from .. import registry
 from ..analysis.row_labels import flat
-from ..core.config import Definition, Protocol
+from ..core.config import Definition, Protocol, Recipe
 from ..errors import IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..pipeline.cell import Cell, Choice, Selection
@@ -22,6 +22,10 @@ from ..registry import Kind
 from .rejection import reject
 
 _OURS = "privbench"
+#: Stages of judges: fields of a data set with their recipes.
+_JUDGES = ("judge", "second_judge")
+#: Settings of the judges that make a verifier train longer, or need more memory.
+_TRAINING = tuple((judge, name) for judge in _JUDGES for name in ("epochs", "batch_size"))
 #: Defense and attack by task that replace those that are not installed.
 _SUBSTITUTES = {"classes": ("none", "kedmi"), "attributes": ("none", "decoder")}
 
@@ -143,13 +147,37 @@ def _require_published_effort(record: Record, choices: Sequence[Choice]) -> None
     """Reject settings that make a verifier train judges or resample longer than published."""
     for choice in choices:
         values, published = choice.component.model_dump(), defaults(type(choice.component))
-        for path in (("judge", "epochs"), ("second_judge", "epochs"), ("resamples",)):
+        for path in (*_TRAINING, ("resamples",)):
             given, most = _nested_int(values, path), _nested_int(published, path)
             if given is not None and most is not None and given > most:
                 raise UnsupportedCellError(
                     f"expected {choice.name}.{'.'.join(path)} of {name_of(record)} to be at most the published "
                     f"{most}, got {given}; run its cell again with this value"
                 )
+
+
+def require_published_steps(record: Record, components: Components, images: int) -> None:
+    """Reject settings that make a verifier train a judge for more steps than published, before anything is trained.
+
+    Args:
+        record: of the submission.
+        components: of the record.
+        images: training images of the judges.
+
+    Raises:
+        UnsupportedCellError: names the judge, its steps, and the most.
+    """
+    dataset = components.dataset
+    values, published = dataset.component.model_dump(), defaults(type(dataset.component))
+    for judge in _JUDGES:
+        if values.get(judge) is None or published.get(judge) is None:
+            continue
+        given, most = (Recipe(**each[judge]).steps(images) for each in (values, published))
+        if given > most:
+            raise UnsupportedCellError(
+                f"expected the settings of {dataset.name}.{judge} of {name_of(record)} to train it for at most the "
+                f"published {most:,} steps, got {given:,}; run its cell again with a larger batch_size or fewer epochs"
+            )
 
 
 def _nested_int(values: Mapping[str, Any], path: Sequence[str]) -> int | None:

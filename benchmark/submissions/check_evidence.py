@@ -19,12 +19,12 @@ from ..files.png import require_png
 from ..files.safetensors_header import begins_like, layouts
 from ..files.tensors import unpack
 from ..files.untrusted import shown
-from ..pipeline.picture import HEADER
 from ..pipeline.record_artifacts import name_of
-from ..pipeline.scoring import picture_of
 from ..pipeline.victim_encodings import items_of
+from ..records.picture import HEADER, picture_of
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, picture_path
+from ..store.manifest import TENSORS, digest_of
 from .rejection import reject
 
 #: Type and number of dimensions (`None` for any) of each tensor, by kind of evidence.
@@ -186,6 +186,23 @@ _CHECKS: dict[str, Callable[[dict[str, Tensor], Reference], None]] = {
     "Negatives": _check_negatives,
     "Predictions": _check_predictions,
 }
+
+
+def check_digests(submission: Submission, entry: SubmittedRecord, record: Record) -> None:
+    """Reject evidence whose digest is not the one that the record states for the stage that computed it.
+
+    The digest of a target covers its weights, too, which a submission does not contain.
+
+    Raises:
+        CorruptArtifactError: a digest differs.
+    """
+    for kind, path in entry.evidence.items():
+        role = "evidence" if kind in _ATTACK_OUTPUTS else "negatives"
+        if (kind in _ATTACK_OUTPUTS or kind == "Negatives") and role in record.artifacts:
+            found = digest_of({f"{kind}{TENSORS}": submission.index.files[path].sha256})
+            if found != record.artifacts[role].digest:
+                requirement = f"have {kind} with the digest {record.artifacts[role].digest[:12]} that it states"
+                reject(record, requirement, found[:12])
 
 
 def check_picture(submission: Submission, entry: SubmittedRecord, record: Record, evidence: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ from ..pipeline.session import Session
 from ..records.record import Record
 from ..records.submission import Submission, SubmittedRecord, by_group, read_submission
 from ..records.verification import LEVELS, CheckedRecord, CheckedScore, Level, Published, Verification
-from .check_components import Components, check_components
-from .check_evidence import Reference, check_picture, read_evidence
+from .check_components import Components, check_components, require_published_steps
+from .check_evidence import Reference, check_digests, check_picture, read_evidence
 from .published import published_scores
 from .recompute import prepare_judges, recompute_scores
 from .rejection import reject
@@ -145,6 +145,7 @@ def _check_record(submission: Submission, entry: SubmittedRecord, record: Record
         if rerun is not None:
             raise
         return CheckedRecord(level=LEVELS[0], notes=(f"not recomputed: {cause}",))
+    require_published_steps(record, components, len(session.images(dataset, "judge_train")))
     reference = Reference(
         record, components.protocol, dataset.component.negatives, lambda part: session.images(dataset, part)
     )
@@ -152,6 +153,7 @@ def _check_record(submission: Submission, entry: SubmittedRecord, record: Record
     work.sketches.add(record, items)
     _require_attack_output(record, components, items)
     check_picture(submission, entry, record, items)
+    check_digests(submission, entry, record)
     evidence = Evidence(components.protocol, items, reference.load, record.cell.attack.fields)  # type: ignore[arg-type]
     checked = _recompute(entry, record, components, evidence, work)
     if rerun is None:

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import numpy as np
-from privbench.benchmark.pipeline.picture import grid_png
+from privbench.benchmark.records.picture import grid_png
 from privbench.benchmark.records.record import Record, save
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"

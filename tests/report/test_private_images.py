@@ -12,8 +12,8 @@ from PIL import Image
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.errors import MissingDataError
 from privbench.benchmark.pipeline import record_artifacts
-from privbench.benchmark.pipeline.picture import TILE
 from privbench.benchmark.pipeline.record_artifacts import Reconstructions
+from privbench.benchmark.records.picture import TILE
 from privbench.benchmark.report.html import private_images
 
 RECORD = samples.make_record()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from privbench.benchmark.analysis.record_set import Records, load_records
 from privbench.benchmark.records.submission import INDEX
 from privbench.benchmark.records.verification import EXPLANATIONS, LEVELS, lowest, write_verification
@@ -149,6 +150,41 @@ def test_a_changed_record_or_picture_is_not_shown(verified: Path, suffix: str) -
     records = load_records(verified)
     assert len(records) == 0
     assert "to have the SHA-256" in records.problems[0]
+
+
+def test_the_picture_of_a_verified_record_is_drawn_from_its_evidence(check: Check, forged, honest: Path) -> None:
+    """The author may write anything into the line of labels, and change the file between two readings."""
+    (original,) = honest.rglob("*.png")
+    path, drawn = forged.path(".png"), original.read_bytes()
+    with Image.open(original) as image:
+        image.paste(0, (0, 0, image.width, 9))
+        image.save(forged.folder / path)
+    forged.replace(path, (forged.folder / path).read_bytes())
+    results = forged.folder.parents[1]
+    unverified = load_records(results)
+    assert unverified.picture(unverified.items[0]) == (forged.folder / path).read_bytes() != drawn
+    write_verification(make_verification(check(forged.folder), "A verifier"), results, "forged")
+    records = load_records(results)
+    assert level(records) == "recomputed"
+    (forged.folder / path).write_bytes(drawn[::-1])
+    assert records.picture(records.items[0]) == drawn
+    assert unverified.picture(unverified.items[0]) is None
+    (evidence,) = forged.folder.glob("evidence/ClassReconstructions-*")
+    evidence.write_bytes(evidence.read_bytes()[::-1])
+    assert records.picture(records.items[0]) is None, "evidence that was not verified"
+
+
+def test_a_picture_that_was_added_later_is_not_shown(check: Check, forged, honest: Path) -> None:
+    path = forged.path(".png")
+    forged.drop(path)
+    results = forged.folder.parents[1]
+    write_verification(make_verification(check(forged.folder), "A verifier"), results, "forged")
+    shutil.copy(honest / path, forged.folder / path)
+    for expected in ("recomputed", "self-reported"):
+        records = load_records(results)
+        assert level(records) == expected
+        assert records.picture(records.items[0]) is None
+        (results / "verifications" / "forged.json").unlink(missing_ok=True)
 
 
 def test_only_a_verified_submission_replaces_another_record_of_the_results(verified: Path, author: Path) -> None:

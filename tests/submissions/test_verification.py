@@ -15,8 +15,10 @@ from privbench.benchmark.datasets.digits import Digits
 from privbench.benchmark.errors import MissingDataError, PrivbenchError
 from privbench.benchmark.files.tensors import pack
 from privbench.benchmark.pipeline.session import Session
+from privbench.benchmark.pipeline.write_record import command
 from privbench.benchmark.records.record import Record
 from privbench.benchmark.records.submission import INDEX, MAX_FILE
+from privbench.benchmark.store.manifest import digest_of
 from privbench.benchmark.store.store import Store
 from privbench.benchmark.submissions import recompute
 from privbench.benchmark.submissions.verify import SubmissionResult, verify_submission
@@ -154,6 +156,17 @@ def long_judge_training(record: dict[str, Any]) -> None:
     record["cell"]["dataset"]["fields"]["judge"] |= {"epochs": 10**9, "max_steps": None}
 
 
+def large_batches(record: dict[str, Any]) -> None:
+    record["cell"]["dataset"]["fields"]["second_judge"]["batch_size"] = 100_000
+
+
+def small_batches(record: dict[str, Any]) -> None:
+    """Published epochs, but a step for every two images."""
+    record["cell"]["dataset"]["fields"]["judge"] |= {"batch_size": 2, "max_steps": 10**6}
+    record["changed"]["dataset"] |= {"judge.batch_size": 2, "judge.max_steps": 10**6}
+    record["command"] = command(Record.model_validate(record).cell, record["changed"])
+
+
 def many_resamples(record: dict[str, Any]) -> None:
     (choice,) = [each for each in record["cell"]["evaluators"] if each["name"] == "mcc"]
     choice["fields"]["resamples"] = 1_000_000
@@ -161,6 +174,8 @@ def many_resamples(record: dict[str, Any]) -> None:
 
 FORGED_RECORDS = [
     (long_judge_training, "expected digits.judge.epochs of the record"),
+    (large_batches, "expected digits.second_judge.batch_size of the record"),
+    (small_batches, "to train it for at most the published 660 steps, got 21,"),
     (many_resamples, "to be at most the published 1000, got 1000000"),
     (edit_score, "expected accuracy of the record"),
     (edit_interval, "expected interval of accuracy of the record"),
@@ -250,14 +265,17 @@ def test_forged_evidence(check: Check, forged, kind: str, edit: Callable[..., No
 
 
 def test_replaced_images_with_their_picture(check: Check, forged) -> None:
-    """Reconstructions of another attack with a picture of them: what is published follows from them."""
+    """Reconstructions of another attack with their picture and digest: what is published follows from them."""
     from privbench.benchmark.core.evidence import ClassReconstructions
-    from privbench.benchmark.pipeline.scoring import picture_of
+    from privbench.benchmark.records.picture import picture_of
 
     forged.change_evidence(FIRST, swap_images)
     tensors: dict[str, torch.Tensor] = {}
     forged.change_evidence(FIRST, tensors.update)
     forged.replace(forged.path(".png"), picture_of({FIRST: ClassReconstructions(**tensors)}))
+    assert "to have ClassReconstructions with the digest" in refusal(check, forged.folder)
+    found = digest_of({f"{FIRST}.safetensors": forged.index["files"][forged.path(f"evidence/{FIRST}")]["sha256"]})
+    forged.change_record(lambda record: record["artifacts"]["evidence"].update(digest=found))
     (record,) = check(forged.folder).records.values()
     fid = record.scores["fid_judge"]
     assert fid.outcome == "not compared" and fid.claimed != fid.found
@@ -278,7 +296,10 @@ def test_a_record_without_a_picture(check: Check, forged) -> None:
 
 def test_a_broken_picture(check: Check, forged) -> None:
     path = forged.path(".png")
-    forged.replace(path, (forged.folder / path).read_bytes()[:-40])
+    content = (forged.folder / path).read_bytes()
+    forged.replace(path, content[:-40])
+    assert "with more than a header and pixels, such as animation, or with less" in refusal(check, forged.folder)
+    forged.replace(path, content[:60] + bytes(9) + content[69:])
     assert "to be an intact PNG" in refusal(check, forged.folder)
 
 

@@ -8,6 +8,7 @@ import torch
 from helpers import by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from privbench.benchmark.core.config import Recipe
 from privbench.benchmark.core.evidence import Images
 from privbench.benchmark.core.seeds import derive
 from privbench.benchmark.errors import InvalidConfigurationError
@@ -38,6 +39,8 @@ def test_shuffle_uses_each_image_once_and_drops_the_rest(count, size, seed, epoc
     made = Batches(numbered(count), size, seed)
     found = epoch_of(made, epoch)
     assert made.steps_per_epoch == max(1, count // size)
+    assert Recipe(epochs=3, batch_size=size).steps(count) == 3 * made.steps_per_epoch
+    assert Recipe(epochs=3, batch_size=size, max_steps=2).steps(count) == 2
     assert {len(batch) for batch in found} == {min(size, count)}
     flat = [index for batch in found for index in batch]
     assert len(set(flat)) == len(flat)

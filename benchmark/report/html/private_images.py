@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...core.canonical import canonical
 from ...errors import PrivbenchError
 from ...pipeline import record_artifacts
-from ...pipeline.picture import grid_png
+from ...records.picture import grid_png
 from ...records.record import Record
 
 if TYPE_CHECKING:

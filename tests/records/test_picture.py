@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from privbench.benchmark.pipeline.picture import TILE, grid_png
+from privbench.benchmark.records.picture import TILE, grid_png
 
 
 def opened(content: bytes) -> np.ndarray:

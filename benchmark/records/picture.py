@@ -1,7 +1,8 @@
 """Pictures of reconstructions as PNG bytes."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,36 @@ TILE = 64
 _GAP = 4
 #: Height of the line of labels, in pixels.
 HEADER = 18
+#: Rows of a record's picture: draws per label, or lines of single images.
+ROWS = 4
+#: Columns of a record's picture.
+COLUMNS = 10
 _BACKGROUND = 255
 _INK = 40
+
+
+def picture_of(items: Mapping[str, Any]) -> bytes | None:
+    """Draw a grid of reconstructions: for labels the first trial, a row per draw; for single images the first ones.
+
+    Args:
+        items: evidence by kind, with arrays or tensors on the CPU; others than reconstructions are not read.
+
+    Returns:
+        A PNG; `None` without reconstructions of images.
+    """
+    if "ClassReconstructions" in items:
+        found = items["ClassReconstructions"]
+        pixels = np.asarray(found.pixels[0, :ROWS, :COLUMNS])
+        labels = [str(int(label)) for label in found.labels[:COLUMNS]]
+    elif "PairedReconstructions" in items:
+        found = items["PairedReconstructions"]
+        columns = max(1, min(COLUMNS, len(found.pixels)))
+        rows = min(ROWS, len(found.pixels) // columns)
+        pixels = np.asarray(found.pixels[: rows * columns]).reshape(rows, columns, *found.pixels.shape[1:])
+        labels = [""] * columns
+    else:
+        return None
+    return grid_png(pixels, labels) if pixels.size else None
 
 
 def grid_png(pixels: NDArray[np.uint8], labels: Sequence[str | int]) -> bytes:
