@@ -53,6 +53,6 @@ def require_png(data: bytes, source: str) -> None:
     fault = fault_of_png(data)
     if fault:
         raise CorruptArtifactError(
-            f"expected {source} to be a plain PNG of at most {MAX_BYTES:,} bytes and {MAX_PIXELS:,} pixels, got {fault}; "
-            "remove it"
+            f"expected {source} to be a plain PNG of at most {MAX_BYTES:,} bytes and {MAX_PIXELS:,} pixels, got "
+            f"{fault}; remove it"
         )

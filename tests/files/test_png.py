@@ -49,6 +49,7 @@ def test_plain_pictures(mode: str) -> None:
         (png()[:30], "or with less"),
         (png()[:23], "another kind of file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_other_pictures(content: bytes, fault: str) -> None:
     assert fault in str(fault_of_png(content))
