@@ -137,3 +137,12 @@ def test_a_crc_is_that_of_an_archive(tmp_path: Path) -> None:
     path.write_bytes(b"123456789")
     assert len(hash_file(path)) == 64, "what is remembered of a file is remembered by method"
     assert hashing.crc_file(path) == "9-cbf43926"
+
+
+def test_a_file_that_was_written_just_now_is_not_remembered_whatever_its_modification_time(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    path.write_bytes(b"new")
+    os.utime(path, (1, 1))
+    hashing._known.clear()
+    privbench.hash_file(path)
+    assert not hashing._known

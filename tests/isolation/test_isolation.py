@@ -199,7 +199,7 @@ def message(header: dict, **tensors: torch.Tensor) -> bytes:
         message({"call": ["query"]}),
         message({"call": "load", "name": 5}),
         message({"call": "save", "name": "a", "groups": ["a"], "info": {}}, **{"9/x": torch.zeros(1)}),
-        message({"call": "query"}, y=torch.zeros(1)),
+        message({"call": "query"}, x=torch.zeros(1)),
         message({"call": "begin"}),
         message({"call": "done"})[:-1],
         message({}, x=torch.zeros(1)).replace(b"[1]", b"[9999999999999999]"),
@@ -217,6 +217,7 @@ def test_what_is_no_message_is_one_sentence(said: bytes) -> None:
     ("header", "tensors", "text"),
     [
         ({"yields": "PairedReconstructions"}, {"pixels", "items"}, "to return ClassReconstructions"),
+        ({"yields": "PairedReconstructions"}, {"pixels", "labels"}, "to return ClassReconstructions"),
         ({"yields": "ClassReconstructions"}, {"pixels"}, "to return ClassReconstructions"),
         ({"unchanged": False}, {"pixels", "labels"}, "changed the target's weights"),
         ({"curves": 5}, {"pixels", "labels"}, "noted something that cannot be stored"),

@@ -34,7 +34,8 @@ from privbench.benchmark.core.ranking_rules import RankingRules
 from privbench.benchmark.pipeline import cell as cells
 from privbench.benchmark.pipeline import keys, stages
 from privbench.benchmark.pipeline import plan as planning
-from privbench.benchmark.pipeline.cell import Cell, Choice
+from privbench.benchmark.pipeline.cell import Cell, Choice, Selection
+from privbench.benchmark.pipeline.matrix import Matrix
 from privbench.benchmark.pipeline.plan import build_plan
 from privbench.benchmark.pipeline.session import Session
 from privbench.benchmark.records.record import NotRun
@@ -514,3 +515,14 @@ def test_stages_read_only_the_fields_that_are_in_their_keys(
     rebuilt = {"pretrained"}  # a trained target is rebuilt with another value, False, before its weights are loaded
     for kind, found in read.items():
         assert not {name for name in found - rebuilt if kind not in decided[name]}, kind
+
+
+@pytest.mark.parametrize("attack", ["gmi", "kedmi", "vmi"])
+def test_more_steps_of_an_attack_do_not_train_its_gan_again(attack: str, tmp_path: Path) -> None:
+    def keys(steps: int) -> dict[str, str]:
+        selected = ((Selection("digits"),), (Selection("none"),), (Selection(attack),))
+        matrix = Matrix(*selected, (), budget="smoke", settings={"attack.iterations": steps}, controls=False)
+        return {stage.kind: stage.key for stage in build_plan(matrix.cells(), tmp_path).stages.values()}
+
+    one, two = keys(1), keys(2)
+    assert {kind for kind in one if one[kind] != two[kind]} == {"evidence", "scores"}
