@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.config import Definition, is_placebo
+from ..core.config import BUILT_IN, Definition, is_placebo
 from ..core.ranking_rules import RankingRules
 from ..core.statistics import LEVEL
 from ..core.text import count
@@ -16,7 +16,7 @@ from ..records.record import Interval, Record
 from .aggregate import Row, Section, Summary
 from .cell_flags import target_collapsed
 from .ranking_rows import scores_by_seed
-from .suites import BUILT_IN, is_of_suite
+from .suites import is_of_suite
 
 #: Trainings of the target without which a defense has no rank.
 MIN_SEEDS = 3

@@ -6,13 +6,11 @@ More attacks in the records are further columns of a leaderboard and change no r
 from collections.abc import Iterable, Mapping
 
 from .. import registry
-from ..core.config import Definition
+from ..core.config import BUILT_IN, Definition
 from ..core.ranking_rules import EvidenceKind, RankingRules
 from ..errors import PrivbenchError
 from .aggregate import Row, Section
 
-#: Distribution of the built-in components.
-BUILT_IN = "privbench"
 _CLASSES = RankingRules()
 _ATTRIBUTES = RankingRules(
     attacks={"PairedReconstructions": ("decoder",), "FeatureEstimates": ("feature_regression",)}, utility="mcc"

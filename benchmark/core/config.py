@@ -22,9 +22,13 @@ UNDEFENDED = "none"
 PLACEBO = "placebo"
 
 
+#: Distribution of the components that come with privbench, and of no others.
+BUILT_IN = "privbench"
+
+
 def is_placebo(name: str, distribution: str) -> bool:
     """Return whether a defense of that name and package is the built-in control."""
-    return (name, distribution) == (PLACEBO, "privbench")
+    return (name, distribution) == (PLACEBO, BUILT_IN)
 
 
 def setting(

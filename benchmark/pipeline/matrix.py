@@ -21,7 +21,7 @@ from typing import Any
 
 from .. import registry
 from ..contracts import Attack, Dataset, Defense, Evaluator
-from ..core.config import BUDGETS, PLACEBO, UNDEFENDED, Budget
+from ..core.config import BUDGETS, BUILT_IN, PLACEBO, UNDEFENDED, Budget
 from ..errors import BrokenComponentError, InvalidConfigurationError, UnknownComponentError
 from ..files.untrusted import shown
 from ..records.record import NotRun
@@ -91,7 +91,7 @@ class Matrix:
         """Resolve an attack; one that runs in a process of its own is not imported here."""
         isolated = self.sandbox
         if isolated is None:
-            isolated = registry.find("attack", selection.name).distribution != "privbench"
+            isolated = registry.find("attack", selection.name).distribution != BUILT_IN
         if not isolated:
             return resolve("attack", selection, self.budget, self.settings, dataset)
         from .choose_attack import choose_attack

@@ -1,4 +1,4 @@
-"""What the built-in data sets and evaluators state, for readers of records that import no component.
+"""Statements of the built-in data sets and evaluators, for readers of records that import no component.
 
 `make docs-tables` writes `installed.json` from the components, and a test notices when it is out of date.
 """
@@ -9,9 +9,6 @@ from importlib import resources
 from typing import Any
 
 from ..core.config import Definition
-
-#: Package of the components in the file.
-DISTRIBUTION = "privbench"
 
 
 @cache

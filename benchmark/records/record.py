@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
-from ..core.config import Access, Budget, Configuration, Definition
+from ..core.config import BUILT_IN, Access, Budget, Configuration, Definition
 from ..errors import CorruptArtifactError, IncompatibleRecordError, MissingDataError, StorageError
 from ..files import atomic
 from ..files.documents import Document
@@ -234,7 +234,7 @@ class Record(Document):
 def label_count(dataset: Choice) -> int | None:
     """Most values by label that a score may have: one for each label of the data set; `None` if it is unknown."""
     attributes = dataset.fields.get("attributes")
-    usual = installed.classes(dataset.name) if dataset.distribution == installed.DISTRIBUTION else None
+    usual = installed.classes(dataset.name) if dataset.distribution == BUILT_IN else None
     return len(attributes) if usual and isinstance(attributes, list) else usual
 
 

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from .. import registry
 from ..analysis.row_labels import flat
-from ..core.config import Definition, Protocol, Recipe
+from ..core.config import BUILT_IN, Definition, Protocol, Recipe
 from ..errors import IncompatibleRecordError, PrivbenchError, UnsupportedCellError
 from ..files.untrusted import shown
 from ..pipeline.cell import Cell, Choice, Selection
@@ -21,7 +21,6 @@ from ..records.record import Record
 from ..registry import Kind
 from .rejection import reject
 
-_OURS = "privbench"
 #: Stages of judges: fields of a data set with their recipes.
 _JUDGES = ("judge", "second_judge")
 #: Settings of the judges that make a verifier train longer, or need more memory.
@@ -118,7 +117,7 @@ def _installed_component(
     """Return a component, or `None` if its package is not installed; the attack of a plugin is not imported."""
     entries = [entry for entry in registry.entries(kind) if entry.name == recorded.name]
     if not any(entry.distribution == recorded.distribution for entry in entries):
-        if recorded.distribution == _OURS or any(entry.distribution == _OURS for entry in entries):
+        if recorded.distribution == BUILT_IN or any(entry.distribution == BUILT_IN for entry in entries):
             theirs = f"{shown(recorded.distribution)}, version {recorded.version}"
             installed = entries[0].distribution if entries else "no package"
             raise IncompatibleRecordError(
@@ -126,7 +125,7 @@ def _installed_component(
                 f"{installed}; run its cell again with this privbench"
             )
         return None
-    if kind == "attack" and recorded.distribution != _OURS:
+    if kind == "attack" and recorded.distribution != BUILT_IN:
         component = configured_attack(recorded.name, recorded.fields, record.cell.budget, dataset).component
         version = type(component).version
     else:
