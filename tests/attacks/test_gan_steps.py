@@ -11,12 +11,14 @@ from helpers.toy_attacks import (
     Generator,
     LabelDiscriminator,
     Recorder,
-    assert_adam,
     assert_gradients,
+    assert_one_moves,
+    gan_source,
     load,
     public,
     replace_networks,
     slopes,
+    updates_of,
     view,
 )  # fmt: skip
 from privbench.attacks.gmi import GMI
@@ -53,16 +55,8 @@ def learned(request):
     return request.getfixturevalue(request.param)
 
 
-def source(i):
-    return torch.Generator().manual_seed(derive(0, "gan", "generator", i))
-
-
 def shuffled(i, *name):
     return Batches(public(), 3, derive(0, "gan", *name), device=CPU).at(i)[0].double()
-
-
-def updates_of(recorder, player):
-    return [update for update in recorder.updates["gan"] if update.optimizer == f"{player}_optimizer"]
 
 
 def test_every_second_step_trains_the_generator_after_the_discriminator(learned):
@@ -74,12 +68,7 @@ def test_every_second_step_trains_the_generator_after_the_discriminator(learned)
 
 def test_an_update_moves_one_player_by_adam(learned):
     recorder, _ = learned
-    for player, other in (("generator", "discriminator"), ("discriminator", "generator")):
-        updates = updates_of(recorder, player)
-        assert_adam(updates, player, RATE, BETAS)
-        for update in updates:
-            for name in update.gradients[other]:
-                assert torch.equal(update.after[other][name], update.before[other][name])
+    assert_one_moves(recorder, ("generator", "discriminator"), RATE, BETAS)
 
 
 def test_no_gradient_reaches_the_player_that_does_not_move(learned):
@@ -110,7 +99,7 @@ def test_epochs_are_passes_over_the_public_images_up_to_a_cap(patched, kind, epo
 def test_the_critic_of_gmi_minimises_the_wasserstein_loss_with_gradient_penalty(gmi):
     recorder, _ = gmi
     for update in updates_of(recorder, "discriminator"):
-        draws = source(update.step)
+        draws = gan_source(update.step)
         z, mix = torch.randn(3, 4, generator=draws).double(), torch.rand(3, generator=draws).double()
         fake = load(Generator(IMAGE, 4), update.before["generator"])(z).detach()
         critic = load(Critic(IMAGE), update.before["discriminator"])
@@ -129,7 +118,7 @@ def test_the_critic_of_gmi_minimises_the_wasserstein_loss_with_gradient_penalty(
 def test_the_generator_of_gmi_raises_the_scores_of_its_images(gmi):
     recorder, _ = gmi
     for update in updates_of(recorder, "generator"):
-        draws = source(update.step)
+        draws = gan_source(update.step)
         torch.randn(3, 4, generator=draws), torch.rand(3, generator=draws)
         generator = load(Generator(IMAGE, 4), update.before["generator"])
         critic = load(Critic(IMAGE), update.before["discriminator"])
@@ -147,7 +136,7 @@ def test_the_discriminator_of_kedmi_learns_soft_labels_and_separates_public_from
     recorder, _ = kedmi
     target = view().network.double()
     for update in updates_of(recorder, "discriminator"):
-        z = torch.randn(3, 4, generator=source(update.step)).double()
+        z = torch.randn(3, 4, generator=gan_source(update.step)).double()
         fake = load(Generator(IMAGE, 4), update.before["generator"])(z).detach()
         discriminator = load(LabelDiscriminator(IMAGE, 3), update.before["discriminator"])
         labelled, unlabelled = shuffled(update.step, "labelled"), shuffled(update.step, "unlabelled")
@@ -171,7 +160,7 @@ def test_the_discriminator_of_kedmi_learns_soft_labels_and_separates_public_from
 def test_the_generator_of_kedmi_matches_mean_features_and_lowers_the_entropy(kedmi):
     recorder, _ = kedmi
     for update in updates_of(recorder, "generator"):
-        draws = source(update.step)
+        draws = gan_source(update.step)
         torch.randn(3, 4, generator=draws)
         generator = load(Generator(IMAGE, 4), update.before["generator"])
         discriminator = load(LabelDiscriminator(IMAGE, 3), update.before["discriminator"])

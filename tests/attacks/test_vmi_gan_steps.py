@@ -8,13 +8,15 @@ from helpers.toy_attacks import (
     CPU,
     Generator,
     Recorder,
-    assert_adam,
     assert_gradients,
+    assert_one_moves,
     context,
+    gan_source,
     load,
     public,
     replace_networks,
     slopes,
+    updates_of,
 )  # fmt: skip
 from privbench.attacks.networks.dcgan import DCDiscriminator
 from privbench.attacks.networks.stylegan import StyleDiscriminator, StyleGenerator
@@ -54,16 +56,8 @@ def learned(request):
     return request.getfixturevalue(request.param)
 
 
-def source(i):
-    return torch.Generator().manual_seed(derive(0, "gan", "generator", i))
-
-
 def real_images(i, size):
     return Batches(public(), size, derive(0, "gan"), device=CPU).at(i)[0]
-
-
-def updates_of(recorder, player):
-    return [update for update in recorder.updates["gan"] if update.optimizer == f"{player}_optimizer"]
 
 
 def discriminator_updates(recorder):
@@ -82,12 +76,7 @@ def test_each_step_trains_the_discriminator_then_the_generator(dcgan, stylegan):
 
 def test_an_update_moves_one_player_by_adam(learned):
     recorder, _ = learned
-    for player, other in (("generator", "discriminator"), ("discriminator", "generator")):
-        updates = updates_of(recorder, player)
-        assert_adam(updates, player, RATE, BETAS)
-        for update in updates:
-            for name in update.gradients[other]:
-                assert torch.equal(update.after[other][name], update.before[other][name])
+    assert_one_moves(recorder, ("generator", "discriminator"), RATE, BETAS)
 
 
 def test_no_gradient_reaches_the_player_that_does_not_move(learned):
@@ -102,7 +91,7 @@ def test_no_gradient_reaches_the_player_that_does_not_move(learned):
 def test_the_discriminator_of_the_dcgan_separates_noisy_images(dcgan):
     recorder, _ = dcgan
     for update in updates_of(recorder, "discriminator"):
-        draws = source(update.step)
+        draws = gan_source(update.step)
         z = torch.randn(3, 4, generator=draws).double()
         noise = [torch.randn(3, *IMAGE, generator=draws).double() for _ in range(2)]
         fake = load(Generator(IMAGE, 4), update.before["generator"])(z).detach()
@@ -121,7 +110,7 @@ def test_the_discriminator_of_the_dcgan_separates_noisy_images(dcgan):
 def test_the_generator_of_the_dcgan_raises_the_logarithm_of_real(dcgan):
     recorder, _ = dcgan
     for update in updates_of(recorder, "generator"):
-        draws = source(update.step)
+        draws = gan_source(update.step)
         torch.randn(3, 4, generator=draws), [torch.randn(3, *IMAGE, generator=draws) for _ in range(2)]
         generator = load(Generator(IMAGE, 4), update.before["generator"])
         discriminator = load(DCDiscriminator(IMAGE, 2, spectral=True), update.before["discriminator"])
@@ -147,7 +136,7 @@ def test_the_players_of_the_stylegan_have_the_non_saturating_loss_with_mixed_sty
     recorder, _ = stylegan
     main, cuts = discriminator_updates(recorder)[0], []
     for update in recorder.updates["gan"]:
-        draws = source(update.step)
+        draws = gan_source(update.step)
         generator = load(StyleGenerator(IMAGE, 4, 64, 4), update.before["generator"]).float()
         discriminator = load(StyleDiscriminator(IMAGE, 64, 4), update.before["discriminator"]).float()
         # Layers draw their noise from the global generator, which the loop seeds in each step.

@@ -11,6 +11,7 @@ from privbench.attacks.networks.minibatch import MinibatchDiscrimination
 from privbench.benchmark.access.views import WhiteBoxView
 from privbench.benchmark.core.config import Protocol
 from privbench.benchmark.core.evidence import Images
+from privbench.benchmark.core.seeds import derive
 from privbench.benchmark.networks.classifiers.network import Network
 from privbench.benchmark.training.context import Context
 from torch import Tensor, nn
@@ -184,3 +185,26 @@ def assert_adam(updates: list[Update], module: str, learning_rate: float, betas:
             moved = (after - before, expected - before)
             torch.testing.assert_close(*moved, rtol=1e-3, atol=2e-3 * learning_rate, msg=name)
     assert optimizers
+
+
+def gan_source(i: int) -> torch.Generator:
+    """The random numbers of step `i` of the loop `gan` under seed 0."""
+    return torch.Generator().manual_seed(derive(0, "gan", "generator", i))
+
+
+def updates_of(recorder: Recorder, player: str) -> list[Update]:
+    """The updates of one player's optimiser, in order."""
+    found = [update for updates in recorder.updates.values() for update in updates]
+    return [update for update in found if update.optimizer == f"{player}_optimizer"]
+
+
+def assert_one_moves(
+    recorder: Recorder, players: tuple[str, str], learning_rate: float, betas: tuple[float, float]
+) -> None:
+    """Check that each update moves its own player by Adam and leaves the other as it was."""
+    for player, other in (players, players[::-1]):
+        updates = updates_of(recorder, player)
+        assert_adam(updates, player, learning_rate, betas)
+        for update in updates:
+            for name in update.gradients[other]:
+                assert torch.equal(update.after[other][name], update.before[other][name])

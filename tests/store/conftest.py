@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,18 @@ def requests(monkeypatch):
     for name in ("read", "chunks", "put", "create", "move", "remove", "sizes", "modified", "top"):
         counted(name)
     return made
+
+
+@pytest.fixture
+def ages(monkeypatch):
+    """Ages of files of the shared tier in days, by the start of their names; other files are new."""
+    found, real = {}, RemoteFiles.modified
+
+    def modified(self, name):
+        for begin, days in found.items():
+            if name.startswith(begin):
+                return datetime.now(UTC) - timedelta(days=days)
+        return real(self, name)
+
+    monkeypatch.setattr(RemoteFiles, "modified", modified)
+    return found

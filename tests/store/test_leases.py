@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers import command_line, tiny
@@ -17,7 +16,6 @@ from helpers.killed import ENVIRONMENT
 from privbench.benchmark.errors import StorageError
 from privbench.benchmark.pipeline import stages
 from privbench.benchmark.store import leases
-from privbench.benchmark.store.shared_files import RemoteFiles
 from privbench.benchmark.store.store import Store
 
 USED, UNUSED = "ab" + "0" * 62, "ab" + "1" * 62
@@ -205,18 +203,10 @@ def test_gc_keeps_what_all_its_results_folders_reference(store, tmp_path):
 
 
 @pytest.fixture
-def ages(monkeypatch):
-    """Ages of files of the shared tier in days, by the start of their names."""
-    found, real = {"target/": 30.0}, RemoteFiles.modified
-
-    def modified(self, name):
-        for begin, days in found.items():
-            if name.startswith(begin):
-                return datetime.now(UTC) - timedelta(days=days)
-        return real(self, name)
-
-    monkeypatch.setattr(RemoteFiles, "modified", modified)
-    return found
+def ages(ages):
+    """Targets of the shared tier are 30 days old."""
+    ages["target/"] = 30.0
+    return ages
 
 
 def published(machines):

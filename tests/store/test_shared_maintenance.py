@@ -45,21 +45,6 @@ def filled(machines, monkeypatch):
     return machines
 
 
-@pytest.fixture
-def ages(monkeypatch):
-    """Ages of files of the shared tier in days, by the start of their names; other files are new."""
-    found, real = {}, RemoteFiles.modified
-
-    def modified(self, name):
-        for begin, days in found.items():
-            if name.startswith(begin):
-                return datetime.now(UTC) - timedelta(days=days)
-        return real(self, name)
-
-    monkeypatch.setattr(RemoteFiles, "modified", modified)
-    return found
-
-
 def invoke(machines, *words, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("PRIVBENCH_CACHE", str(machines._folder / "cache"))
