@@ -57,7 +57,7 @@ def _ray() -> Diagnosis:
 
 
 def _isolation() -> Diagnosis:
-    """How attacks of plugins, and all with --sandbox, are kept from private data."""
+    """Describe the isolation of attacks of plugins, and of all with --sandbox, from private data."""
     if sandbox.method() == "bubblewrap":
         return Diagnosis("isolation of attacks", True, "bubblewrap: no files of yours, no other process, no network")
     lack = (

@@ -1,4 +1,4 @@
-"""Which of several records counts: higher levels of verification win, times that authors state decide nothing.
+"""Choice among records that compete: higher levels of verification win, times that authors state decide nothing.
 
 1. One key, one record: of the highest level. Its owner is the submission that was verified first; without a
    verification the results folder's own record comes before submitted ones.

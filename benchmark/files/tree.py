@@ -27,7 +27,7 @@ _ATTEMPTS = 5
 
 
 class Tree:
-    """What is below a folder. Paths begin with the root; a link in one raises `OSError` with `ELOOP`.
+    """Files and folders below a root folder. Paths begin with the root; a link in one raises `OSError` with `ELOOP`.
 
     Args:
         root: the folder; it need not exist.

@@ -23,7 +23,7 @@ PUBLIC = tuple(each.name for each in dataclasses.fields(Images))
 
 @dataclass(frozen=True)
 class AttackJob:
-    """What an attack's process is told for `learn` or `run`, besides the access to a target.
+    """Content of the message that starts `learn` or `run` in an attack's process.
 
     Args:
         name: of the attack.

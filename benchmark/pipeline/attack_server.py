@@ -8,7 +8,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import IO, Any
 
 import torch
@@ -200,12 +200,12 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def main(serve: Callable[[Harness, Mapping[str, Any], Mapping[str, Tensor]], None] = _serve) -> None:
+def main() -> None:
     """Read a job, do it and end."""
     reader, writer = take_streams()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     job, tensors = read_message(reader)
-    serve(Harness(reader, writer), job, tensors)
+    _serve(Harness(reader, writer), job, tensors)
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What keeps cells from running, found out before anything runs: files that are not here, images without support."""
+"""Reasons why cells cannot run, found before anything runs: missing files, images without support."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class CheckedScore(Configuration):
 
 
 class Published(Configuration):
-    """What reports show of a verified record in place of what its author states; what is left out here is not shown.
+    """Numbers and texts that reports show of a verified record in place of its author's; others are not shown.
 
     `queries`, `costs`, `target` and `curves` are those of a repetition of the cell, and empty without one.
     """

@@ -1,4 +1,4 @@
-"""What reports show of a verified record: numbers and texts that the verifier computed."""
+"""Numbers and texts that the verifier computed, which reports show of a verified record."""
 
 from __future__ import annotations
 
